@@ -9,6 +9,8 @@ mod host;
 mod queue;
 mod stats;
 mod sync;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod wire;
 
 pub use error::{BuildError, FlushError, SendError};
