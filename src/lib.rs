@@ -10,6 +10,8 @@ mod queue;
 mod record;
 mod stats;
 mod sync;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod wire;
 
 pub use error::{BuildError, FlushError, SendError};
