@@ -19,6 +19,7 @@ pub enum Matcher {
 }
 #[derive(Clone, Debug)]
 pub(crate) struct Plans;
+impl Default for Plans { fn default() -> Self { Plans } }
 pub(crate) struct Plan;
 impl Plans {
     pub(crate) fn plan(&self, _: &str) -> Arc<Plan> {
@@ -30,6 +31,6 @@ impl Plans {
 }
 impl Plan {
     pub(crate) fn lines(&self, r: &Readout, f: &mut impl FnMut(Variant<'_>, Value)) {
-        f(Variant { suffix: ".count", tag: "" }, r.total_count.into())
+        f(Variant { suffix: ".count", tag: "" }, r.total_count.into()); f(Variant { suffix: ".sum", tag: "" }, r.total_sum.into()); if r.count > 0 { f(Variant { suffix: ".min", tag: "" }, r.min.into()) }; f(Variant { suffix: ".sum", tag: "" }, r.total_sum.into()); if r.count > 0 { f(Variant { suffix: ".min", tag: "" }, r.min.into()) }
     }
 }

@@ -329,3 +329,135 @@ impl Snapshot {
         self.histograms.adopt(&mut self.fresh.histograms, &self.options, age);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::buckets::Scheme;
+    use crate::record::samples::Shape;
+    use crate::stats::Counters;
+    use crate::wire::charset::Charset;
+    use crate::wire::series::Rules;
+    use metrics::{CounterFn, GaugeFn, Key};
+
+    /// Keeps what is sent as `name suffix value`.
+    #[derive(Default)]
+    struct Sent(Vec<String>);
+
+    impl Sink for Sent {
+        fn point(&mut self, line: &Line, variant: Variant<'_>, value: Value) {
+            let mut text = Vec::new();
+            value.write(&mut text);
+            self.0.push(format!("{}{} {}", line.metric(), variant.suffix, String::from_utf8(text).unwrap()));
+        }
+    }
+
+    struct Fixture {
+        registry: Arc<Registry>,
+        counters: Arc<Counters>,
+        snapshot: Snapshot,
+    }
+
+    impl Fixture {
+        fn new(counter_mode: CounterMode, idle: Option<(MetricKindMask, Duration)>) -> Self {
+            let rules = Rules {
+                charset: Charset::Tsd,
+                max_tags: 8,
+                prefix: String::new(),
+                globals: Vec::new(),
+                host: Some(("host".into(), "a".into())),
+            };
+            let counters = Arc::new(Counters::default());
+            let shapes = Box::new(|_: &str| Shape { scheme: Scheme::Log, own_tag: None });
+            let registry = Arc::new(Registry::new(rules, shapes, 100, Arc::clone(&counters)));
+            let options = Options { counter_mode, plans: Plans::default(), idle };
+            Fixture { snapshot: Snapshot::new(Arc::clone(&registry), options), registry, counters }
+        }
+
+        fn counter(&self, name: &'static str) -> Arc<Series<Counter>> {
+            self.registry.get(&Key::from_static_name(name)).unwrap()
+        }
+
+        fn gauge(&self, name: &'static str) -> Arc<Series<Gauge>> {
+            self.registry.get(&Key::from_static_name(name)).unwrap()
+        }
+
+        fn histogram(&self, name: &'static str) -> Arc<Series<Histogram>> {
+            self.registry.get(&Key::from_static_name(name)).unwrap()
+        }
+
+        fn take(&mut self, age: u64, only_changed: bool) -> Vec<String> {
+            let mut sent = Sent::default();
+            self.snapshot.take(Stamp { timestamp: age, only_changed }, Duration::from_secs(age), &mut sent);
+            sent.0
+        }
+    }
+
+    #[test]
+    fn every_series_is_sent_in_order_of_registration_and_again_if_it_did_not_change() {
+        let mut fixture = Fixture::new(CounterMode::Cumulative, None);
+        fixture.counter("b").increment(2);
+        fixture.counter("a").increment(1);
+        fixture.gauge("g").set(1.5);
+        for age in 0..2 {
+            assert_eq!(fixture.take(age, false), ["b 2", "a 1", "g 1.5"]);
+        }
+    }
+
+    #[test]
+    fn a_snapshot_of_changes_leaves_out_what_was_sent_already() {
+        let mut fixture = Fixture::new(CounterMode::Cumulative, None);
+        let (counter, gauge) = (fixture.counter("c"), fixture.gauge("g"));
+        gauge.set(0.0);
+        assert_eq!(fixture.take(0, false), ["c 0", "g 0.0"]);
+        assert!(fixture.take(1, true).is_empty());
+        counter.increment(1);
+        assert_eq!(fixture.take(2, true), ["c 1"]);
+        gauge.set(-0.0);
+        assert_eq!(fixture.take(3, true), ["g -0.0"]);
+    }
+
+    #[test]
+    fn deltas_are_differences_and_none_is_lost_to_a_look() {
+        let mut fixture = Fixture::new(CounterMode::Delta, None);
+        let counter = fixture.counter("c");
+        counter.increment(5);
+        assert_eq!(fixture.take(0, false), ["c 5"]);
+        counter.increment(2);
+        fixture.snapshot.peek(Duration::ZERO, &mut Sent::default());
+        counter.increment(1);
+        assert_eq!(fixture.take(1, false), ["c 3"]);
+        assert_eq!(fixture.take(2, false), ["c 0"]);
+    }
+
+    #[test]
+    fn an_interval_without_samples_sends_count_and_sum_alone() {
+        let mut fixture = Fixture::new(CounterMode::Cumulative, None);
+        let histogram = fixture.histogram("h");
+        histogram.cell.record(2.0);
+        assert!(fixture.take(0, false).len() > 2);
+        assert_eq!(fixture.take(1, false), ["h.count 1", "h.sum 2.0"]);
+        assert!(fixture.take(2, true).is_empty());
+        histogram.cell.record(3.0);
+        let mut seen = Sent::default();
+        fixture.snapshot.peek(Duration::ZERO, &mut seen);
+        assert_eq!(fixture.take(3, false), seen.0);
+    }
+
+    #[test]
+    fn an_idle_series_sleeps_until_its_next_update_and_is_never_forgotten_while_held() {
+        let idle = Some((MetricKindMask::COUNTER, Duration::from_secs(60)));
+        let mut fixture = Fixture::new(CounterMode::Cumulative, idle);
+        let held = fixture.counter("held");
+        drop(fixture.counter("free"));
+        fixture.gauge("g").set(1.0);
+        assert_eq!(fixture.take(0, false), ["held 0", "free 0", "g 1.0"]);
+        assert_eq!(fixture.take(59, false).len(), 3);
+        assert_eq!(fixture.take(60, false), ["g 1.0"]);
+        assert_eq!((fixture.snapshot.evict(), fixture.counters.series_evicted.get()), (1, 1));
+        held.increment(7);
+        assert_eq!(fixture.take(70, false), ["held 7", "g 1.0"]);
+        fixture.counter("free").increment(1);
+        assert_eq!(fixture.take(80, false), ["held 7", "free 1", "g 1.0"]);
+    }
+}
