@@ -3,7 +3,7 @@
 //!
 //! A module is a folder of `src/` or a file directly in it. An edge is a path from one module into another, outside
 //! tests. What is allowed is the table [`EDGES`]; a new edge is a new line there, with its reason, in the same commit.
-//! Each check is tried below on snippets that it must flag and on look-alikes that it must not.
+//! Each check is tried in `cases` on snippets that it must flag and on ones that it must not.
 mod cases;
 mod scan;
 

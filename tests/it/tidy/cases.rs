@@ -1,4 +1,4 @@
-//! The checks of `tidy`, tried on what they must flag and on look-alikes that they must not.
+//! The checks of `tidy`, tried on what they must flag and on what only resembles it.
 use super::{FILE_LINES, FUNCTION_LINES, Source};
 
 struct Case {
