@@ -17,8 +17,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let real = std::env::var("TSD").ok();
     let fake = real.is_none().then(FakeTsd::start);
     let address = real.or_else(|| fake.as_ref().map(FakeTsd::address)).unwrap_or_default();
-    let exporter = OpenTsdbBuilder::new(&address).with_flush_interval(Duration::from_secs(1)).install()?;
-    println!("{WORKERS} workers serve requests for {SECONDS} s; a snapshot a second goes to {address}\n");
+    let exporter =
+        OpenTsdbBuilder::new(&address).with_flush_interval(Duration::from_secs(1)).install()?;
+    println!(
+        "{WORKERS} workers serve requests for {SECONDS} s; a snapshot a second goes to {address}\n"
+    );
 
     let (stops, workers): (Vec<_>, Vec<_>) = (0..WORKERS)
         .map(|worker| {
@@ -64,7 +67,8 @@ fn serve(worker: usize, stopped: &Receiver<()>) -> u64 {
 /// Prints the lines that have arrived since the last call; of the exporter's own, only how many.
 fn show(fake: Option<&FakeTsd>, shown: &mut usize) {
     let lines = fake.map(FakeTsd::lines).unwrap_or_default();
-    let (own, service): (Vec<_>, Vec<_>) = lines[*shown..].iter().partition(|line| line.starts_with("put opentsdb.client"));
+    let (own, service): (Vec<_>, Vec<_>) =
+        lines[*shown..].iter().partition(|line| line.starts_with("put opentsdb.client"));
     service.iter().for_each(|line| println!("  {line}"));
     if !own.is_empty() {
         println!("  … and {} lines of opentsdb.client.*, the exporter's own telemetry", own.len());

@@ -30,9 +30,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let report = exporter.shutdown(Duration::from_secs(5))?;
     assert_eq!((report.confirmed, report.pending, report.dropped), (2, 0, 0));
 
-    let mut cups: Vec<_> = tsd.points().into_iter().map(|point| (point.tags, point.value)).collect();
+    let mut cups: Vec<_> =
+        tsd.points().into_iter().map(|point| (point.tags, point.value)).collect();
     cups.sort_by_key(|(tags, _)| tags.clone());
-    let tags = |tea: &str| vec![("host".to_owned(), "test".to_owned()), ("tea".to_owned(), tea.to_owned())];
+    let tags = |tea: &str| {
+        vec![("host".to_owned(), "test".to_owned()), ("tea".to_owned(), tea.to_owned())]
+    };
     assert_eq!(cups, [(tags("assam"), Value::Integer(2)), (tags("sencha"), Value::Integer(1))]);
     println!("{}", tsd.lines().join("\n"));
     Ok(())
