@@ -7,8 +7,11 @@ mod clock;
 mod error;
 mod host;
 mod queue;
+mod record;
 mod stats;
 mod sync;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod wire;
 
 pub use error::{BuildError, FlushError, SendError};
