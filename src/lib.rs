@@ -5,6 +5,7 @@
 
 mod clock;
 mod error;
+mod flush;
 mod host;
 mod queue;
 mod record;
@@ -13,6 +14,7 @@ mod sync;
 mod wire;
 
 pub use error::{BuildError, FlushError, SendError};
+pub use flush::distribution::{Distribution, Matcher};
 pub use stats::{Confirmation, Drops, Rejections, Stats};
 pub use wire::point::Point;
 pub use wire::value::Value;
