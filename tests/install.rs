@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_opentsdb::testing::FakeTsd;
-use metrics_exporter_opentsdb::{BuildError, FlushError, HostTag, OpenTsdbBuilder, Point, SendError};
+use metrics_exporter_opentsdb::{
+    BuildError, FlushError, HostTag, OpenTsdbBuilder, Point, SendError,
+};
 
 const LONG: Duration = Duration::from_secs(20);
 
 /// How many threads of this process are an exporter's.
 fn exporter_threads() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
+    let names =
+        tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
     names.filter(|name| name.starts_with("opentsdb-")).count()
 }
 
@@ -22,8 +25,11 @@ fn last_timestamp(tsd: &FakeTsd) -> u64 {
 #[test]
 fn an_application_installs_one_exporter_and_its_metrics_arrive() {
     let tsd = FakeTsd::start();
-    let builder =
-        || OpenTsdbBuilder::new(tsd.address()).with_host_tag(HostTag::Value("a".into())).with_telemetry(false);
+    let builder = || {
+        OpenTsdbBuilder::new(tsd.address())
+            .with_host_tag(HostTag::Value("a".into()))
+            .with_telemetry(false)
+    };
     let handle = builder().install().unwrap();
     assert_eq!(exporter_threads(), 2);
 
@@ -44,7 +50,8 @@ fn an_application_installs_one_exporter_and_its_metrics_arrive() {
     let guard = handle.guard(LONG);
     counter!("requests", "path" => "/").increment(1);
     drop(guard);
-    let last = Point::new("requests", 4).tag("host", "a").tag("path", "/").timestamp(last_timestamp(&tsd));
+    let last =
+        Point::new("requests", 4).tag("host", "a").tag("path", "/").timestamp(last_timestamp(&tsd));
     assert!(tsd.points().contains(&last), "{last:?}");
     assert!(matches!(handle.shutdown(LONG), Err(FlushError::AlreadyShutdown)));
     assert!(matches!(handle.flush(LONG), Err(FlushError::AlreadyShutdown)));

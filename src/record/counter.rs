@@ -214,7 +214,13 @@ mod loom_tests {
 
     fn series() -> Arc<Series<Counter>> {
         let host = Some(("host".into(), "a".into()));
-        let rules = Rules { charset: Charset::Tsd, max_tags: 8, prefix: String::new(), globals: Vec::new(), host };
+        let rules = Rules {
+            charset: Charset::Tsd,
+            max_tags: 8,
+            prefix: String::new(),
+            globals: Vec::new(),
+            host,
+        };
         let line = rules.identify("m", std::iter::empty(), None).line;
         Arc::new(Series::new(0, line, AtomicU64::new(0)))
     }
