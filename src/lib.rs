@@ -7,6 +7,7 @@ mod clock;
 mod error;
 mod host;
 mod queue;
+mod send;
 mod stats;
 mod sync;
 mod wire;
