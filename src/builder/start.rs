@@ -99,7 +99,7 @@ impl OpenTsdbBuilder {
         );
         let writer = writer.map_err(|error| match error {
             SpawnError::EventQueue(source) => BuildError::EventQueue { source },
-            SpawnError::Thread(source) => BuildError::Spawn { name: send::NAME, source },
+            SpawnError::Thread(source) => BuildError::Spawn { name: send::THREAD, source },
         })?;
         let flusher = Flusher {
             snapshot: Snapshot::new(
@@ -295,7 +295,7 @@ impl OpenTsdbBuilder {
             interval: self.flush_interval,
             connect_timeout: self.connect_timeout,
             write_timeout: self.write_timeout,
-            backoff: self.backoff,
+            backoff: self.backoff.0..=self.backoff.1,
             confirmation: self.flavor.confirmation(self.confirmation),
         }
     }
