@@ -36,7 +36,6 @@ const EDGES: &[Edge] = &[
     Edge { from: "flush", to: "clock", why: "ticks and timestamps" },
     Edge { from: "flush", to: "stats", why: "counts points and ticks, reads all as telemetry" },
     Edge { from: "record", to: "wire", why: "the first sight of a key renders its line" },
-    Edge { from: "record", to: "clock", why: "when a series was last seen to change" },
     Edge { from: "record", to: "stats", why: "counts series, and those merged or refused" },
     Edge { from: "record", to: "sync", why: "the atomics, which loom replaces" },
     Edge { from: "send", to: "wire", why: "classes of replies" },
@@ -44,9 +43,7 @@ const EDGES: &[Edge] = &[
     Edge { from: "send", to: "clock", why: "tokens, deadlines, backoff" },
     Edge { from: "send", to: "stats", why: "counts what is sent, confirmed, refused" },
     Edge { from: "queue", to: "stats", why: "counts what it drops" },
-    Edge { from: "error", to: "wire", why: "an error carries the wire's reason" },
     Edge { from: "testing", to: "wire", why: "points as the TSD reads them" },
-    Edge { from: "testing", to: "clock", why: "waiting with a deadline" },
 ];
 
 /// No path can be called so, unlike `*`.
