@@ -46,7 +46,7 @@ pub(crate) fn thread_number() -> u64 {
 pub(super) fn numbered() -> u64 {
     if thread_number() == 0 {
         THREAD.with(|thread| {
-            thread.set(NEXT_THREAD.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+            thread.set(NEXT_THREAD.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
         });
     }
     thread_number()

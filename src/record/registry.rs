@@ -24,6 +24,7 @@ use std::sync::{
 };
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::OccupiedEntry;
 use metrics::{Key, Label};
 use metrics_util::{KeyHasher, MetricKind};
 
@@ -244,7 +245,7 @@ impl Registry {
         let hash = series.hash;
         let mut shard = K::table(self).write(hash);
         let entry = shard.series.find_entry(hash, |known| Arc::ptr_eq(known, &series));
-        drop(entry.map(|entry| entry.remove()));
+        drop(entry.map(OccupiedEntry::remove));
         // From here on only an alias leads to it. Each of the two steps takes it from all others at once, or fails.
         let taken = if series.revoke() { Arc::try_unwrap(series) } else { Err(series) };
         if let Err(held) = taken {
