@@ -124,8 +124,7 @@ impl Window {
     pub(super) fn wrote(&mut self, bytes: usize) -> Written {
         let taken = &self.to_write()[..bytes];
         let again = (self.reached.since(self.written) as usize).min(bytes);
-        let written =
-            Written { points: count_lines(taken), resent: count_lines(&taken[..again]) };
+        let written = Written { points: count_lines(taken), resent: count_lines(&taken[..again]) };
         self.written = self.written.plus(bytes);
         self.reached = self.reached.max(self.written);
         written

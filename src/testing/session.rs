@@ -14,7 +14,7 @@ use super::rpc::{Desk, Outcome};
 /// The longest line that a TSD reads, its line feed included.
 const MAX_LINE: usize = 1024;
 /// How much is read at a time.
-const READ_SIZE: usize = 64 * 1024;
+pub(super) const READ_SIZE: usize = 64 * 1024;
 /// Complaints are dropped when so many bytes wait to be written (Netty's high water mark).
 const HIGH_WATER: usize = 64 * 1024;
 /// What VictoriaMetrics answers to what is not a `put`.
@@ -105,28 +105,31 @@ impl Session {
         }
     }
 
-    /// Reads once, at most `limit` bytes.
-    pub(super) fn read(&mut self, limit: usize, now: Instant, log: &mut Log) -> Progress {
+    /// Reads once, at most `limit` bytes; the buffer is lent for it.
+    pub(super) fn read(
+        &mut self,
+        buffer: &mut [u8],
+        limit: usize,
+        now: Instant,
+        log: &mut Log,
+    ) -> Progress {
         let is_early = self.next_read.is_some_and(|next| next > now);
         if self.mode.is_stopped || self.is_blocked || self.is_closing || is_early {
             return Progress::Nothing;
         }
         let portion = self.mode.trickle.map_or(usize::MAX, |(bytes, _)| bytes);
-        let size = limit.min(portion).min(READ_SIZE);
+        let size = limit.min(portion).min(buffer.len());
         if !self.is_readable || self.finished.is_some() || size == 0 {
             return Progress::Nothing;
         }
-        let had = self.inbox.len();
-        self.inbox.resize(had + size, 0);
-        let read = self.stream.read(&mut self.inbox[had..]);
-        self.inbox.truncate(had + *read.as_ref().unwrap_or(&0));
-        match read {
+        match self.stream.read(&mut buffer[..size]) {
             Ok(0) => {
                 self.finished = Some(now + self.mode.delay);
                 Progress::Nothing
             }
             Ok(count) => {
-                log.read(self.number, &self.inbox[had..]);
+                self.inbox.extend_from_slice(&buffer[..count]);
+                log.read(self.number, &buffer[..count]);
                 self.next_read = self.mode.trickle.map(|(_, every)| now + every);
                 Progress::Bytes(count)
             }

@@ -71,11 +71,8 @@ impl Server {
     /// Waits until the connections have brought what is asked for.
     pub(super) fn wait(&self, what: impl Fn(&[Received]) -> bool) -> Vec<Received> {
         let log = self.log.0.lock().unwrap();
-        let (log, timeout) = self
-            .log
-            .1
-            .wait_timeout_while(log, Duration::from_secs(5), |log| !what(log))
-            .unwrap();
+        let (log, timeout) =
+            self.log.1.wait_timeout_while(log, Duration::from_secs(5), |log| !what(log)).unwrap();
         assert!(!timeout.timed_out(), "{log:?}");
         log.clone()
     }
@@ -146,7 +143,9 @@ fn answer(stream: &mut TcpStream, script: Script, line: &[u8]) {
     let reply = match (script, line) {
         (Script::Mute | Script::ResetAfter(_), _) => return,
         (Script::Http, b"version\n") => "HTTP/1.1 400 Bad Request\r\n\r\n",
-        (Script::Flood, b"version\n") => "\nnet.opentsdb.tools 2.4.1 built at revision x\nBuilt on y\n",
+        (Script::Flood, b"version\n") => {
+            "\nnet.opentsdb.tools 2.4.1 built at revision x\nBuilt on y\n"
+        }
         (Script::Late(millis), b"version\n") => {
             // The answer is due at a time, whatever else happens.
             std::thread::park_timeout(Duration::from_millis(millis));
