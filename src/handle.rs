@@ -14,6 +14,7 @@ use crate::error::{FlushError, SendError};
 use crate::flush::flusher::Request;
 use crate::flush::raw::RawPoints;
 use crate::queue::Queue;
+use crate::record::descriptions::Description;
 use crate::stats::{Counters, Stats};
 use crate::wire::point::Point;
 
@@ -136,6 +137,11 @@ impl OpenTsdbHandle {
             return String::new();
         }
         self.ask(Request::Render, None).unwrap_or_default()
+    }
+
+    /// What the application said of its metrics by `describe_counter!` and the like: the protocol cannot carry it.
+    pub fn describe(&self) -> Vec<Description> {
+        self.shared.raw.registry.descriptions().all()
     }
 
     /// What the exporter did so far.
