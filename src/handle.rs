@@ -126,7 +126,10 @@ impl OpenTsdbHandle {
     /// If a word has characters that cannot be sent, if the timestamp is not in the exporter's precision, if a recorded metric is
     /// the same series, and after [`shutdown`](Self::shutdown). See [`SendError`].
     #[doc(alias = "log")]
-    #[expect(clippy::needless_pass_by_value, reason = "a point is made to be sent: `send(Point::new(…))`")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a point is made to be sent: `send(Point::new(…))`"
+    )]
     pub fn send(&self, point: Point) -> Result<(), SendError> {
         self.check().map_err(|_| SendError::AlreadyShutdown)?;
         self.shared.raw.send(&point)

@@ -64,7 +64,7 @@ fn require(
 
 fn require_duration(option: &'static str, value: Duration) -> Result<(), BuildError> {
     require(
-        !value.is_zero() & value <= LONGEST,
+        !value.is_zero() && value <= LONGEST,
         option,
         value,
         "give more than 0 and at most a day",
@@ -173,7 +173,7 @@ impl OpenTsdbBuilder {
         require_duration("with_write_timeout", self.write_timeout)?;
         let (min, max) = self.backoff;
         require(
-            !min.is_zero() & min <= max & max <= LONGEST,
+            !min.is_zero() && min <= max && max <= LONGEST,
             "with_backoff",
             self.backoff,
             "give a minimum above 0 and a maximum from it to a day",
@@ -196,7 +196,7 @@ impl OpenTsdbBuilder {
             require_duration("idle_timeout", timeout)?;
         }
         let is_stored_wrong =
-            self.flavor == Flavor::InfluxDb & self.precision == TimestampPrecision::Milliseconds;
+            self.flavor == Flavor::InfluxDb && self.precision == TimestampPrecision::Milliseconds;
         require(
             !is_stored_wrong,
             "with_timestamp_precision",
@@ -226,7 +226,7 @@ impl OpenTsdbBuilder {
             host: None,
         };
         for label in &self.global_labels {
-            let is_whole = !label.key().is_empty() & !label.value().is_empty();
+            let is_whole = !label.key().is_empty() && !label.value().is_empty();
             require(
                 is_whole,
                 "add_global_label",
