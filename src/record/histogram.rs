@@ -443,7 +443,6 @@ mod tests {
         ];
         for (name, samples) in cases {
             let error = worst_error(samples);
-            println!("{name}: {:.3} %", 100.0 * error);
             assert!(error <= 1.0 / 128.0, "{name}: {error}");
         }
     }

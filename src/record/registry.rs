@@ -16,17 +16,13 @@
 //! 5. [`Registry::evict`] holds the lock of registration and the shard's, so nobody can find the series while it goes.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
 };
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::OccupiedEntry;
 use metrics::{Key, Label};
-use metrics_util::{KeyHasher, MetricKind};
+use metrics_util::MetricKind;
 
 use super::counter::Counter;
 use super::descriptions::Descriptions;
@@ -34,11 +30,10 @@ use super::gauge::Gauge;
 use super::histogram::HistogramCell;
 use super::samples::{Histogram, Shape};
 use super::series::{Kind, Series};
+use super::table::{Table, words};
 use crate::stats::Counters;
 use crate::wire::series::{Identity, Line, OwnTag, Rules};
 
-/// Shards of each kind's table; a growing table stalls only its own shard.
-const SHARDS: usize = 64;
 /// The only own tag of the series that keys share beyond the limit.
 const OVERFLOW: (&str, &str) = ("overflow", "true");
 /// How many such series there may be beyond the limit: metrics with new names have none to share.
@@ -97,18 +92,6 @@ pub(crate) struct Fresh {
     pub(crate) counters: Vec<Arc<Series<Counter>>>,
     pub(crate) gauges: Vec<Arc<Series<Gauge>>>,
     pub(crate) histograms: Vec<Arc<Series<Histogram>>>,
-}
-
-/// The series of one kind.
-pub(crate) struct Table<K: Kind> {
-    shards: Box<[RwLock<Shard<K>>]>,
-}
-
-struct Shard<K: Kind> {
-    /// By canonical hash.
-    series: HashTable<Arc<Series<K>>>,
-    /// Keys that do not say what their line says. Weak, so that they keep no series from being evicted.
-    aliases: HashMap<Key, Weak<Series<K>>, BuildHasherDefault<KeyHasher>>,
 }
 
 /// A kind that the registry has a table for.
@@ -242,16 +225,10 @@ impl Registry {
         series: Arc<Series<K>>,
     ) -> Result<(), Arc<Series<K>>> {
         let mut registration = self.registration();
-        let hash = series.hash;
-        let mut shard = K::table(self).write(hash);
-        let entry = shard.series.find_entry(hash, |known| Arc::ptr_eq(known, &series));
-        drop(entry.map(OccupiedEntry::remove));
-        // From here on only an alias leads to it. Each of the two steps takes it from all others at once, or fails.
-        let taken = if series.revoke() { Arc::try_unwrap(series) } else { Err(series) };
-        if let Err(held) = taken {
-            shard.series.insert_unique(hash, Arc::clone(&held), |known| known.hash);
-            return Err(held);
-        }
+        K::table(self).remove_if(series, |series| {
+            // From here on only an alias leads to it. Each of the two steps takes it from all others at once, or fails.
+            if series.revoke() { Arc::try_unwrap(series).map(drop) } else { Err(series) }
+        })?;
         registration.series -= 1;
         self.stats.series.set(registration.series as u64);
         self.stats.series_evicted.add(1);
@@ -299,11 +276,7 @@ impl Registry {
             None => (self.insert(&mut registration, hash, identity, shape), None),
         };
         if is_alias && registration.aliases < self.limit {
-            let before = K::table(self)
-                .write(key.get_hash())
-                .aliases
-                .insert(key.to_retained(), Arc::downgrade(&series));
-            registration.aliases += usize::from(before.is_none());
+            registration.aliases += usize::from(K::table(self).insert_alias(key, &series));
         }
         drop(registration);
         tell(told, key.name());
@@ -319,10 +292,7 @@ impl Registry {
     ) -> Arc<Series<K>> {
         self.stats.tags_dropped.add(identity.dropped_tags as u64);
         let series = Arc::new(Series::new(hash, identity.line, K::cell(shape)));
-        K::table(self)
-            .write(hash)
-            .series
-            .insert_unique(hash, Arc::clone(&series), |known| known.hash);
+        K::table(self).insert(&series);
         K::fresh(&mut registration.fresh).push(Arc::clone(&series));
         registration.series += 1;
         self.stats.series.set(registration.series as u64);
@@ -396,62 +366,12 @@ fn tell(what: Option<&'static str>, metric: &str) {
     }
 }
 
-/// The key's labels as words.
-fn words(key: &Key) -> impl ExactSizeIterator<Item = (&str, &str)> {
-    key.labels().map(|label| (label.key(), label.value()))
-}
-
 /// The hash under which a series is kept: that of any plain key of it.
 fn canonical_hash(key: &Key, identity: &Identity) -> u64 {
     let Some((name, own)) = &identity.canonical else { return key.get_hash() };
     let labels: Vec<_> =
         own.iter().map(|(key, value)| Label::new(key.clone(), value.clone())).collect();
     Key::from_parts(name.clone(), labels).get_hash()
-}
-
-impl<K: Kind> Table<K> {
-    fn new() -> Self {
-        let shard = || RwLock::new(Shard { series: HashTable::new(), aliases: HashMap::default() });
-        Table { shards: std::iter::repeat_with(shard).take(SHARDS).collect() }
-    }
-
-    /// The shard of a hash, by bits that the table within does not use.
-    fn shard(&self, hash: u64) -> &RwLock<Shard<K>> {
-        &self.shards[(hash >> 48) as usize % SHARDS]
-    }
-
-    fn read(&self, hash: u64) -> RwLockReadGuard<'_, Shard<K>> {
-        self.shard(hash).read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self, hash: u64) -> RwLockWriteGuard<'_, Shard<K>> {
-        self.shard(hash).write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn find(&self, prefix: usize, key: &Key) -> Option<Arc<Series<K>>> {
-        let shard = self.read(key.get_hash());
-        let says = |series: &Arc<Series<K>>| {
-            series.hash == key.get_hash() && series.line.says(prefix, key.name(), words(key))
-        };
-        let known = shard.series.find(key.get_hash(), says).cloned();
-        known.or_else(|| shard.aliases.get(key)?.upgrade())
-    }
-
-    fn find_line(&self, hash: u64, line: &Line) -> Option<Arc<Series<K>>> {
-        self.read(hash).series.find(hash, |series| series.line.is_same_series(line)).cloned()
-    }
-
-    /// Forgets the aliases of evicted series; answers how many are left.
-    fn purge(&self) -> usize {
-        let shards =
-            self.shards.iter().map(|shard| shard.write().unwrap_or_else(PoisonError::into_inner));
-        shards
-            .map(|mut shard| {
-                shard.aliases.retain(|_, series| series.strong_count() > 0);
-                shard.aliases.len()
-            })
-            .sum()
-    }
 }
 
 #[cfg(test)]
