@@ -17,9 +17,7 @@
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics::{Key, Label};
 use metrics_util::MetricKind;
@@ -217,6 +215,13 @@ impl Registry {
         to.counters.append(&mut registration.fresh.counters);
         to.gauges.append(&mut registration.fresh.gauges);
         to.histograms.append(&mut registration.fresh.histograms);
+    }
+
+    /// Appends all series, by name.
+    pub(crate) fn all(&self, to: &mut Fresh) {
+        self.counters.all(&mut to.counters);
+        self.gauges.all(&mut to.gauges);
+        self.histograms.all(&mut to.histograms);
     }
 
     /// Forgets a series if nobody but the caller holds it in any way; else hands it back.

@@ -51,6 +51,15 @@ impl<K: Kind> Table<K> {
         self.read(hash).series.find(hash, |series| series.line.is_same_series(line)).cloned()
     }
 
+    /// Appends all series, by line.
+    pub(super) fn all(&self, to: &mut Vec<Arc<Series<K>>>) {
+        for shard in &self.shards {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            to.extend(shard.series.iter().cloned());
+        }
+        to.sort_by(|a, b| a.line.cmp(&b.line));
+    }
+
     /// Adds a series that is not there.
     pub(super) fn insert(&self, series: &Arc<Series<K>>) {
         self.write(series.hash).insert(series);

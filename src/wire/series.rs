@@ -11,6 +11,8 @@
 //! [`Line::says`] recognises it again by comparing it with the line, so that nobody has to keep the key. For any other key the
 //! identity carries its canonical words, which a registry hashes in place of the key's.
 
+use std::cmp::Ordering;
+
 use super::charset::Charset;
 
 /// Keys that some server reads as something else: InfluxDB drops a point with a tag `time`, VictoriaMetrics renames the metric to
@@ -83,6 +85,11 @@ impl Line {
     /// Whether both are one series to a server.
     pub(crate) fn is_same_series(&self, other: &Line) -> bool {
         self.text == other.text
+    }
+
+    /// The order of names, then of tags.
+    pub(crate) fn cmp(&self, other: &Line) -> Ordering {
+        self.head().cmp(other.head()).then_with(|| self.tail().cmp(other.tail()))
     }
 
     /// Whether a key with this name, after a prefix of `prefix` bytes, and these labels says just what this line says. Always
