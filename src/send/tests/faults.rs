@@ -187,7 +187,7 @@ fn at_the_end_an_undecided_server_is_half_closed_and_not_asked() {
     rig.queue.close();
     assert!(rig.queue.wait_finished(Some(Instant::now() + SECOND)));
     let mut rig = Rig::with(options(&[address], Confirmation::Auto));
-    let queue = Arc::clone(&rig.queue);
+    let queue = std::sync::Arc::clone(&rig.queue);
     let _hurry = queue.hurry();
     let lines = rig.push(2000);
     rig.close();
@@ -234,7 +234,7 @@ fn a_cap_holds_on_the_wire() {
     let mut rig = Rig::with(options);
     let start = Instant::now();
     rig.push(1200);
-    let queue = Arc::clone(&rig.queue);
+    let queue = std::sync::Arc::clone(&rig.queue);
     let _hurry = queue.hurry();
     rig.settle();
     let took = start.elapsed();
