@@ -181,7 +181,7 @@ fn an_absent_server_is_no_reason_to_stay_at_the_end() {
 #[test]
 fn at_the_end_an_undecided_server_is_half_closed_and_not_asked() {
     let server = Server::start(&[Script::Mute]);
-    let mut rig = Rig::new(&server, Confirmation::Auto);
+    let rig = Rig::new(&server, Confirmation::Auto);
     // Closed before the writer can have seen the points.
     let address = server.address;
     rig.queue.close();
