@@ -22,7 +22,7 @@ pub enum BuildError {
         /// The value.
         value: String,
         /// What to give instead.
-        fix: &'static str,
+        fix: String,
     },
     /// The connectivity check reached no server. [`ConnectivityCheck::Off`](crate::ConnectivityCheck::Off) starts without one.
     #[error(

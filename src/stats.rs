@@ -128,6 +128,8 @@ pub struct Stats {
     /// Keys, counted at each look-up, that were recorded in an `overflow=true` series of their metric, or nowhere once there are
     /// too many of these.
     pub series_overflow: u64,
+    /// Keys that were not taken because another kind of metric has their name and tags already: counted at each look-up.
+    pub series_refused: u64,
     /// Tags left out because a series had more than it may.
     pub tags_dropped: u64,
     /// Times that the wall clock stepped.
@@ -156,7 +158,7 @@ counters! {
     rejected_illegal_argument, rejected_invalid_value, rejected_unknown_metric, rejected_storage, rejected_throttled,
     rejected_unknown_command, rejected_other,
     ticks_skipped, connects, connect_failures,
-    series, series_merged, series_dormant, series_evicted, series_overflow, tags_dropped, clock_steps, restarts,
+    series, series_merged, series_dormant, series_evicted, series_overflow, series_refused, tags_dropped, clock_steps, restarts,
 }
 
 /// A number that several threads add to.
@@ -211,6 +213,7 @@ impl Counters {
             series_dormant: self.series_dormant.get(),
             series_evicted: self.series_evicted.get(),
             series_overflow: self.series_overflow.get(),
+            series_refused: self.series_refused.get(),
             tags_dropped: self.tags_dropped.get(),
             clock_steps: self.clock_steps.get(),
             restarts: self.restarts.get(),

@@ -37,7 +37,7 @@ pub(crate) struct Rules {
 pub(crate) type OwnTag = Option<&'static str>;
 
 /// `put NAME` and ` TAGS\n`: a line of a series but for time and value.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Line {
     text: Box<str>,
     /// Where the name ends and the tags begin.
@@ -78,6 +78,11 @@ impl Line {
     /// The tags, in order of their keys.
     pub(crate) fn tags(&self) -> impl Iterator<Item = (&str, &str)> {
         self.tokens().filter_map(|token| token.split_once('='))
+    }
+
+    /// Whether both are one series to a server.
+    pub(crate) fn is_same_series(&self, other: &Line) -> bool {
+        self.text == other.text
     }
 
     /// Whether a key with this name, after a prefix of `prefix` bytes, and these labels says just what this line says. Always
@@ -144,7 +149,7 @@ impl Rules {
             match own.iter_mut().find(|tag| tag.key == *key) {
                 Some(tag) => tag.is_default = tag.value == *value,
                 None => {
-                    defaults.push(Tag { key: key.clone(), value: value.clone(), is_default: true })
+                    defaults.push(Tag { key: key.clone(), value: value.clone(), is_default: true });
                 }
             }
         }
@@ -361,7 +366,7 @@ mod tests {
     fn labels_in_another_order_are_the_same_series() {
         let one = identify(&rules(8), "m", &[("a", "1"), ("b", "2")]);
         let other = identify(&rules(8), "m", &[("b", "2"), ("a", "1")]);
-        assert_eq!(one.line, other.line);
+        assert!(one.line.is_same_series(&other.line));
         assert!(one.line.says(0, "m", [("b", "2"), ("a", "1")].into_iter()));
     }
 
@@ -418,7 +423,7 @@ mod tests {
             prop_assert_eq!(said, identity.canonical.is_none());
             if let (Some((name, own)), 0) = (&identity.canonical, identity.dropped_tags) {
                 let own: Vec<_> = own.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-                prop_assert_eq!(identify(&rules, name, &own).line, identity.line);
+                prop_assert!(identify(&rules, name, &own).line.is_same_series(&identity.line));
             }
         }
     }

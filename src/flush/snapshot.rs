@@ -1,0 +1,512 @@
+//! Cells to readings, readings to lines.
+//!
+//! First all values are read, then lines are made of them: so the values of one snapshot are as close in time as they can be, and
+//! the application's threads are disturbed for the first, short part only. The flusher keeps each series it knows in the order of
+//! registration, with its last reading beside it; the three kinds share one loop ([`Group`]).
+//!
+//! An idle series goes dormant: it is read, but makes no line until its value changes. Only a dormant series that nobody holds is
+//! evicted, see [`Registry::evict`].
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_util::MetricKindMask;
+
+use super::distribution::{Digest, Plan, Plans};
+use super::schedule::Stamp;
+use crate::record::counter::Counter;
+use crate::record::gauge::Gauge;
+use crate::record::readout::{Readout, Take};
+use crate::record::registry::{Fresh, Registered, Registry};
+use crate::record::samples::Histogram;
+use crate::record::series::Series;
+use crate::wire::line::{Unsendable, Variant, histogram_room};
+use crate::wire::series::Line;
+use crate::wire::value::Value;
+
+/// Series looked at to find the label with the most values.
+const VARIETY_SAMPLE: usize = 10_000;
+
+/// What a counter's line says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CounterMode {
+    /// The count since the process began; a lost point loses no count, and `rate` tells the restarts. The default.
+    #[default]
+    Cumulative,
+    /// The count since the last line that was made, for servers whose queries sum.
+    Delta,
+}
+
+/// Settings of the snapshot.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) counter_mode: CounterMode,
+    pub(crate) plans: Arc<Plans>,
+    /// The kinds of which idle series go dormant, and after how long.
+    pub(crate) idle: Option<(MetricKindMask, Duration)>,
+}
+
+/// Takes the lines of a snapshot.
+pub(crate) trait Sink {
+    fn point(&mut self, line: &Line, variant: Variant<'_>, value: Value);
+    /// A `histogram` line, with its value.
+    fn histogram(&mut self, line: &Line, value: &[u8]);
+    /// So many points that cannot be sent.
+    fn refuse(&mut self, line: &Line, why: Unsendable, points: u64);
+}
+
+/// A kind of metric, as the flusher sees it.
+trait Sampled: Registered {
+    /// The last reading, and what was sent of it.
+    type Memory;
+
+    fn begin(series: &Series<Self>, options: &Options) -> Self::Memory;
+    /// Reads the cell. `scratch` may hold anything before and after.
+    fn read(series: &Series<Self>, memory: &mut Self::Memory, take: Take, scratch: &mut Readout);
+    /// Whether the reading differs from what was last sent.
+    fn is_changed(memory: &Self::Memory) -> bool;
+    /// Makes the lines of the reading.
+    fn emit(line: &Line, memory: &Self::Memory, options: &Options, sink: &mut impl Sink);
+    /// Remembers the reading as sent.
+    fn sent(memory: &mut Self::Memory);
+}
+
+/// The last reading of a counter or a gauge, and the last one that was sent.
+pub(crate) struct Single<T> {
+    now: T,
+    sent: Option<T>,
+}
+
+impl Sampled for Counter {
+    type Memory = Single<u64>;
+
+    fn begin(_series: &Series<Self>, _options: &Options) -> Single<u64> {
+        Single { now: 0, sent: None }
+    }
+
+    fn read(series: &Series<Self>, memory: &mut Single<u64>, _take: Take, _scratch: &mut Readout) {
+        memory.now = series.value();
+    }
+
+    fn is_changed(memory: &Single<u64>) -> bool {
+        memory.sent != Some(memory.now)
+    }
+
+    fn emit(line: &Line, memory: &Single<u64>, options: &Options, sink: &mut impl Sink) {
+        let value = match options.counter_mode {
+            CounterMode::Cumulative => memory.now,
+            CounterMode::Delta => memory.now.saturating_sub(memory.sent.unwrap_or(0)),
+        };
+        sink.point(line, Variant::default(), value.into());
+    }
+
+    fn sent(memory: &mut Single<u64>) {
+        memory.sent = Some(memory.now);
+    }
+}
+
+impl Sampled for Gauge {
+    /// As bits, so that NaN equals itself and `-0.0` is not `0.0`.
+    type Memory = Single<u64>;
+
+    fn begin(_series: &Series<Self>, _options: &Options) -> Single<u64> {
+        Single { now: 0, sent: None }
+    }
+
+    fn read(series: &Series<Self>, memory: &mut Single<u64>, _take: Take, _scratch: &mut Readout) {
+        memory.now = series.cell.value().to_bits();
+    }
+
+    fn is_changed(memory: &Single<u64>) -> bool {
+        memory.sent != Some(memory.now)
+    }
+
+    fn emit(line: &Line, memory: &Single<u64>, _options: &Options, sink: &mut impl Sink) {
+        sink.point(line, Variant::default(), f64::from_bits(memory.now).into());
+    }
+
+    fn sent(memory: &mut Single<u64>) {
+        memory.sent = Some(memory.now);
+    }
+}
+
+/// The last reading of a histogram and what to make of it.
+pub(crate) struct Sampling {
+    plan: Arc<Plan>,
+    digest: Digest,
+    /// Values that were not recorded because they are not finite: in all, and of these those that were counted as points.
+    not_finite: u64,
+    not_finite_told: u64,
+    was_sent: bool,
+}
+
+impl Sampled for Histogram {
+    type Memory = Sampling;
+
+    fn begin(series: &Series<Self>, options: &Options) -> Sampling {
+        let plan = options.plans.plan(series.line.metric());
+        Sampling {
+            plan,
+            digest: Digest::default(),
+            not_finite: 0,
+            not_finite_told: 0,
+            was_sent: false,
+        }
+    }
+
+    fn read(series: &Series<Self>, memory: &mut Sampling, take: Take, scratch: &mut Readout) {
+        series.cell.collect(take, scratch);
+        memory.not_finite = scratch.not_finite;
+        memory.plan.digest(scratch, histogram_room(&series.line), &mut memory.digest);
+    }
+
+    fn is_changed(memory: &Sampling) -> bool {
+        memory.digest.samples > 0 || memory.not_finite > memory.not_finite_told || !memory.was_sent
+    }
+
+    fn emit(line: &Line, memory: &Sampling, _options: &Options, sink: &mut impl Sink) {
+        if memory.not_finite > memory.not_finite_told {
+            sink.refuse(line, Unsendable::NotFinite, memory.not_finite - memory.not_finite_told);
+        }
+        memory.plan.lines(&memory.digest, &mut |variant, value| sink.point(line, variant, value));
+        if memory.digest.is_too_long {
+            sink.refuse(line, Unsendable::TooLong, 1);
+        } else if !memory.digest.native.is_empty() {
+            sink.histogram(line, &memory.digest.native);
+        }
+    }
+
+    fn sent(memory: &mut Sampling) {
+        (memory.was_sent, memory.not_finite_told) = (true, memory.not_finite);
+    }
+}
+
+/// A series that the flusher knows.
+struct Tracked<K: Sampled> {
+    series: Arc<Series<K>>,
+    memory: K::Memory,
+    /// When its reading last changed, in seconds of the snapshot's clock.
+    changed: u32,
+    is_dormant: bool,
+}
+
+/// The series of one kind, in order of registration.
+struct Group<K: Sampled> {
+    tracked: Vec<Tracked<K>>,
+}
+
+impl<K: Sampled> Group<K> {
+    fn adopt(&mut self, fresh: &mut Vec<Arc<Series<K>>>, options: &Options, age: u32) {
+        let tracked = fresh.drain(..).map(|series| Tracked {
+            memory: K::begin(&series, options),
+            series,
+            changed: age,
+            is_dormant: false,
+        });
+        self.tracked.extend(tracked);
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &Line> {
+        self.tracked.iter().map(|tracked| &tracked.series.line)
+    }
+
+    fn read(&mut self, take: Take, scratch: &mut Readout) {
+        for tracked in &mut self.tracked {
+            tracked.series.sweep();
+            K::read(&tracked.series, &mut tracked.memory, take, scratch);
+        }
+    }
+
+    fn emit(&mut self, stamp: Stamp, options: &Options, age: u32, sink: &mut impl Sink) {
+        let timeout = options
+            .idle
+            .filter(|(kinds, _)| kinds.matches(K::KIND))
+            .map(|(_, timeout)| timeout.as_secs());
+        for tracked in &mut self.tracked {
+            let is_changed = K::is_changed(&tracked.memory);
+            if is_changed {
+                (tracked.changed, tracked.is_dormant) = (age, false);
+            } else if timeout.is_some_and(|timeout| u64::from(age - tracked.changed) >= timeout) {
+                tracked.is_dormant = true;
+            }
+            if tracked.is_dormant || (stamp.only_changed && !is_changed) {
+                continue;
+            }
+            K::emit(&tracked.series.line, &tracked.memory, options, sink);
+            K::sent(&mut tracked.memory);
+        }
+    }
+
+    fn peek(&mut self, options: &Options, scratch: &mut Readout, sink: &mut impl Sink) {
+        self.read(Take::Peek, scratch);
+        for tracked in &self.tracked {
+            K::emit(&tracked.series.line, &tracked.memory, options, sink);
+        }
+    }
+
+    /// Evicts what is dormant and not held; answers how many dormant series are left.
+    fn evict(&mut self, registry: &Registry) -> usize {
+        let mut dormant = self.tracked.iter().filter(|tracked| tracked.is_dormant).count();
+        if dormant == 0 {
+            return 0;
+        }
+        let kept = std::mem::take(&mut self.tracked).into_iter().filter_map(|mut tracked| {
+            if tracked.is_dormant {
+                match registry.evict(tracked.series) {
+                    Ok(()) => {
+                        dormant -= 1;
+                        return None;
+                    }
+                    Err(series) => tracked.series = series,
+                }
+            }
+            Some(tracked)
+        });
+        self.tracked = kept.collect();
+        dormant
+    }
+}
+
+/// Everything that the flusher knows of the registry.
+pub(crate) struct Snapshot {
+    registry: Arc<Registry>,
+    options: Options,
+    fresh: Fresh,
+    counters: Group<Counter>,
+    gauges: Group<Gauge>,
+    histograms: Group<Histogram>,
+    /// What histograms are read into, one after the other.
+    scratch: Readout,
+}
+
+impl Snapshot {
+    pub(crate) fn new(registry: Arc<Registry>, options: Options) -> Self {
+        Snapshot {
+            registry,
+            options,
+            fresh: Fresh::default(),
+            counters: Group { tracked: Vec::new() },
+            gauges: Group { tracked: Vec::new() },
+            histograms: Group { tracked: Vec::new() },
+            scratch: Readout::default(),
+        }
+    }
+
+    /// Reads all series, then gives their lines to `sink`. `age` is the time since the exporter began.
+    pub(crate) fn take(&mut self, stamp: Stamp, age: Duration, sink: &mut impl Sink) {
+        let age = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
+        self.adopt(age);
+        self.counters.read(Take::Drain, &mut self.scratch);
+        self.gauges.read(Take::Drain, &mut self.scratch);
+        self.histograms.read(Take::Drain, &mut self.scratch);
+        self.counters.emit(stamp, &self.options, age, sink);
+        self.gauges.emit(stamp, &self.options, age, sink);
+        self.histograms.emit(stamp, &self.options, age, sink);
+    }
+
+    /// Gives the lines of all series to `sink` and changes nothing.
+    pub(crate) fn peek(&mut self, age: Duration, sink: &mut impl Sink) {
+        self.adopt(u32::try_from(age.as_secs()).unwrap_or(u32::MAX));
+        self.counters.peek(&self.options, &mut self.scratch, sink);
+        self.gauges.peek(&self.options, &mut self.scratch, sink);
+        self.histograms.peek(&self.options, &mut self.scratch, sink);
+    }
+
+    /// Forgets dormant series that nobody holds; answers how many are dormant still.
+    pub(crate) fn evict(&mut self) -> usize {
+        if self.options.idle.is_none() {
+            return 0;
+        }
+        let dormant = self.counters.evict(&self.registry)
+            + self.gauges.evict(&self.registry)
+            + self.histograms.evict(&self.registry);
+        self.registry.purge_aliases();
+        dormant
+    }
+
+    /// Whether nobody else has the registry any more.
+    pub(crate) fn is_orphaned(&self) -> bool {
+        Arc::strong_count(&self.registry) == 1
+    }
+
+    /// The tag with the most values among the first series.
+    pub(crate) fn most_varied_tag(&self) -> Option<String> {
+        let lines = self.counters.lines().chain(self.gauges.lines()).chain(self.histograms.lines());
+        let mut values: HashMap<&str, HashSet<&str>> = HashMap::new();
+        for (key, value) in lines.take(VARIETY_SAMPLE).flat_map(Line::tags) {
+            values.entry(key).or_default().insert(value);
+        }
+        values.into_iter().max_by_key(|(_, values)| values.len()).map(|(key, _)| key.to_owned())
+    }
+
+    fn adopt(&mut self, age: u32) {
+        self.registry.take_fresh(&mut self.fresh);
+        self.counters.adopt(&mut self.fresh.counters, &self.options, age);
+        self.gauges.adopt(&mut self.fresh.gauges, &self.options, age);
+        self.histograms.adopt(&mut self.fresh.histograms, &self.options, age);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::distribution;
+    use super::*;
+    use crate::record::buckets::Scheme;
+    use crate::record::registry;
+    use crate::record::samples::Shape;
+    use crate::stats::Counters;
+    use crate::wire::charset::Charset;
+    use crate::wire::series::Rules;
+    use metrics::{CounterFn, GaugeFn, Key};
+
+    /// Keeps what is sent as `name suffix value`.
+    #[derive(Default)]
+    struct Sent(Vec<String>);
+
+    impl Sink for Sent {
+        fn point(&mut self, line: &Line, variant: Variant<'_>, value: Value) {
+            let mut text = Vec::new();
+            value.write(&mut text);
+            self.0.push(format!(
+                "{}{} {}",
+                line.metric(),
+                variant.suffix,
+                String::from_utf8(text).unwrap()
+            ));
+        }
+
+        fn histogram(&mut self, line: &Line, value: &[u8]) {
+            self.0.push(format!("{} {}", line.metric(), String::from_utf8_lossy(value)));
+        }
+
+        fn refuse(&mut self, line: &Line, why: Unsendable, points: u64) {
+            self.0.push(format!("{} {why:?} {points}", line.metric()));
+        }
+    }
+
+    struct Fixture {
+        registry: Arc<Registry>,
+        counters: Arc<Counters>,
+        snapshot: Snapshot,
+    }
+
+    impl Fixture {
+        fn new(counter_mode: CounterMode, idle: Option<(MetricKindMask, Duration)>) -> Self {
+            let rules = Rules {
+                charset: Charset::Tsd,
+                max_tags: 8,
+                prefix: String::new(),
+                globals: Vec::new(),
+                host: Some(("host".into(), "a".into())),
+            };
+            let counters = Arc::new(Counters::default());
+            let shapes = Box::new(|_: &str| Shape { scheme: Scheme::Log, own_tag: None });
+            let registry = Arc::new(Registry::new(
+                registry::Options { rules, shapes, limit: 100, has_unit_suffixes: false },
+                Arc::clone(&counters),
+            ));
+            let options = Options {
+                counter_mode,
+                plans: Arc::new(
+                    Plans::new(&distribution::Options::default(), Charset::Tsd).unwrap(),
+                ),
+                idle,
+            };
+            Fixture { snapshot: Snapshot::new(Arc::clone(&registry), options), registry, counters }
+        }
+
+        fn counter(&self, name: &'static str) -> Arc<Series<Counter>> {
+            self.registry.get(&Key::from_static_name(name)).unwrap()
+        }
+
+        fn gauge(&self, name: &'static str) -> Arc<Series<Gauge>> {
+            self.registry.get(&Key::from_static_name(name)).unwrap()
+        }
+
+        fn histogram(&self, name: &'static str) -> Arc<Series<Histogram>> {
+            self.registry.get(&Key::from_static_name(name)).unwrap()
+        }
+
+        fn take(&mut self, age: u64, only_changed: bool) -> Vec<String> {
+            let mut sent = Sent::default();
+            self.snapshot.take(
+                Stamp { timestamp: age, only_changed },
+                Duration::from_secs(age),
+                &mut sent,
+            );
+            sent.0
+        }
+    }
+
+    #[test]
+    fn every_series_is_sent_in_order_of_registration_and_again_if_it_did_not_change() {
+        let mut fixture = Fixture::new(CounterMode::Cumulative, None);
+        fixture.counter("b").increment(2);
+        fixture.counter("a").increment(1);
+        fixture.gauge("g").set(1.5);
+        for age in 0..2 {
+            assert_eq!(fixture.take(age, false), ["b 2", "a 1", "g 1.5"]);
+        }
+    }
+
+    #[test]
+    fn a_snapshot_of_changes_leaves_out_what_was_sent_already() {
+        let mut fixture = Fixture::new(CounterMode::Cumulative, None);
+        let (counter, gauge) = (fixture.counter("c"), fixture.gauge("g"));
+        gauge.set(0.0);
+        assert_eq!(fixture.take(0, false), ["c 0", "g 0.0"]);
+        assert!(fixture.take(1, true).is_empty());
+        counter.increment(1);
+        assert_eq!(fixture.take(2, true), ["c 1"]);
+        gauge.set(-0.0);
+        assert_eq!(fixture.take(3, true), ["g -0.0"]);
+    }
+
+    #[test]
+    fn deltas_are_differences_and_none_is_lost_to_a_look() {
+        let mut fixture = Fixture::new(CounterMode::Delta, None);
+        let counter = fixture.counter("c");
+        counter.increment(5);
+        assert_eq!(fixture.take(0, false), ["c 5"]);
+        counter.increment(2);
+        fixture.snapshot.peek(Duration::ZERO, &mut Sent::default());
+        counter.increment(1);
+        assert_eq!(fixture.take(1, false), ["c 3"]);
+        assert_eq!(fixture.take(2, false), ["c 0"]);
+    }
+
+    #[test]
+    fn an_interval_without_samples_sends_count_and_sum_alone() {
+        let mut fixture = Fixture::new(CounterMode::Cumulative, None);
+        let histogram = fixture.histogram("h");
+        histogram.cell.record(2.0);
+        assert!(fixture.take(0, false).len() > 2);
+        assert_eq!(fixture.take(1, false), ["h.count 1", "h.sum 2.0"]);
+        assert!(fixture.take(2, true).is_empty());
+        histogram.cell.record(f64::NAN);
+        assert_eq!(fixture.take(2, false)[0], "h NotFinite 1");
+        histogram.cell.record(3.0);
+        let mut seen = Sent::default();
+        fixture.snapshot.peek(Duration::ZERO, &mut seen);
+        assert_eq!(fixture.take(3, false), seen.0);
+    }
+
+    #[test]
+    fn an_idle_series_sleeps_until_its_next_update_and_is_never_forgotten_while_held() {
+        let idle = Some((MetricKindMask::COUNTER, Duration::from_secs(60)));
+        let mut fixture = Fixture::new(CounterMode::Cumulative, idle);
+        let held = fixture.counter("held");
+        drop(fixture.counter("free"));
+        fixture.gauge("g").set(1.0);
+        assert_eq!(fixture.take(0, false), ["held 0", "free 0", "g 1.0"]);
+        assert_eq!(fixture.take(59, false).len(), 3);
+        assert_eq!(fixture.take(60, false), ["g 1.0"]);
+        assert_eq!((fixture.snapshot.evict(), fixture.counters.series_evicted.get()), (1, 1));
+        held.increment(7);
+        assert_eq!(fixture.take(70, false), ["held 7", "g 1.0"]);
+        fixture.counter("free").increment(1);
+        assert_eq!(fixture.take(80, false), ["held 7", "free 1", "g 1.0"]);
+    }
+}
