@@ -2,13 +2,18 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::server::{Received, Script, Server};
+use super::server::{Script, Server};
 use super::{Rig, SECOND, assert_arrived, options};
-use crate::queue::{Link, Phase};
+use crate::clock::Clock;
+use crate::queue::{Link, Phase, Queue};
+use crate::send::endpoint::Endpoint;
 use crate::send::limiter::RateLimit;
-use crate::stats::Confirmation;
+use crate::send::prepare;
+use crate::send::resolve::Resolver;
+use crate::stats::{Confirmation, Counters};
 
 const MODES: [Confirmation; 3] =
     [Confirmation::Version, Confirmation::HalfClose, Confirmation::Auto];
@@ -182,18 +187,41 @@ fn an_absent_server_is_no_reason_to_stay_at_the_end() {
 fn at_the_end_an_undecided_server_is_half_closed_and_not_asked() {
     let server = Server::start(&[Script::Mute]);
     let mut rig = Rig::new(&server, Confirmation::Auto);
-    // Closed before the writer can have seen the points.
-    let address = server.address;
-    rig.queue.close();
-    assert!(rig.queue.wait_finished(Some(Instant::now() + SECOND)));
-    let mut rig = Rig::with(options(&[address], Confirmation::Auto));
-    let queue = std::sync::Arc::clone(&rig.queue);
-    let _hurry = queue.hurry();
     let lines = rig.push(2000);
     rig.close();
     let stats = rig.counters.stats();
-    assert_eq!(stats.points_confirmed, 2000);
-    assert_arrived(&server.received(), &lines);
+    assert_eq!((stats.points_confirmed, stats.points_resent), (2000, 0));
+    let received = server.received();
+    assert_arrived(&received, &lines);
+    assert!(received.iter().all(|received| received.questions() == 0));
+}
+
+#[test]
+fn a_resolver_that_never_answers_delays_neither_the_others_nor_the_end() {
+    let server = Server::start(&[Script::Tsd]);
+    let counters = Arc::new(Counters::default());
+    let queue = Arc::new(Queue::new(100, Arc::clone(&counters)));
+    let mut options = options(&[server.address], Confirmation::Version);
+    options.endpoints.insert(0, Endpoint::parse("stuck.invalid").unwrap());
+    options.connect_timeout = Duration::from_millis(200);
+    let clock = Clock::default();
+    let (mut writer, waker) =
+        prepare(options, Arc::clone(&queue), Arc::clone(&counters), clock).unwrap();
+    let (resolver, _senders) = Resolver::stuck(Arc::clone(&waker), 2);
+    writer.dialer.resolver = resolver;
+    queue.set_waker(move || waker.wake().unwrap());
+    let mut rig = Rig { queue: Arc::clone(&queue), counters, next: 0 };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            writer.run();
+            queue.finish();
+        });
+        let lines = rig.push(10);
+        rig.settle();
+        assert_arrived(&server.received(), &lines);
+        rig.queue.abandon();
+        assert!(rig.queue.wait_finished(Some(Instant::now() + SECOND)));
+    });
 }
 
 #[test]
@@ -214,16 +242,12 @@ fn when_the_first_endpoint_is_absent_or_sick_the_second_gets_everything() {
 fn a_server_that_starts_later_gets_everything() {
     let (held, address) = nobody();
     let mut rig = Rig::with(options(&[address], Confirmation::Version));
-    rig.push(10);
+    let lines = rig.push(10);
     rig.until(|stats| stats.connect_failures > 3);
     held.listen(16).unwrap();
-    let listener = TcpListener::from(held);
-    let (mut stream, _) = listener.accept().unwrap();
-    let mut bytes = Vec::new();
-    rig.queue.abandon();
-    std::io::Read::read_to_end(&mut stream, &mut bytes).unwrap();
-    let received = Received { bytes, ..Received::default() };
-    assert!(received.lines().len() <= 10);
+    let server = Server::on(TcpListener::from(held), &[Script::Tsd]);
+    rig.settle();
+    assert_arrived(&server.received(), &lines);
 }
 
 #[test]

@@ -58,7 +58,11 @@ pub(super) struct Server {
 impl Server {
     /// The first connection gets the first script, and so on; the last one is for all others.
     pub(super) fn start(scripts: &[Script]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), scripts)
+    }
+
+    /// The same on a socket that listens already.
+    pub(super) fn on(listener: TcpListener, scripts: &[Script]) -> Self {
         let address = listener.local_addr().unwrap();
         if scripts.iter().any(|script| matches!(script, Script::Slow(_))) {
             // Connections inherit it.
