@@ -25,6 +25,8 @@ use crate::wire::reply::Parser;
 /// How long a burst may last until a half-close asks whether it arrived; a second when somebody waits for that.
 const BURST: Duration = Duration::from_secs(10);
 const HURRIED_BURST: Duration = Duration::from_secs(1);
+/// How long nothing has come for a burst to be over, unless somebody waits: a snapshot comes in several batches.
+const LINGER: Duration = Duration::from_millis(20);
 /// How long after a half-close the next one comes, unless somebody waits: single points get no connection each.
 const REST: Duration = Duration::from_secs(1);
 /// How old a connection has to be for what the kernel took from it to speak for the server.
@@ -67,6 +69,8 @@ pub(super) struct Session {
     is_held_up: bool,
     /// An undecided server has let its time pass.
     is_silent: bool,
+    /// When a line was last written.
+    last_line: Option<Instant>,
     /// When the first line of the present burst was written.
     burst: Option<Instant>,
     /// Lines that were written, less the refusals that were counted as progress.
@@ -77,7 +81,9 @@ pub(super) struct Session {
 enum Stage {
     Open,
     /// We have closed our side; the last sign of life since.
-    HalfClosed { since: Instant },
+    HalfClosed {
+        since: Instant,
+    },
 }
 
 /// What comes next between two lines.
@@ -109,6 +115,7 @@ impl Session {
             stalled: None,
             is_held_up: false,
             is_silent: false,
+            last_line: None,
             burst: None,
             credit: 0,
         }
@@ -239,8 +246,7 @@ impl Session {
     }
 
     fn advance(&mut self, delivery: &mut Delivery, now: Instant) -> Result<Next, End> {
-        let is_between =
-            self.barrier.to_write().is_empty() && delivery.window.is_between_lines();
+        let is_between = self.barrier.to_write().is_empty() && delivery.window.is_between_lines();
         if is_between {
             match self.decide(delivery, now) {
                 Move::Ask => self.barrier.begin(delivery.window.written()),
@@ -258,21 +264,21 @@ impl Session {
         let work = delivery.work();
         let mode = delivery.modes.of(self.endpoint);
         let is_full = delivery.window.ungranted() == 0 && !delivery.window.has_room();
-        let is_sent = work.unsent == 0 || is_full;
-        if self.wants_half_close(mode, is_sent, work, delivery, now) {
+        let is_over = is_full || (work.is_sent() && self.quiet_at(work).is_none_or(|at| now >= at));
+        if self.wants_half_close(mode, is_over, work, delivery, now) {
             return Move::HalfClose;
         }
         if mode.asks()
             && self.barrier.is_askable()
-            && (is_sent || self.barrier.is_due(delivery.window.written(), now))
+            && (is_over || self.barrier.is_due(delivery.window.written(), now))
         {
             return Move::Ask;
         }
-        if work.unsent == 0 {
+        if work.is_sent() {
             delivery.limiter.drained();
             return self.idle(mode, work, delivery, now);
         }
-        if delivery.window.ungranted() == 0 && (is_full || !delivery.take_batch()) {
+        if delivery.window.ungranted() == 0 && !delivery.take_batch() {
             return Move::Wait(None);
         }
         match delivery.limiter.allow(work.demand, now) {
@@ -291,7 +297,7 @@ impl Session {
     fn wants_half_close(
         &self,
         mode: Mode,
-        is_sent: bool,
+        is_over: bool,
         work: Work,
         delivery: &Delivery,
         now: Instant,
@@ -302,32 +308,39 @@ impl Session {
                 let allowed = if work.demand.is_hurried { HURRIED_BURST } else { BURST };
                 let is_long = self.burst.is_some_and(|since| now >= since + allowed);
                 let is_rested = self.rested_at(work, delivery).is_none_or(|at| now >= at);
-                has_unconfirmed && (is_long || (is_sent && (work.unsent > 0 || is_rested)))
+                has_unconfirmed && (is_long || (is_over && (is_rested || !work.is_sent())))
             }
             Mode::Undecided { .. } => {
-                has_unconfirmed && (self.is_silent || (work.is_closing && work.unsent == 0))
+                has_unconfirmed && (self.is_silent || (work.is_closing && work.is_sent()))
             }
             Mode::Version => false,
-            Mode::Written => {
-                work.unsent == 0 && (work.is_closing || self.leave_at.is_some_and(|at| now >= at))
-            }
+            Mode::Written => work.is_sent() && self.is_leaving(work, now),
         }
     }
 
     /// Everything is written.
     fn idle(&self, mode: Mode, work: Work, delivery: &Delivery, now: Instant) -> Move {
-        let is_time = work.is_closing || self.leave_at.is_some_and(|at| now >= at);
-        if delivery.window.is_empty() && is_time && mode != Mode::Written {
-            return Move::Leave;
+        if delivery.window.is_empty() {
+            // In mode `Written` a half-close comes first.
+            let is_done = self.is_leaving(work, now) && mode != Mode::Written;
+            return if is_done { Move::Leave } else { Move::Wait(self.leave_at) };
         }
-        Move::Wait(if delivery.window.is_empty() {
-            self.leave_at
-        } else {
-            self.rested_at(work, delivery).filter(|_| mode == Mode::HalfClose)
-        })
+        let rested_at = self.rested_at(work, delivery).filter(|_| mode == Mode::HalfClose);
+        let waits = [self.quiet_at(work), rested_at].into_iter().flatten();
+        Move::Wait(waits.filter(|at| *at > now).min())
     }
 
-    /// When the next half-close may come, if it has to wait at all.
+    /// Whether this connection is no longer wanted once everything is confirmed.
+    fn is_leaving(&self, work: Work, now: Instant) -> bool {
+        work.is_closing || self.leave_at.is_some_and(|at| now >= at)
+    }
+
+    /// When the burst counts as over if no line comes until then; `None` for at once.
+    fn quiet_at(&self, work: Work) -> Option<Instant> {
+        self.last_line.filter(|_| !work.demand.is_hurried).map(|at| at + LINGER)
+    }
+
+    /// When the next half-close may come; `None` for at once.
     fn rested_at(&self, work: Work, delivery: &Delivery) -> Option<Instant> {
         delivery.half_closed.filter(|_| !work.demand.is_hurried).map(|at| at + REST)
     }
@@ -372,6 +385,7 @@ impl Session {
         delivery.counters.points_sent.add(written.points);
         delivery.counters.points_resent.add(written.resent);
         self.credit += written.points;
+        self.last_line = Some(now);
         self.burst.get_or_insert(now);
         if written.points > 0 {
             self.barrier.wrote(now);
@@ -433,7 +447,11 @@ impl Session {
             delivery.modes.lost(self.endpoint);
         }
         let holds_nothing = !delivery.window.has_unconfirmed_writes();
-        if holds_nothing && self.is_proved(delivery, now) { End::Quiet } else { End::Failed(failure) }
+        if holds_nothing && self.is_proved(delivery, now) {
+            End::Quiet
+        } else {
+            End::Failed(failure)
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! What needs a process of its own (the global recorder, the counting allocator) lies beside this folder.
 mod confirm;
 mod overflow;
+mod pressure;
 mod reconnect;
 mod replies;
 mod rig;
