@@ -46,14 +46,13 @@ dependency() { # group:artifact:version [excluded group:artifact …]
 
 # Maven's jars of the dependencies on standard input, once, into the cache.
 jars() { # name
-  local dir=$CACHE/jars/$1
+  local dir=$CACHE/jars/$1 wanted; wanted=$(cat)
   if ! command -v java >/dev/null || ! command -v mvn >/dev/null; then apt_install openjdk-17-jdk-headless maven; fi
   [ ! -e "$dir/.complete" ] || return 0
   mkdir -p "$dir"
   { echo '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion><groupId>compat</groupId>'
     echo "<artifactId>$1</artifactId><version>1</version><packaging>pom</packaging><dependencies>"
-    cat
-    echo '</dependencies></project>'; } >"$dir/pom.xml"
+    echo "$wanted</dependencies></project>"; } >"$dir/pom.xml"
   mvn -B -q -f "$dir/pom.xml" dependency:copy-dependencies -DoutputDirectory="$dir" >&2
   touch "$dir/.complete"
 }
