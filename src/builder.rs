@@ -1,0 +1,327 @@
+//! From options to a running exporter.
+//!
+//! The setters only keep what they are given; [`OpenTsdbBuilder::build`] checks everything, so that each error can name the option,
+//! the value and the fix, and then starts the two threads. It is the one module that knows all the others.
+
+mod options;
+mod start;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use metrics::Label;
+use metrics_util::MetricKindMask;
+
+pub use self::options::{ConnectivityCheck, Flavor, HostTag};
+use crate::error::BuildError;
+use crate::flush::distribution::{Distribution, Matcher};
+use crate::flush::schedule::TimestampPrecision;
+use crate::flush::snapshot::CounterMode;
+use crate::handle::OpenTsdbHandle;
+use crate::record::recorder::OpenTsdbRecorder;
+use crate::send::limiter::RateLimit;
+use crate::stats::Confirmation;
+
+/// The interval between snapshots.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(10);
+/// Points that may wait in the queue.
+const QUEUE_SIZE: usize = 100_000;
+/// What the start-up check and each attempt to connect may take, over all addresses.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a connection may stand still. A TSD answers late while its storage is away; each connection that is given up leaves
+/// one of its workers blocked, so patience is kinder than a new attempt.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The range that the pause before the next attempt is drawn from.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Series.
+const SERIES_LIMIT: usize = 1_000_000;
+/// The quantiles of a summary.
+const QUANTILES: [f64; 3] = [0.5, 0.95, 0.99];
+/// Whether this crate has installed a recorder in this process.
+static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
+
+/// Sets an exporter up and starts it.
+///
+/// A setter never fails; [`build`](Self::build) checks all options and says what to change.
+///
+/// ```no_run
+/// # fn main() -> Result<(), metrics_exporter_opentsdb::BuildError> {
+/// use std::time::Duration;
+/// use metrics_exporter_opentsdb::OpenTsdbBuilder;
+///
+/// let handle = OpenTsdbBuilder::new("tsd-1:4242")
+///     .add_endpoint("tsd-2:4242")
+///     .with_flush_interval(Duration::from_secs(15))
+///     .add_global_label("service", "checkout")
+///     .install()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until `build` or `install`"]
+pub struct OpenTsdbBuilder {
+    addresses: Vec<String>,
+    flavor: Flavor,
+    flush_interval: Duration,
+    precision: TimestampPrecision,
+    rate_limit: RateLimit,
+    queue_size: usize,
+    connectivity_check: ConnectivityCheck,
+    connect_timeout: Duration,
+    write_timeout: Duration,
+    backoff: (Duration, Duration),
+    confirmation: Confirmation,
+    host_tag: HostTag,
+    global_labels: Vec<Label>,
+    prefix: String,
+    counter_mode: CounterMode,
+    quantiles: Vec<f64>,
+    quantiles_for: Vec<(Matcher, Vec<f64>)>,
+    buckets: Vec<f64>,
+    buckets_for: Vec<(Matcher, Vec<f64>)>,
+    distribution: Distribution,
+    distribution_for: Vec<(Matcher, Distribution)>,
+    idle: Option<(MetricKindMask, Duration)>,
+    series_limit: usize,
+    max_tags: Option<usize>,
+    telemetry: bool,
+}
+
+impl OpenTsdbBuilder {
+    /// An exporter to the TSD at `address`: `"tsd"`, `"tsd:4242"`, `"10.0.0.7"`, `"[::1]:4242"` or `"tcp://tsd:4242"`. The port is
+    /// 4242 if there is none.
+    #[doc(alias = "Client")]
+    pub fn new(address: impl Into<String>) -> Self {
+        OpenTsdbBuilder {
+            addresses: vec![address.into()],
+            flavor: Flavor::default(),
+            flush_interval: FLUSH_INTERVAL,
+            precision: TimestampPrecision::default(),
+            rate_limit: RateLimit::default(),
+            queue_size: QUEUE_SIZE,
+            connectivity_check: ConnectivityCheck::default(),
+            connect_timeout: CONNECT_TIMEOUT,
+            write_timeout: WRITE_TIMEOUT,
+            backoff: BACKOFF,
+            confirmation: Confirmation::default(),
+            host_tag: HostTag::default(),
+            global_labels: Vec::new(),
+            prefix: String::new(),
+            counter_mode: CounterMode::default(),
+            quantiles: QUANTILES.to_vec(),
+            quantiles_for: Vec::new(),
+            buckets: Vec::new(),
+            buckets_for: Vec::new(),
+            distribution: Distribution::default(),
+            distribution_for: Vec::new(),
+            idle: None,
+            series_limit: SERIES_LIMIT,
+            max_tags: None,
+            telemetry: true,
+        }
+    }
+
+    /// Adds a further TSD, for when those before it do not answer: in order of preference.
+    pub fn add_endpoint(mut self, address: impl Into<String>) -> Self {
+        self.addresses.push(address.into());
+        self
+    }
+
+    /// Says what the server is, where it matters. Defaults to [`Flavor::OpenTsdb`], whose lines every server takes.
+    pub fn with_flavor(mut self, flavor: Flavor) -> Self {
+        self.flavor = flavor;
+        self
+    }
+
+    /// Sets the time between two snapshots, at most a day. Ticks fall on its multiples on the wall clock. In
+    /// [`TimestampPrecision::Seconds`] no more than one snapshot a second is taken. Defaults to 10 s.
+    pub fn with_flush_interval(mut self, interval: Duration) -> Self {
+        self.flush_interval = interval;
+        self
+    }
+
+    /// Sets the unit of timestamps. Defaults to [`TimestampPrecision::Seconds`].
+    pub fn with_timestamp_precision(mut self, precision: TimestampPrecision) -> Self {
+        self.precision = precision;
+        self
+    }
+
+    /// Sets how fast points are sent; potsdb's `mps`. Defaults to [`RateLimit::Auto`].
+    #[doc(alias = "mps")]
+    pub fn with_rate_limit(mut self, rate_limit: RateLimit) -> Self {
+        self.rate_limit = rate_limit;
+        self
+    }
+
+    /// Sets how many points may wait to be sent; potsdb's `qsize`. While the server is away, the oldest are dropped beyond it.
+    /// Defaults to 100,000, at some 80 bytes each.
+    #[doc(alias = "qsize")]
+    pub fn with_queue_size(mut self, points: usize) -> Self {
+        self.queue_size = points;
+        self
+    }
+
+    /// Sets whether `build` fails when no server can be reached; potsdb's `check_host`. Defaults to
+    /// [`ConnectivityCheck::Connect`].
+    #[doc(alias = "check_host")]
+    pub fn with_connectivity_check(mut self, check: ConnectivityCheck) -> Self {
+        self.connectivity_check = check;
+        self
+    }
+
+    /// Sets how long an attempt to connect may take, over all addresses of an endpoint. Defaults to 3 s.
+    pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Sets how long a connection may make no progress, no byte taken and no confirmation, before it is given up and its points are
+    /// sent again on another. Defaults to 30 s.
+    pub fn with_write_timeout(mut self, timeout: Duration) -> Self {
+        self.write_timeout = timeout;
+        self
+    }
+
+    /// Sets the pause after a failed connection: drawn evenly from 0 to `min`, then to twice, four times … that, up to `max`. Only
+    /// a confirmation starts over. Defaults to 1 s and 30 s.
+    pub fn with_backoff(mut self, min: Duration, max: Duration) -> Self {
+        self.backoff = (min, max);
+        self
+    }
+
+    /// Sets how the exporter knows that points were parsed. Defaults to [`Confirmation::Auto`].
+    pub fn with_confirmation(mut self, confirmation: Confirmation) -> Self {
+        self.confirmation = confirmation;
+        self
+    }
+
+    /// Sets the tag that tells the machine; potsdb's `host_tag`. A label `host` wins over it. Defaults to [`HostTag::Auto`].
+    #[doc(alias = "host_tag")]
+    pub fn with_host_tag(mut self, host_tag: HostTag) -> Self {
+        self.host_tag = host_tag;
+        self
+    }
+
+    /// Adds a tag to every series that has none of this key.
+    pub fn add_global_label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.global_labels.push(Label::new(key.into(), value.into()));
+        self
+    }
+
+    /// Sets the tags of every series that has none of these keys, in place of those set before.
+    pub fn with_global_labels(mut self, labels: Vec<Label>) -> Self {
+        self.global_labels = labels;
+        self
+    }
+
+    /// Sets what comes before each metric's name, with a dot between: `set_global_prefix("shop")` sends `shop.requests`.
+    pub fn set_global_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Sets what a counter's line says. Defaults to [`CounterMode::Cumulative`].
+    pub fn with_counter_mode(mut self, mode: CounterMode) -> Self {
+        self.counter_mode = mode;
+        self
+    }
+
+    /// Sets the quantiles that a [`Distribution::Summary`] sends, each from 0 to 1; count, sum, min and max are always sent. Defaults
+    /// to 0.5, 0.95 and 0.99.
+    pub fn set_quantiles(mut self, quantiles: &[f64]) -> Self {
+        self.quantiles = quantiles.to_vec();
+        self
+    }
+
+    /// Sets the quantiles of the metrics that match.
+    pub fn set_quantiles_for_metric(mut self, matcher: Matcher, quantiles: &[f64]) -> Self {
+        self.quantiles_for.push((matcher, quantiles.to_vec()));
+        self
+    }
+
+    /// Makes every histogram a [`Distribution::Buckets`] with these upper bounds, ascending.
+    pub fn set_buckets(mut self, bounds: &[f64]) -> Self {
+        self.buckets = bounds.to_vec();
+        self.distribution = Distribution::Buckets;
+        self
+    }
+
+    /// Makes the histograms that match a [`Distribution::Buckets`] with these upper bounds, ascending.
+    pub fn set_buckets_for_metric(mut self, matcher: Matcher, bounds: &[f64]) -> Self {
+        self.buckets_for.push((matcher.clone(), bounds.to_vec()));
+        self.distribution_for.push((matcher, Distribution::Buckets));
+        self
+    }
+
+    /// Sets what a histogram becomes. Defaults to [`Distribution::Summary`].
+    pub fn set_distribution(mut self, distribution: Distribution) -> Self {
+        self.distribution = distribution;
+        self
+    }
+
+    /// Sets what the histograms that match become.
+    pub fn set_distribution_for_metric(
+        mut self,
+        matcher: Matcher,
+        distribution: Distribution,
+    ) -> Self {
+        self.distribution_for.push((matcher, distribution));
+        self
+    }
+
+    /// Sends no more points of a series of these kinds once it has not changed for `timeout`, until it does; forgets it when, besides,
+    /// no handle of it is held. `None` sends every series for ever, which is the default.
+    pub fn idle_timeout(mut self, kinds: MetricKindMask, timeout: Option<Duration>) -> Self {
+        self.idle = timeout.map(|timeout| (kinds, timeout));
+        self
+    }
+
+    /// Sets how many series there may be. Beyond it, new keys of a metric share one series with the one own tag `overflow=true`.
+    /// Defaults to 1,000,000.
+    pub fn with_series_limit(mut self, series: usize) -> Self {
+        self.series_limit = series;
+        self
+    }
+
+    /// Sets how many tags a series may have, 1 to 64, the host tag counted. Beyond it, global labels are left out first, from the
+    /// last, then the host tag, then the metric's own labels from the last. Defaults to what the flavor's server takes: 8 for
+    /// OpenTSDB.
+    pub fn with_max_tags(mut self, tags: usize) -> Self {
+        self.max_tags = Some(tags);
+        self
+    }
+
+    /// Sets whether the exporter sends its own counters, `opentsdb.client.*`. Defaults to `true`.
+    pub fn with_telemetry(mut self, telemetry: bool) -> Self {
+        self.telemetry = telemetry;
+        self
+    }
+
+    /// Checks all options, looks for the server, and starts the exporter's threads; installs nothing.
+    ///
+    /// # Errors
+    /// If an option cannot work, no server was reached, or a thread could not be started; see [`BuildError`]. Nothing is left
+    /// running then.
+    pub fn build(self) -> Result<(OpenTsdbRecorder, OpenTsdbHandle), BuildError> {
+        self.start().map(|(recorder, handle, _)| (recorder, handle))
+    }
+
+    /// [`build`](Self::build), and installs the recorder as the global one.
+    ///
+    /// # Errors
+    /// As `build`, and if there is a global recorder already.
+    pub fn install(self) -> Result<OpenTsdbHandle, BuildError> {
+        if IS_INSTALLED.load(Ordering::SeqCst) {
+            return Err(BuildError::FailedToSetGlobalRecorder);
+        }
+        let (recorder, handle, threads) = self.start()?;
+        if metrics::set_global_recorder(recorder).is_err() {
+            // Another crate's recorder is there. These threads have done nothing yet, so they end at once.
+            let _ = handle.shutdown(Duration::ZERO);
+            let _ = (threads.flusher.join(), threads.writer.join());
+            return Err(BuildError::FailedToSetGlobalRecorder);
+        }
+        IS_INSTALLED.store(true, Ordering::SeqCst);
+        Ok(handle)
+    }
+}

@@ -1,0 +1,71 @@
+//! The options that only the builder acts on.
+
+use crate::stats::Confirmation;
+use crate::wire::charset::Charset;
+
+/// The most tags that any server takes, and a round number.
+pub(super) const MOST_TAGS: usize = 64;
+
+/// The server, where they differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Flavor {
+    /// OpenTSDB 2.x, and what every other server takes too: 8 tags (`tsd.storage.max_tags`), `[A-Za-z0-9._/-]`. The default.
+    #[default]
+    OpenTsdb,
+    /// VictoriaMetrics: 30 tags (`-maxLabelsPerTimeseries`), any Unicode. It answers nothing, so [`Confirmation::Auto`] goes
+    /// straight to [`Confirmation::HalfClose`].
+    VictoriaMetrics,
+    /// InfluxDB 1.x with an `[[opentsdb]]` listener: any Unicode; timestamps in seconds only, others are stored wrong.
+    InfluxDb,
+    /// KairosDB: any Unicode. Lines of 1024 bytes, as OpenTSDB.
+    KairosDb,
+}
+
+impl Flavor {
+    pub(super) fn max_tags(self) -> usize {
+        match self {
+            Flavor::OpenTsdb => 8,
+            Flavor::VictoriaMetrics => 30,
+            Flavor::InfluxDb | Flavor::KairosDb => MOST_TAGS,
+        }
+    }
+
+    pub(super) fn charset(self) -> Charset {
+        match self {
+            Flavor::OpenTsdb => Charset::Tsd,
+            Flavor::VictoriaMetrics | Flavor::InfluxDb | Flavor::KairosDb => Charset::Unicode,
+        }
+    }
+
+    pub(super) fn confirmation(self, asked: Confirmation) -> Confirmation {
+        match (self, asked) {
+            (Flavor::VictoriaMetrics, Confirmation::Auto) => Confirmation::HalfClose,
+            _ => asked,
+        }
+    }
+}
+
+/// What `build` finds out about the server before it returns; potsdb's `check_host`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectivityCheck {
+    /// Connects to all addresses until one accepts, for 3 s at most, and closes at once without sending anything. The default.
+    #[default]
+    Connect,
+    /// Nothing: the application starts while the server is away, and the exporter connects when it has something to send.
+    Off,
+}
+
+/// The tag that tells which machine a series is from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HostTag {
+    /// `host=` and the machine's host name. The default.
+    #[default]
+    Auto,
+    /// `host=` and this.
+    Value(String),
+    /// No such tag. A point needs at least one tag, so there has to be a global label.
+    None,
+}

@@ -1,0 +1,272 @@
+//! The check of all options, and the start.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use metrics::Label;
+
+use super::options::{ConnectivityCheck, Flavor, HostTag, MOST_TAGS};
+use super::{CONNECT_TIMEOUT, OpenTsdbBuilder};
+use crate::clock::Clock;
+use crate::error::BuildError;
+use crate::flush::distribution::{Distribution, Plans};
+use crate::flush::flusher::{self, Flusher, Log};
+use crate::flush::raw::{RawPoints, Recent};
+use crate::flush::schedule::{Schedule, TimestampPrecision};
+use crate::flush::snapshot::{self, Snapshot};
+use crate::flush::telemetry::Telemetry;
+use crate::handle::{OpenTsdbHandle, Shared};
+use crate::host;
+use crate::queue::Queue;
+use crate::record::recorder::OpenTsdbRecorder;
+use crate::record::registry::Registry;
+use crate::send::endpoint::Endpoint;
+use crate::send::{self, SpawnError};
+use crate::stats::Counters;
+use crate::wire::line::Lines;
+use crate::wire::series::Rules;
+
+/// No duration may be longer: beyond it is a mistake, and arithmetic with the clock has an end.
+const LONGEST: Duration = Duration::from_secs(86_400);
+/// The key of the host tag.
+const HOST_KEY: &str = "host";
+
+/// The threads behind a recorder and a handle.
+pub(super) struct Threads {
+    pub(super) writer: JoinHandle<()>,
+    pub(super) flusher: JoinHandle<()>,
+}
+
+/// An error that names the option, its value and the fix.
+fn invalid(option: &'static str, value: impl Debug, fix: impl Into<String>) -> BuildError {
+    BuildError::InvalidConfiguration { option, value: format!("{value:?}"), fix: fix.into() }
+}
+
+/// Refuses what does not hold.
+fn require(
+    holds: bool,
+    option: &'static str,
+    value: impl Debug,
+    fix: &str,
+) -> Result<(), BuildError> {
+    if holds { Ok(()) } else { Err(invalid(option, value, fix)) }
+}
+
+fn require_duration(option: &'static str, value: Duration) -> Result<(), BuildError> {
+    require(
+        !value.is_zero() && value <= LONGEST,
+        option,
+        value,
+        "give more than 0 and at most a day",
+    )
+}
+
+impl OpenTsdbBuilder {
+    /// Everything that [`build`](OpenTsdbBuilder::build) does, and the threads to wait for.
+    pub(super) fn start(self) -> Result<(OpenTsdbRecorder, OpenTsdbHandle, Threads), BuildError> {
+        self.check_numbers()?;
+        let endpoints = self.endpoints()?;
+        let rules = self.rules()?;
+        let plans = self.plans()?;
+        if self.connectivity_check == ConnectivityCheck::Connect {
+            send::check(&endpoints, CONNECT_TIMEOUT)
+                .map_err(|(address, source)| BuildError::Unreachable { address, source })?;
+        }
+        let clock = Clock::default();
+        let counters = Arc::new(Counters::default());
+        let queue = Arc::new(Queue::new(self.queue_size, Arc::clone(&counters)));
+        let shapes = plans.clone();
+        let shapes = Box::new(move |metric: &str| shapes.shape(metric));
+        let registry = Arc::new(Registry::new(
+            rules.clone(),
+            shapes,
+            self.series_limit,
+            Arc::clone(&counters),
+        ));
+
+        let writer = send::spawn(
+            self.sending(endpoints),
+            Arc::clone(&queue),
+            Arc::clone(&counters),
+            clock.clone(),
+        );
+        let writer = writer.map_err(|error| match error {
+            SpawnError::EventQueue(source) => BuildError::EventQueue { source },
+            SpawnError::Thread(source) => BuildError::Spawn { name: send::NAME, source },
+        })?;
+        let flusher = Flusher {
+            snapshot: Snapshot::new(
+                Arc::clone(&registry),
+                snapshot::Options { counter_mode: self.counter_mode, plans, idle: self.idle },
+            ),
+            telemetry: if self.telemetry { Telemetry::new(&rules) } else { Telemetry::off() },
+            schedule: Schedule::new(self.flush_interval, self.precision, clock.now(), clock.wall()),
+            is_delta: self.counter_mode == snapshot::CounterMode::Delta,
+            lines: Lines::new(queue.buffer()),
+            queue: Arc::clone(&queue),
+            counters: Arc::clone(&counters),
+            clock: clock.clone(),
+            started: clock.now(),
+            log: Log::default(),
+        };
+        let (requests, flusher) = match flusher.spawn() {
+            Ok(spawned) => spawned,
+            Err(source) => {
+                queue.abandon();
+                let _ = writer.join();
+                return Err(BuildError::Spawn { name: flusher::NAME, source });
+            }
+        };
+        let raw = RawPoints {
+            rules,
+            precision: self.precision,
+            registry: Arc::clone(&registry),
+            queue: Arc::clone(&queue),
+            counters: Arc::clone(&counters),
+            clock: clock.clone(),
+            recent: Recent::default(),
+        };
+        let process = std::process::id();
+        let shared = Shared {
+            requests,
+            queue,
+            counters,
+            raw,
+            clock,
+            process,
+            is_shut_down: AtomicBool::new(false),
+        };
+        Ok((
+            OpenTsdbRecorder { registry },
+            OpenTsdbHandle::new(shared),
+            Threads { writer, flusher },
+        ))
+    }
+
+    fn check_numbers(&self) -> Result<(), BuildError> {
+        require_duration("with_flush_interval", self.flush_interval)?;
+        require_duration("with_connect_timeout", self.connect_timeout)?;
+        require_duration("with_write_timeout", self.write_timeout)?;
+        let (min, max) = self.backoff;
+        require(
+            !min.is_zero() && min <= max && max <= LONGEST,
+            "with_backoff",
+            self.backoff,
+            "give a minimum above 0 and a maximum from it to a day",
+        )?;
+        require(
+            self.queue_size > 0,
+            "with_queue_size",
+            self.queue_size,
+            "give room for at least one point",
+        )?;
+        require(
+            self.series_limit > 0,
+            "with_series_limit",
+            self.series_limit,
+            "allow at least one series",
+        )?;
+        let tags = self.max_tags.unwrap_or(1);
+        require((1..=MOST_TAGS).contains(&tags), "with_max_tags", tags, "give 1 to 64")?;
+        if let Some((_, timeout)) = self.idle {
+            require_duration("idle_timeout", timeout)?;
+        }
+        let is_stored_wrong =
+            self.flavor == Flavor::InfluxDb && self.precision == TimestampPrecision::Milliseconds;
+        require(
+            !is_stored_wrong,
+            "with_timestamp_precision",
+            self.precision,
+            "use TimestampPrecision::Seconds: InfluxDB stores milliseconds of the put protocol at wrong times",
+        )
+    }
+
+    fn endpoints(&self) -> Result<Vec<Endpoint>, BuildError> {
+        let parse = |address: &String| {
+            Endpoint::parse(address)
+                .map_err(|reason| BuildError::InvalidAddress { address: address.clone(), reason })
+        };
+        self.addresses.iter().map(parse).collect()
+    }
+
+    fn rules(&self) -> Result<Rules, BuildError> {
+        let charset = self.flavor.charset();
+        let mut rules = Rules {
+            charset,
+            max_tags: self.max_tags.unwrap_or(self.flavor.max_tags()),
+            prefix: match self.prefix.trim_end_matches('.') {
+                "" => String::new(),
+                prefix => format!("{}.", charset.clean(prefix)),
+            },
+            globals: Vec::new(),
+            host: None,
+        };
+        for label in &self.global_labels {
+            let is_whole = !label.key().is_empty() && !label.value().is_empty();
+            require(
+                is_whole,
+                "add_global_label",
+                (label.key(), label.value()),
+                "give a key and a value",
+            )?;
+            let key = rules.clean_key(label.key(), None);
+            rules.globals.retain(|(known, _)| *known != key);
+            rules.globals.push((key, charset.clean(label.value()).into_owned()));
+        }
+        let has_host = rules.globals.iter().any(|(key, _)| key == HOST_KEY);
+        rules.host = self
+            .host()?
+            .filter(|_| !has_host)
+            .map(|host| (HOST_KEY.into(), charset.clean(&host).into_owned()));
+        let has_tag = rules.host.is_some() || !rules.globals.is_empty();
+        require(
+            has_tag,
+            "with_host_tag",
+            &self.host_tag,
+            "add a label with add_global_label, or keep the host tag: a point needs at least one tag",
+        )?;
+        Ok(rules)
+    }
+
+    fn host(&self) -> Result<Option<String>, BuildError> {
+        match &self.host_tag {
+            HostTag::None => Ok(None),
+            HostTag::Value(host) => {
+                require(
+                    !host.is_empty(),
+                    "with_host_tag",
+                    &self.host_tag,
+                    "give a name, or HostTag::None",
+                )?;
+                Ok(Some(host.clone()))
+            }
+            HostTag::Auto => match host::name() {
+                Some(name) => Ok(Some(name)),
+                None => Err(invalid(
+                    "with_host_tag",
+                    &self.host_tag,
+                    "use HostTag::Value: this machine has no host name",
+                )),
+            },
+        }
+    }
+
+    fn plans(&self) -> Result<Plans, BuildError> {
+        Ok(Plans)
+    }
+
+    fn sending(&self, endpoints: Vec<Endpoint>) -> send::Options {
+        send::Options {
+            endpoints,
+            rate: self.rate_limit,
+            interval: self.flush_interval,
+            connect_timeout: self.connect_timeout,
+            write_timeout: self.write_timeout,
+            backoff: self.backoff,
+            confirmation: self.flavor.confirmation(self.confirmation),
+        }
+    }
+}

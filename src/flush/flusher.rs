@@ -1,0 +1,278 @@
+//! The flusher's loop: wait for the tick or a request, snapshot, encode, push.
+
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use std::{io, mem};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never};
+
+use super::schedule::{Occasion, Schedule, Stamp};
+use super::snapshot::{Sink, Snapshot};
+use super::telemetry::Telemetry;
+use crate::clock::Clock;
+use crate::queue::{BATCH_BYTES, Phase, Queue, Ticket};
+use crate::stats::{Counters, Stats};
+use crate::wire::line::{Lines, Unsendable, Variant};
+use crate::wire::series::Line;
+use crate::wire::value::Value;
+
+/// The name of the thread.
+pub(crate) const NAME: &str = "opentsdb-flusher";
+/// Requests that may wait; more only if someone flushes from that many threads at once.
+const REQUESTS: usize = 64;
+/// The least time between two log lines of one cause.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What a handle asks of the flusher.
+pub(crate) enum Request {
+    /// Take a snapshot; answer with the ticket that its points are behind.
+    Flush(Sender<Ticket>),
+    /// The same for the last time, then close the queue and end.
+    Shutdown(Sender<Ticket>),
+    /// Answer with the lines of a snapshot, and change nothing.
+    Render(Sender<String>),
+}
+
+/// What the flusher works with.
+pub(crate) struct Flusher {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) schedule: Schedule,
+    /// Whether the lines carry differences, of which none may be dropped while it can be helped.
+    pub(crate) is_delta: bool,
+    pub(crate) lines: Lines,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) clock: Clock,
+    pub(crate) started: Instant,
+    pub(crate) log: Log,
+}
+
+/// Keeps each cause of a log line to one line a minute.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    too_long: Option<Instant>,
+    not_finite: Option<Instant>,
+    clock: Option<Instant>,
+    overflow: Option<Instant>,
+}
+
+/// Whether this cause was not told within the last minute; from now on it was.
+fn is_untold(last: &mut Option<Instant>, now: Instant) -> bool {
+    let is_untold = last.is_none_or(|last| now.saturating_duration_since(last) >= LOG_INTERVAL);
+    if is_untold {
+        *last = Some(now);
+    }
+    is_untold
+}
+
+impl Flusher {
+    /// Starts the thread.
+    pub(crate) fn spawn(mut self) -> io::Result<(Sender<Request>, JoinHandle<()>)> {
+        let (sender, receiver) = bounded(REQUESTS);
+        let thread = thread::Builder::new().name(NAME.into()).spawn(move || {
+            // A panic, from a user's tracing subscriber say, costs the snapshot that it interrupted.
+            while catch_unwind(AssertUnwindSafe(|| self.run(&receiver))).is_err() {
+                self.counters.restarts.add(1);
+            }
+        })?;
+        Ok((sender, thread))
+    }
+
+    fn run(&mut self, requests: &Receiver<Request>) {
+        let mut requests = requests.clone();
+        while self.queue.phase() == Phase::Open {
+            match requests.recv_timeout(self.schedule.until_tick(self.clock.wall())) {
+                Ok(request) => {
+                    if self.serve(request).is_break() {
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                // Nobody can record or ask any more.
+                Err(RecvTimeoutError::Disconnected) if self.snapshot.is_orphaned() => {
+                    self.by_hand();
+                    return self.queue.close();
+                }
+                Err(RecvTimeoutError::Disconnected) => requests = never(),
+            }
+            self.tick();
+        }
+    }
+
+    fn serve(&mut self, request: Request) -> ControlFlow<()> {
+        match request {
+            Request::Flush(answer) => {
+                self.by_hand();
+                let _ = answer.send(self.queue.ticket());
+                ControlFlow::Continue(())
+            }
+            Request::Shutdown(answer) => {
+                self.by_hand();
+                self.queue.close();
+                let _ = answer.send(self.queue.ticket());
+                ControlFlow::Break(())
+            }
+            Request::Render(answer) => {
+                let _ = answer.send(self.render());
+                ControlFlow::Continue(())
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let wall = self.clock.wall();
+        let (is_due, has_stepped) = self.schedule.turn(self.clock.now(), wall);
+        if has_stepped {
+            self.counters.clock_steps.add(1);
+            if is_untold(&mut self.log.clock, self.clock.now()) {
+                tracing::warn!(
+                    "the wall clock stepped; timestamps go on one by one until it has caught up"
+                );
+            }
+        }
+        if !is_due {
+            return;
+        }
+        if self.queue.is_busy() || (self.is_delta && self.queue.has_unsent()) {
+            self.counters.ticks_skipped.add(1);
+            return;
+        }
+        if let Some(stamp) = self.schedule.stamp(Occasion::Tick, wall) {
+            self.flush(stamp);
+        }
+        let dormant = self.snapshot.evict();
+        self.counters.series_dormant.set(dormant as u64);
+    }
+
+    fn by_hand(&mut self) {
+        if let Some(stamp) = self.schedule.stamp(Occasion::ByHand, self.clock.wall()) {
+            self.flush(stamp);
+        }
+    }
+
+    fn flush(&mut self, stamp: Stamp) {
+        let now = self.clock.now();
+        let stats = self.stats(now);
+        let mut lines = mem::take(&mut self.lines);
+        lines.set_time(stamp.timestamp);
+        let mut out = Output {
+            lines,
+            queue: &self.queue,
+            counters: &self.counters,
+            taken: now,
+            refused: Refused::default(),
+        };
+        self.snapshot.take(stamp, now.saturating_duration_since(self.started), &mut out);
+        self.telemetry.take(stamp, &stats, &mut out);
+        out.push();
+        let refused = mem::take(&mut out.refused);
+        self.lines = out.lines;
+        self.tell(refused, &stats, now);
+    }
+
+    /// Logs, once everything is on its way, what went wrong.
+    fn tell(&mut self, refused: Refused, stats: &Stats, now: Instant) {
+        if let Some(metric) = refused.too_long.filter(|_| is_untold(&mut self.log.too_long, now)) {
+            tracing::warn!(
+                metric,
+                "a line is longer than the 1024 bytes that a TSD reads and is not sent; shorten its labels"
+            );
+        }
+        if let Some(metric) =
+            refused.not_finite.filter(|_| is_untold(&mut self.log.not_finite, now))
+        {
+            tracing::warn!(metric, "a value is NaN or infinite and is not sent");
+        }
+        if stats.series_overflow > 0 && self.log.overflow.is_none() {
+            self.log.overflow = Some(now);
+            let label = self.snapshot.most_varied_tag().unwrap_or_default();
+            tracing::warn!(
+                label,
+                "the series limit is reached: new series share one with overflow=true; this label has the most values"
+            );
+        }
+    }
+
+    fn render(&mut self) -> String {
+        let now = self.clock.now();
+        let mut out = Rendering::default();
+        out.lines.set_time(self.schedule.time(self.clock.wall()));
+        let stats = self.stats(now);
+        self.snapshot.peek(now.saturating_duration_since(self.started), &mut out);
+        self.telemetry.peek(&stats, &mut out);
+        String::from_utf8_lossy(out.lines.bytes()).into_owned()
+    }
+
+    fn stats(&self, now: Instant) -> Stats {
+        let oldest_pending =
+            self.queue.oldest().map(|oldest| now.saturating_duration_since(oldest));
+        Stats { oldest_pending, ..self.counters.stats() }
+    }
+}
+
+/// The lines of a snapshot on their way into the queue.
+struct Output<'a> {
+    lines: Lines,
+    queue: &'a Queue,
+    counters: &'a Counters,
+    taken: Instant,
+    refused: Refused,
+}
+
+/// The first metric that could not be sent, by cause.
+#[derive(Default)]
+struct Refused {
+    too_long: Option<String>,
+    not_finite: Option<String>,
+}
+
+impl Output<'_> {
+    fn push(&mut self) {
+        if self.lines.is_empty() {
+            return;
+        }
+        let (bytes, points) = self.lines.take(self.queue.buffer());
+        self.counters.points_taken.add(points as u64);
+        self.queue.push(bytes, points, self.taken);
+    }
+
+    #[cold]
+    fn refuse(&mut self, line: &Line, why: Unsendable) {
+        let (counter, first) = match why {
+            Unsendable::TooLong => (&self.counters.dropped_too_long, &mut self.refused.too_long),
+            Unsendable::NotFinite => {
+                (&self.counters.dropped_not_finite, &mut self.refused.not_finite)
+            }
+        };
+        self.counters.points_taken.add(1);
+        counter.add(1);
+        first.get_or_insert_with(|| line.metric().chars().take(100).collect());
+    }
+}
+
+impl Sink for Output<'_> {
+    fn point(&mut self, line: &Line, variant: Variant<'_>, value: Value) {
+        match self.lines.push(line, variant, value) {
+            Ok(()) if self.lines.is_full(BATCH_BYTES) => self.push(),
+            Ok(()) => {}
+            Err(why) => self.refuse(line, why),
+        }
+    }
+}
+
+/// The lines of a snapshot that is only looked at.
+#[derive(Default)]
+struct Rendering {
+    lines: Lines,
+}
+
+impl Sink for Rendering {
+    fn point(&mut self, line: &Line, variant: Variant<'_>, value: Value) {
+        // What would not be sent is not shown.
+        let _ = self.lines.push(line, variant, value);
+    }
+}

@@ -1,0 +1,15 @@
+//! The flusher thread.
+//!
+//! 1. [`flusher`]: the loop: wait for the tick or a request, snapshot, encode, push;
+//! 2. [`schedule`]: when, and under which time;
+//! 3. [`snapshot`]: cells to readings, readings to lines;
+//! 4. [`distribution`]: what a histogram becomes;
+//! 5. [`telemetry`]: the exporter's own series;
+//! 6. [`raw`]: points past the aggregation, on the thread that sends them.
+
+pub(crate) mod distribution;
+pub(crate) mod flusher;
+pub(crate) mod raw;
+pub(crate) mod schedule;
+pub(crate) mod snapshot;
+pub(crate) mod telemetry;

@@ -1,0 +1,331 @@
+//! Cells to readings, readings to lines.
+//!
+//! First all values are read, then lines are made of them: so the values of one snapshot are as close in time as they can be, and
+//! the application's threads are disturbed for the first, short part only. The flusher keeps each series it knows in the order of
+//! registration, with its last reading beside it; the three kinds share one loop ([`Group`]).
+//!
+//! An idle series goes dormant: it is read, but makes no line until its value changes. Only a dormant series that nobody holds is
+//! evicted, see [`Registry::evict`].
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_util::{MetricKind, MetricKindMask};
+
+use super::distribution::{Plan, Plans};
+use super::schedule::Stamp;
+use crate::record::counter::Counter;
+use crate::record::gauge::Gauge;
+use crate::record::readout::{Readout, Take};
+use crate::record::registry::{Fresh, Registered, Registry};
+use crate::record::samples::Histogram;
+use crate::record::series::Series;
+use crate::wire::line::Variant;
+use crate::wire::series::Line;
+use crate::wire::value::Value;
+
+/// Series looked at to find the label with the most values.
+const VARIETY_SAMPLE: usize = 10_000;
+
+/// What a counter's line says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CounterMode {
+    /// The count since the process began; a lost point loses no count, and `rate` tells the restarts. The default.
+    #[default]
+    Cumulative,
+    /// The count since the last line that was made, for servers whose queries sum.
+    Delta,
+}
+
+/// Settings of the snapshot.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) counter_mode: CounterMode,
+    pub(crate) plans: Plans,
+    /// The kinds of which idle series go dormant, and after how long.
+    pub(crate) idle: Option<(MetricKindMask, Duration)>,
+}
+
+/// Takes the lines of a snapshot.
+pub(crate) trait Sink {
+    fn point(&mut self, line: &Line, variant: Variant<'_>, value: Value);
+}
+
+/// A kind of metric, as the flusher sees it.
+trait Sampled: Registered {
+    const KIND: MetricKind;
+    /// The last reading, and what was sent of it.
+    type Memory;
+
+    fn begin(series: &Series<Self>, options: &Options) -> Self::Memory;
+    /// Reads the cell.
+    fn read(series: &Series<Self>, memory: &mut Self::Memory, take: Take);
+    /// Whether the reading differs from what was last sent.
+    fn is_changed(memory: &Self::Memory) -> bool;
+    /// Makes the lines of the reading.
+    fn emit(line: &Line, memory: &Self::Memory, options: &Options, sink: &mut impl Sink);
+    /// Remembers the reading as sent.
+    fn sent(memory: &mut Self::Memory);
+}
+
+/// The last reading of a counter or a gauge, and the last one that was sent.
+pub(crate) struct Single<T> {
+    now: T,
+    sent: Option<T>,
+}
+
+impl Sampled for Counter {
+    const KIND: MetricKind = MetricKind::Counter;
+    type Memory = Single<u64>;
+
+    fn begin(_series: &Series<Self>, _options: &Options) -> Single<u64> {
+        Single { now: 0, sent: None }
+    }
+
+    fn read(series: &Series<Self>, memory: &mut Single<u64>, _take: Take) {
+        memory.now = series.value();
+    }
+
+    fn is_changed(memory: &Single<u64>) -> bool {
+        memory.sent != Some(memory.now)
+    }
+
+    fn emit(line: &Line, memory: &Single<u64>, options: &Options, sink: &mut impl Sink) {
+        let value = match options.counter_mode {
+            CounterMode::Cumulative => memory.now,
+            CounterMode::Delta => memory.now.saturating_sub(memory.sent.unwrap_or(0)),
+        };
+        sink.point(line, Variant::default(), value.into());
+    }
+
+    fn sent(memory: &mut Single<u64>) {
+        memory.sent = Some(memory.now);
+    }
+}
+
+impl Sampled for Gauge {
+    const KIND: MetricKind = MetricKind::Gauge;
+    /// As bits, so that NaN equals itself and `-0.0` is not `0.0`.
+    type Memory = Single<u64>;
+
+    fn begin(_series: &Series<Self>, _options: &Options) -> Single<u64> {
+        Single { now: 0, sent: None }
+    }
+
+    fn read(series: &Series<Self>, memory: &mut Single<u64>, _take: Take) {
+        memory.now = series.cell.value().to_bits();
+    }
+
+    fn is_changed(memory: &Single<u64>) -> bool {
+        memory.sent != Some(memory.now)
+    }
+
+    fn emit(line: &Line, memory: &Single<u64>, _options: &Options, sink: &mut impl Sink) {
+        sink.point(line, Variant::default(), f64::from_bits(memory.now).into());
+    }
+
+    fn sent(memory: &mut Single<u64>) {
+        memory.sent = Some(memory.now);
+    }
+}
+
+/// The last reading of a histogram and what to make of it.
+pub(crate) struct Sampling {
+    plan: Arc<Plan>,
+    readout: Readout,
+    was_sent: bool,
+}
+
+impl Sampled for Histogram {
+    const KIND: MetricKind = MetricKind::Histogram;
+    type Memory = Sampling;
+
+    fn begin(series: &Series<Self>, options: &Options) -> Sampling {
+        Sampling {
+            plan: options.plans.plan(series.line.metric()),
+            readout: Readout::default(),
+            was_sent: false,
+        }
+    }
+
+    fn read(series: &Series<Self>, memory: &mut Sampling, take: Take) {
+        series.cell.collect(take, &mut memory.readout);
+    }
+
+    fn is_changed(memory: &Sampling) -> bool {
+        memory.readout.count > 0 || !memory.was_sent
+    }
+
+    fn emit(line: &Line, memory: &Sampling, _options: &Options, sink: &mut impl Sink) {
+        memory.plan.lines(&memory.readout, &mut |variant, value| sink.point(line, variant, value));
+    }
+
+    fn sent(memory: &mut Sampling) {
+        memory.was_sent = true;
+    }
+}
+
+/// A series that the flusher knows.
+struct Tracked<K: Sampled> {
+    series: Arc<Series<K>>,
+    memory: K::Memory,
+    /// When its reading last changed, in seconds of the snapshot's clock.
+    changed: u32,
+    is_dormant: bool,
+}
+
+/// The series of one kind, in order of registration.
+struct Group<K: Sampled> {
+    tracked: Vec<Tracked<K>>,
+}
+
+impl<K: Sampled> Group<K> {
+    fn adopt(&mut self, fresh: &mut Vec<Arc<Series<K>>>, options: &Options, age: u32) {
+        let tracked = fresh.drain(..).map(|series| Tracked {
+            memory: K::begin(&series, options),
+            series,
+            changed: age,
+            is_dormant: false,
+        });
+        self.tracked.extend(tracked);
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &Line> {
+        self.tracked.iter().map(|tracked| &tracked.series.line)
+    }
+
+    fn read(&mut self, take: Take) {
+        for tracked in &mut self.tracked {
+            tracked.series.sweep();
+            K::read(&tracked.series, &mut tracked.memory, take);
+        }
+    }
+
+    fn emit(&mut self, stamp: Stamp, options: &Options, age: u32, sink: &mut impl Sink) {
+        let timeout = options
+            .idle
+            .filter(|(kinds, _)| kinds.matches(K::KIND))
+            .map(|(_, timeout)| timeout.as_secs());
+        for tracked in &mut self.tracked {
+            let is_changed = K::is_changed(&tracked.memory);
+            if is_changed {
+                (tracked.changed, tracked.is_dormant) = (age, false);
+            } else if timeout.is_some_and(|timeout| u64::from(age - tracked.changed) >= timeout) {
+                tracked.is_dormant = true;
+            }
+            if tracked.is_dormant || (stamp.only_changed && !is_changed) {
+                continue;
+            }
+            K::emit(&tracked.series.line, &tracked.memory, options, sink);
+            K::sent(&mut tracked.memory);
+        }
+    }
+
+    fn peek(&mut self, options: &Options, sink: &mut impl Sink) {
+        self.read(Take::Peek);
+        for tracked in &self.tracked {
+            K::emit(&tracked.series.line, &tracked.memory, options, sink);
+        }
+    }
+
+    /// Evicts what is dormant and not held; answers how many dormant series are left.
+    fn evict(&mut self, registry: &Registry) -> usize {
+        let mut dormant = self.tracked.iter().filter(|tracked| tracked.is_dormant).count();
+        if dormant == 0 {
+            return 0;
+        }
+        let kept = std::mem::take(&mut self.tracked).into_iter().filter_map(|mut tracked| {
+            if tracked.is_dormant {
+                match registry.evict(tracked.series) {
+                    Ok(()) => {
+                        dormant -= 1;
+                        return None;
+                    }
+                    Err(series) => tracked.series = series,
+                }
+            }
+            Some(tracked)
+        });
+        self.tracked = kept.collect();
+        dormant
+    }
+}
+
+/// Everything that the flusher knows of the registry.
+pub(crate) struct Snapshot {
+    registry: Arc<Registry>,
+    options: Options,
+    fresh: Fresh,
+    counters: Group<Counter>,
+    gauges: Group<Gauge>,
+    histograms: Group<Histogram>,
+}
+
+impl Snapshot {
+    pub(crate) fn new(registry: Arc<Registry>, options: Options) -> Self {
+        Snapshot {
+            registry,
+            options,
+            fresh: Fresh::default(),
+            counters: Group { tracked: Vec::new() },
+            gauges: Group { tracked: Vec::new() },
+            histograms: Group { tracked: Vec::new() },
+        }
+    }
+
+    /// Reads all series, then gives their lines to `sink`. `age` is the time since the exporter began.
+    pub(crate) fn take(&mut self, stamp: Stamp, age: Duration, sink: &mut impl Sink) {
+        let age = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
+        self.adopt(age);
+        self.counters.read(Take::Drain);
+        self.gauges.read(Take::Drain);
+        self.histograms.read(Take::Drain);
+        self.counters.emit(stamp, &self.options, age, sink);
+        self.gauges.emit(stamp, &self.options, age, sink);
+        self.histograms.emit(stamp, &self.options, age, sink);
+    }
+
+    /// Gives the lines of all series to `sink` and changes nothing.
+    pub(crate) fn peek(&mut self, age: Duration, sink: &mut impl Sink) {
+        self.adopt(u32::try_from(age.as_secs()).unwrap_or(u32::MAX));
+        self.counters.peek(&self.options, sink);
+        self.gauges.peek(&self.options, sink);
+        self.histograms.peek(&self.options, sink);
+    }
+
+    /// Forgets dormant series that nobody holds; answers how many are dormant still.
+    pub(crate) fn evict(&mut self) -> usize {
+        if self.options.idle.is_none() {
+            return 0;
+        }
+        let dormant = self.counters.evict(&self.registry)
+            + self.gauges.evict(&self.registry)
+            + self.histograms.evict(&self.registry);
+        self.registry.purge_aliases();
+        dormant
+    }
+
+    /// Whether nobody else has the registry any more.
+    pub(crate) fn is_orphaned(&self) -> bool {
+        Arc::strong_count(&self.registry) == 1
+    }
+
+    /// The tag with the most values among the first series.
+    pub(crate) fn most_varied_tag(&self) -> Option<String> {
+        let lines = self.counters.lines().chain(self.gauges.lines()).chain(self.histograms.lines());
+        let mut values: HashMap<&str, HashSet<&str>> = HashMap::new();
+        for (key, value) in lines.take(VARIETY_SAMPLE).flat_map(Line::tags) {
+            values.entry(key).or_default().insert(value);
+        }
+        values.into_iter().max_by_key(|(_, values)| values.len()).map(|(key, _)| key.to_owned())
+    }
+
+    fn adopt(&mut self, age: u32) {
+        self.registry.take_fresh(&mut self.fresh);
+        self.counters.adopt(&mut self.fresh.counters, &self.options, age);
+        self.gauges.adopt(&mut self.fresh.gauges, &self.options, age);
+        self.histograms.adopt(&mut self.fresh.histograms, &self.options, age);
+    }
+}

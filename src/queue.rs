@@ -1,0 +1,549 @@
+//! Between the threads: encoded lines, bounded in points.
+//!
+//! **Problem.** A snapshot is made in milliseconds and sent over seconds. While the server is away snapshots pile up, and the oldest
+//! point has to go first, one at a time; and what piled up must not keep the newest values waiting once the server is back.
+//!
+//! **Idea.** Lines travel in [`Batch`]es of some 64 KiB. A batch can give up its oldest lines without being copied, and a single raw
+//! point joins the batch before it, so the bound is exact to the point at the price of one short lock per batch.
+//!
+//! **Mechanism.**
+//! 1. The flusher pushes batches into the *fresh* lane. When the queue is full it waits for room, unless the link is down: then the
+//!    oldest lines are dropped and counted.
+//! 2. When a connection is lost, the fresh lane becomes the tail of the *backlog* lane.
+//! 3. The writer takes a batch from each lane in turn while both have one: a backlog takes at most every other batch, so the newest
+//!    values are never more than twice as late as without it.
+//! 4. A batch carries an order number. The writer says which is the lowest that it still holds unconfirmed; so the queue knows when
+//!    everything up to a [`Ticket`] is settled (confirmed or dropped), which is what `flush` and `shutdown` wait for.
+//! 5. Buffers come back through [`Queue::recycle`], so a steady flush allocates nothing.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
+
+use crate::stats::Counters;
+
+/// The size that a batch is filled to: past 64 KiB a larger `write` gains nothing.
+pub(crate) const BATCH_BYTES: usize = 64 * 1024;
+/// Buffers kept for reuse, 8 MiB of them.
+const SPARE_BUFFERS: usize = 128;
+
+/// Whole lines, in the order in which they were made.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    /// The lines; those before `start` were dropped.
+    bytes: Vec<u8>,
+    /// Where the first line begins that is still to be sent.
+    start: usize,
+    /// How many lines there are from `start` on.
+    points: usize,
+    /// Its place among all batches; a lower one was made earlier.
+    order: u64,
+    /// When its oldest point was taken.
+    taken: Instant,
+}
+
+impl Batch {
+    /// The lines to send.
+    pub(crate) fn lines(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// How many points the lines hold.
+    pub(crate) fn points(&self) -> usize {
+        self.points
+    }
+
+    /// Gives up the `n` oldest lines.
+    fn drop_oldest(&mut self, n: usize) {
+        let ends = self.lines().iter().enumerate().filter(|&(_, &byte)| byte == b'\n');
+        let length = ends.map(|(at, _)| at + 1).take(n).last().unwrap_or(0);
+        self.start += length;
+        self.points -= n;
+    }
+}
+
+/// What the writer last said of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    /// It is taken to be there: connected, or not tried since it last was.
+    Up,
+    /// The last attempt failed.
+    Down,
+}
+
+/// How far the end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Points are taken.
+    Open,
+    /// No more points are taken; the writer sends what there is, then ends.
+    Closing,
+    /// Time is up: the writer ends as soon as it can.
+    Abandoned,
+    /// The writer has ended.
+    Finished,
+}
+
+/// Everything that was pushed before it was drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Ticket(u64);
+
+/// The queue; shared by the flusher, the writer and the handles.
+pub(crate) struct Queue {
+    inner: Mutex<Inner>,
+    /// Told when something was settled, when there is room, when the link or the phase changes.
+    changed: Condvar,
+    /// Wakes the writer out of its wait for the socket; set once, by the writer.
+    waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// The most points that may wait.
+    limit: usize,
+    counters: Arc<Counters>,
+}
+
+struct Inner {
+    /// Lines from before the connection was last lost; sent in turn with `fresh`.
+    backlog: VecDeque<Batch>,
+    /// Lines made since.
+    fresh: VecDeque<Batch>,
+    /// Whether the backlog is next in turn.
+    backlog_turn: bool,
+    /// Points in both lanes; at most `limit`.
+    points: usize,
+    /// The order of the next batch.
+    next_order: u64,
+    /// The lowest order that the writer holds unconfirmed, and when its oldest point was taken.
+    in_flight: Option<(u64, Instant)>,
+    /// Everything before this is to be sent without spreading.
+    hurried: Ticket,
+    link: Link,
+    phase: Phase,
+    /// Empty buffers, at most `SPARE_BUFFERS`.
+    spare: Vec<Vec<u8>>,
+}
+
+impl Queue {
+    pub(crate) fn new(limit: usize, counters: Arc<Counters>) -> Self {
+        let inner = Inner {
+            backlog: VecDeque::new(),
+            fresh: VecDeque::new(),
+            backlog_turn: true,
+            points: 0,
+            next_order: 0,
+            in_flight: None,
+            hurried: Ticket(0),
+            link: Link::Up,
+            phase: Phase::Open,
+            spare: Vec::new(),
+        };
+        Queue {
+            inner: Mutex::new(inner),
+            changed: Condvar::new(),
+            waker: OnceLock::new(),
+            limit,
+            counters,
+        }
+    }
+
+    /// Sets what wakes the writer; a second call changes nothing.
+    pub(crate) fn set_waker(&self, wake: impl Fn() + Send + Sync + 'static) {
+        let _ = self.waker.set(Box::new(wake));
+    }
+
+    // ---- the flusher's side ----
+
+    /// An empty buffer with room for a batch.
+    pub(crate) fn buffer(&self) -> Vec<u8> {
+        self.lock().spare.pop().unwrap_or_else(|| Vec::with_capacity(BATCH_BYTES))
+    }
+
+    /// Adds `points` lines, which are counted as taken already. Waits for room while the link is up; drops the oldest points
+    /// while it is down. Once the queue is closed, these points are dropped themselves.
+    pub(crate) fn push(&self, bytes: Vec<u8>, points: usize, taken: Instant) {
+        let mut inner = self.lock();
+        while inner.phase <= Phase::Closing
+            && inner.link == Link::Up
+            && inner.overfull(points, self.limit)
+            && inner.points > 0
+        {
+            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+        if inner.phase >= Phase::Abandoned {
+            self.counters.dropped_shutdown.add(points as u64);
+            inner.keep_spare(bytes);
+            return;
+        }
+        let order = inner.next_order;
+        inner.next_order += 1;
+        inner.points += points;
+        inner.fresh.push_back(Batch { bytes, start: 0, points, order, taken });
+        self.enforce_limit(&mut inner);
+        drop(inner);
+        self.wake();
+    }
+
+    /// Adds one line, counted as taken already, to the youngest batch. Never waits: a full queue drops its oldest point.
+    /// Answers `false`, and adds nothing, once the queue is closing.
+    pub(crate) fn append(&self, line: &[u8], taken: Instant) -> bool {
+        let mut inner = self.lock();
+        if inner.phase != Phase::Open {
+            return false;
+        }
+        let was_empty = inner.points == 0;
+        match inner.fresh.back_mut() {
+            Some(batch) if batch.bytes.len() + line.len() <= BATCH_BYTES => {
+                batch.bytes.extend_from_slice(line);
+                batch.points += 1;
+            }
+            _ => {
+                let mut bytes = inner.spare.pop().unwrap_or_default();
+                bytes.extend_from_slice(line);
+                let order = inner.next_order;
+                inner.next_order += 1;
+                inner.fresh.push_back(Batch { bytes, start: 0, points: 1, order, taken });
+            }
+        }
+        inner.points += 1;
+        self.enforce_limit(&mut inner);
+        drop(inner);
+        if was_empty {
+            self.wake();
+        }
+        true
+    }
+
+    /// Whether the last snapshot is still being sent, so that the next tick had better be left out.
+    pub(crate) fn is_busy(&self) -> bool {
+        let inner = self.lock();
+        inner.link == Link::Up && !inner.fresh.is_empty()
+    }
+
+    /// Whether any point waits to be sent.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.lock().points > 0
+    }
+
+    /// A ticket for everything pushed so far.
+    pub(crate) fn ticket(&self) -> Ticket {
+        Ticket(self.lock().next_order)
+    }
+
+    // ---- the handles' side ----
+
+    /// Asks for everything up to `ticket` to be sent without spreading it over the interval.
+    pub(crate) fn hurry(&self, ticket: Ticket) {
+        let mut inner = self.lock();
+        inner.hurried = inner.hurried.max(ticket);
+        drop(inner);
+        self.wake();
+    }
+
+    /// Waits until everything up to `ticket` is confirmed or dropped, or until the deadline; answers whether it is.
+    pub(crate) fn wait_settled(&self, ticket: Ticket, deadline: Option<Instant>) -> bool {
+        self.wait_until(deadline, |inner| {
+            inner.is_settled(ticket) || inner.phase == Phase::Finished
+        })
+    }
+
+    /// Waits until the writer has ended, or until the deadline; answers whether it has.
+    pub(crate) fn wait_finished(&self, deadline: Option<Instant>) -> bool {
+        self.wait_until(deadline, |inner| inner.phase == Phase::Finished)
+    }
+
+    /// When the oldest point was taken that is neither confirmed nor dropped.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        let inner = self.lock();
+        let lanes = [&inner.backlog, &inner.fresh]
+            .into_iter()
+            .filter_map(|lane| lane.front())
+            .map(|batch| batch.taken);
+        lanes.chain(inner.in_flight.map(|(_, taken)| taken)).min()
+    }
+
+    /// Takes no more points, and lets the writer end when it has sent those there are.
+    pub(crate) fn close(&self) {
+        self.advance(Phase::Closing);
+    }
+
+    /// Gives up what was not sent yet, and tells the writer to end.
+    pub(crate) fn abandon(&self) {
+        let mut inner = self.lock();
+        self.counters.dropped_shutdown.add(inner.points as u64);
+        inner.points = 0;
+        inner.backlog.clear();
+        inner.fresh.clear();
+        drop(inner);
+        self.advance(Phase::Abandoned);
+    }
+
+    // ---- the writer's side ----
+
+    /// The next batch to send, if any; it is in flight from now on.
+    pub(crate) fn pop(&self) -> Option<Batch> {
+        let mut inner = self.lock();
+        let from_backlog =
+            !inner.backlog.is_empty() && (inner.backlog_turn || inner.fresh.is_empty());
+        inner.backlog_turn = !from_backlog;
+        let batch = if from_backlog { inner.backlog.pop_front() } else { inner.fresh.pop_front() }?;
+        inner.points -= batch.points;
+        let oldest = inner.in_flight.map_or(batch.order, |(order, _)| order.min(batch.order));
+        let taken = inner.in_flight.map_or(batch.taken, |(_, taken)| taken.min(batch.taken));
+        inner.in_flight = Some((oldest, taken));
+        drop(inner);
+        self.changed.notify_all();
+        Some(batch)
+    }
+
+    /// Says what the writer still holds unconfirmed.
+    pub(crate) fn set_in_flight<'a>(&self, batches: impl Iterator<Item = &'a Batch>) {
+        let in_flight = batches
+            .map(|batch| (batch.order, batch.taken))
+            .reduce(|a, b| (a.0.min(b.0), a.1.min(b.1)));
+        self.lock().in_flight = in_flight;
+        self.changed.notify_all();
+    }
+
+    /// Hands the buffer of a settled batch back.
+    pub(crate) fn recycle(&self, batch: Batch) {
+        self.lock().keep_spare(batch.bytes);
+    }
+
+    /// Says whether the server is there. When it no longer is, what waits becomes backlog.
+    pub(crate) fn set_link(&self, link: Link) {
+        let mut inner = self.lock();
+        if link == Link::Down {
+            let Inner { backlog, fresh, .. } = &mut *inner;
+            backlog.append(fresh);
+        }
+        inner.link = link;
+        self.enforce_limit(&mut inner);
+        drop(inner);
+        self.changed.notify_all();
+    }
+
+    /// Points that wait, and whether some of them are backlog.
+    pub(crate) fn waiting(&self) -> (usize, bool) {
+        let inner = self.lock();
+        (inner.points, !inner.backlog.is_empty())
+    }
+
+    /// Whether a flush or the shutdown waits for points that are not settled yet.
+    pub(crate) fn is_hurried(&self) -> bool {
+        let inner = self.lock();
+        !inner.is_settled(inner.hurried)
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.lock().phase
+    }
+
+    /// Says that the writer has ended.
+    pub(crate) fn finish(&self) {
+        self.advance(Phase::Finished);
+    }
+
+    // ---- within ----
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        if let Some(wake) = self.waker.get() {
+            wake();
+        }
+    }
+
+    fn advance(&self, phase: Phase) {
+        let mut inner = self.lock();
+        inner.phase = inner.phase.max(phase);
+        drop(inner);
+        self.changed.notify_all();
+        self.wake();
+    }
+
+    fn wait_until(&self, deadline: Option<Instant>, done: impl Fn(&Inner) -> bool) -> bool {
+        let mut inner = self.lock();
+        while !done(&inner) {
+            inner = match deadline
+                .map(|deadline| deadline.saturating_duration_since(Instant::now()))
+            {
+                None => self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner),
+                Some(left) if left.is_zero() => return false,
+                Some(left) => {
+                    self.changed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        true
+    }
+
+    fn enforce_limit(&self, inner: &mut Inner) {
+        if inner.overfull(0, self.limit) {
+            let excess = inner.points - self.limit;
+            inner.drop_oldest(excess);
+            self.counters.dropped_queue_full.add(excess as u64);
+        }
+    }
+}
+
+impl Inner {
+    fn overfull(&self, more: usize, limit: usize) -> bool {
+        self.points + more > limit
+    }
+
+    fn is_settled(&self, ticket: Ticket) -> bool {
+        let lanes = [&self.backlog, &self.fresh]
+            .into_iter()
+            .filter_map(|lane| lane.front())
+            .map(|batch| batch.order);
+        lanes.chain(self.in_flight.map(|(order, _)| order)).all(|order| order >= ticket.0)
+    }
+
+    fn drop_oldest(&mut self, mut excess: usize) {
+        self.points -= excess;
+        while excess > 0 {
+            let lane = if self.backlog.is_empty() { &mut self.fresh } else { &mut self.backlog };
+            let Some(batch) = lane.front_mut() else { return };
+            if batch.points > excess {
+                batch.drop_oldest(excess);
+                return;
+            }
+            excess -= batch.points;
+            if let Some(batch) = lane.pop_front() {
+                self.keep_spare(batch.bytes);
+            }
+        }
+    }
+
+    fn keep_spare(&mut self, mut bytes: Vec<u8>) {
+        if self.spare.len() < SPARE_BUFFERS {
+            bytes.clear();
+            self.spare.push(bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn queue(limit: usize) -> (Queue, Arc<Counters>) {
+        let counters = Arc::new(Counters::default());
+        (Queue::new(limit, Arc::clone(&counters)), counters)
+    }
+
+    fn push(queue: &Queue, lines: &str) {
+        queue.push(lines.into(), lines.lines().count(), Instant::now());
+    }
+
+    fn popped(queue: &Queue) -> String {
+        queue
+            .pop()
+            .map(|batch| String::from_utf8(batch.lines().to_vec()).unwrap())
+            .unwrap_or_default()
+    }
+
+    #[test]
+    fn oldest_point_is_dropped_first() {
+        let (queue, counters) = queue(4);
+        queue.set_link(Link::Down);
+        push(&queue, "a\nb\nc\n");
+        push(&queue, "d\ne\nf\n");
+        assert_eq!(counters.dropped_queue_full.get(), 2);
+        assert_eq!(popped(&queue), "c\n");
+        assert_eq!(popped(&queue), "d\ne\nf\n");
+    }
+
+    #[test]
+    fn a_batch_larger_than_the_queue_keeps_its_newest_points() {
+        let (queue, counters) = queue(2);
+        push(&queue, "a\nb\nc\nd\ne\n");
+        assert_eq!(counters.dropped_queue_full.get(), 3);
+        assert_eq!(popped(&queue), "d\ne\n");
+    }
+
+    #[test]
+    fn raw_points_share_a_batch_and_drop_the_oldest() {
+        let (queue, counters) = queue(3);
+        for line in ["a\n", "b\n", "c\n", "d\n"] {
+            assert!(queue.append(line.as_bytes(), Instant::now()));
+        }
+        assert_eq!(counters.dropped_queue_full.get(), 1);
+        assert_eq!(popped(&queue), "b\nc\nd\n");
+        queue.close();
+        assert!(!queue.append(b"e\n", Instant::now()));
+    }
+
+    #[test]
+    fn after_a_lost_connection_old_and_new_lines_take_turns() {
+        let (queue, _) = queue(100);
+        push(&queue, "old1\n");
+        push(&queue, "old2\n");
+        push(&queue, "old3\n");
+        queue.set_link(Link::Down);
+        queue.set_link(Link::Up);
+        push(&queue, "new1\n");
+        push(&queue, "new2\n");
+        let order: Vec<_> = (0..5).map(|_| popped(&queue)).collect();
+        assert_eq!(order, ["old1\n", "new1\n", "old2\n", "new2\n", "old3\n"]);
+        assert!(queue.pop().is_none());
+    }
+
+    #[test]
+    fn a_full_queue_holds_the_flusher_back_while_the_link_is_up() {
+        let (queue, counters) = queue(2);
+        push(&queue, "a\nb\n");
+        std::thread::scope(|scope| {
+            let pusher = scope.spawn(|| push(&queue, "c\nd\n"));
+            assert_eq!(popped(&queue), "a\nb\n");
+            pusher.join().unwrap();
+        });
+        assert_eq!(popped(&queue), "c\nd\n");
+        assert_eq!(counters.dropped_queue_full.get(), 0);
+    }
+
+    #[test]
+    fn a_ticket_is_settled_when_nothing_older_is_held() {
+        let (queue, _) = queue(10);
+        let now = Some(Instant::now());
+        push(&queue, "a\n");
+        let first = queue.ticket();
+        assert!(!queue.wait_settled(first, now));
+        let batch = queue.pop().unwrap();
+        assert!(!queue.wait_settled(first, now));
+        push(&queue, "b\n");
+        let second = queue.ticket();
+        queue.set_in_flight(std::iter::empty());
+        assert!(queue.wait_settled(first, now));
+        assert!(!queue.wait_settled(second, now));
+        queue.recycle(batch);
+    }
+
+    #[test]
+    fn what_was_not_sent_at_the_deadline_counts_as_dropped_by_shutdown() {
+        let (queue, counters) = queue(10);
+        push(&queue, "a\nb\n");
+        queue.close();
+        push(&queue, "c\n");
+        queue.abandon();
+        push(&queue, "d\n");
+        assert_eq!(counters.dropped_shutdown.get(), 4);
+        assert!(queue.pop().is_none());
+    }
+
+    #[test]
+    fn the_age_of_the_oldest_point_covers_lanes_and_flight() {
+        let (queue, _) = queue(10);
+        let early = Instant::now();
+        let late = early + Duration::from_secs(5);
+        queue.push(b"a\n".to_vec(), 1, early);
+        queue.push(b"b\n".to_vec(), 1, late);
+        assert_eq!(queue.oldest(), Some(early));
+        let first = queue.pop().unwrap();
+        assert_eq!(queue.oldest(), Some(early));
+        queue.set_in_flight(std::iter::empty());
+        assert_eq!(queue.oldest(), Some(late));
+        drop(first);
+    }
+}

@@ -1,0 +1,325 @@
+//! The handles that this thread used last, so that a macro call touches no shared cache line.
+//!
+//! **Problem.** Each call of `counter!` looks its key up. A shared table costs a lock's cache line, contended by every thread.
+//!
+//! **Idea.** Each thread has a direct-mapped table per kind, indexed by the key's hash, which a literal key has from the compiler.
+//!
+//! **Mechanism.**
+//! 1. A slot holds a key, the registry it belongs to, and a `Weak` to this thread's local of the series. A hit upgrades it: the one
+//!    locked instruction on a line that no other thread touches. The upgrade fails once the series was evicted.
+//! 2. A key is known again by hash, then by the addresses of its name and labels, which say enough for every literal call site, and
+//!    only then by their contents.
+//! 3. A slot gives way to another key only after [`PATIENCE`] misses in a row; until then the newcomer goes the uncached way. So
+//!    access at random over many series does not make and throw away a local each time.
+//! 4. A thread that is being torn down, or that is here already (an allocator that records, say), goes the uncached way.
+
+use std::cell::{Cell, RefCell};
+use std::sync::{Arc, Weak};
+
+use metrics::Key;
+
+use super::counter::Counter;
+use super::gauge::Gauge;
+use super::samples::Histogram;
+use super::series::{Kind, Series};
+
+/// Slots of each kind; a power of two. 4 KiB a kind and thread, at the thread's first use of that kind.
+const SLOTS: usize = 512;
+/// How many misses in a row a slot bears.
+const PATIENCE: u8 = 32;
+
+/// Threads are numbered from 1 in the order of their first use of a cache; 0 owns nothing.
+static NEXT_THREAD: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+
+thread_local! {
+    /// Without a destructor, so that it can be read while the thread is torn down.
+    static THREAD: Cell<u64> = const { Cell::new(0) };
+    static CACHE: RefCell<Cache> = const { RefCell::new(Cache::new()) };
+}
+
+/// The number of this thread, 0 if it never used a cache.
+#[inline]
+pub(crate) fn thread_number() -> u64 {
+    THREAD.with(Cell::get)
+}
+
+pub(super) fn numbered() -> u64 {
+    if thread_number() == 0 {
+        THREAD.with(|thread| {
+            thread.set(NEXT_THREAD.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+        });
+    }
+    thread_number()
+}
+
+/// A kind whose handles are cached.
+pub(crate) trait Cached: Kind {
+    fn slots(cache: &mut Cache) -> &mut Slots<Self>;
+}
+
+/// The tables of one thread.
+pub(crate) struct Cache {
+    counters: Slots<Counter>,
+    gauges: Slots<Gauge>,
+    histograms: Slots<Histogram>,
+}
+
+impl Cache {
+    const fn new() -> Self {
+        Cache { counters: Slots::new(), gauges: Slots::new(), histograms: Slots::new() }
+    }
+}
+
+impl Cached for Counter {
+    fn slots(cache: &mut Cache) -> &mut Slots<Self> {
+        &mut cache.counters
+    }
+}
+
+impl Cached for Gauge {
+    fn slots(cache: &mut Cache) -> &mut Slots<Self> {
+        &mut cache.gauges
+    }
+}
+
+impl Cached for Histogram {
+    fn slots(cache: &mut Cache) -> &mut Slots<Self> {
+        &mut cache.histograms
+    }
+}
+
+/// What a look-up found.
+pub(crate) enum Found<K: Kind> {
+    /// This thread's own local.
+    Local(Arc<K::Local>),
+    /// The series itself.
+    Shared(Arc<Series<K>>),
+    /// There is no series for this key.
+    Nothing,
+}
+
+/// Finds the handle for a key of the registry numbered `registry`; `find` is its uncached way.
+#[inline]
+pub(crate) fn get<K: Cached>(
+    registry: u64,
+    key: &Key,
+    find: impl Fn() -> Option<Arc<Series<K>>>,
+) -> Found<K> {
+    let cached = CACHE.try_with(|cache| {
+        let mut cache = cache.try_borrow_mut().ok()?;
+        let slots = K::slots(&mut cache);
+        slots
+            .hit(registry, key)
+            .map(Found::Local)
+            .or_else(|| Some(slots.miss(registry, key, &find)))
+    });
+    match cached {
+        Ok(Some(found)) => found,
+        _ => find().map_or(Found::Nothing, Found::Shared),
+    }
+}
+
+/// The table of one kind.
+pub(crate) struct Slots<K: Kind> {
+    /// Empty until the first use.
+    slots: Vec<Option<Box<Slot<K>>>>,
+}
+
+struct Slot<K: Kind> {
+    key: Key,
+    registry: u64,
+    local: Weak<K::Local>,
+    series: Weak<Series<K>>,
+    /// Misses since the last hit.
+    misses: u8,
+}
+
+impl<K: Kind> Slots<K> {
+    const fn new() -> Self {
+        Slots { slots: Vec::new() }
+    }
+
+    #[inline]
+    fn hit(&mut self, registry: u64, key: &Key) -> Option<Arc<K::Local>> {
+        let slot = self.slots.get_mut(index(key))?.as_mut()?;
+        if slot.registry != registry || !is_same(&slot.key, key) {
+            return None;
+        }
+        slot.misses = 0;
+        slot.local.upgrade()
+    }
+
+    #[cold]
+    fn miss(
+        &mut self,
+        registry: u64,
+        key: &Key,
+        find: &impl Fn() -> Option<Arc<Series<K>>>,
+    ) -> Found<K> {
+        let Some(series) = find() else { return Found::Nothing };
+        if self.slots.is_empty() {
+            self.slots.resize_with(SLOTS, || None);
+        }
+        let slot = &mut self.slots[index(key)];
+        match slot {
+            // A slot whose local was revoked belongs to nobody.
+            Some(taken) if taken.misses < PATIENCE && taken.local.strong_count() > 0 => {
+                taken.misses += 1;
+                Found::Shared(series)
+            }
+            _ => {
+                let ended = slot.take().map(|slot| slot.series.clone());
+                let local = series.adopt(numbered());
+                let found = local
+                    .upgrade()
+                    .map_or_else(|| Found::Shared(Arc::clone(&series)), Found::Local);
+                *slot = Some(Box::new(Slot {
+                    key: key.to_retained(),
+                    registry,
+                    local,
+                    series: Arc::downgrade(&series),
+                    misses: 0,
+                }));
+                // Not left to the next snapshot: a thread that goes through many series would pile locals up until then.
+                if let Some(series) = ended.and_then(|series| series.upgrade()) {
+                    series.sweep();
+                }
+                found
+            }
+        }
+    }
+}
+
+#[inline]
+fn index(key: &Key) -> usize {
+    key.get_hash() as usize % SLOTS
+}
+
+/// Whether the kept key is this one. The kept key never changes and keeps its words alive, so words at the same address are the same.
+#[inline]
+fn is_same(kept: &Key, key: &Key) -> bool {
+    if kept.get_hash() != key.get_hash() {
+        return false;
+    }
+    let (kept_labels, labels) = (kept.labels(), key.labels());
+    let same_place = std::ptr::eq(kept.name(), key.name())
+        && std::ptr::eq(kept_labels.as_slice(), labels.as_slice());
+    same_place || kept == key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::buckets::Scheme;
+    use super::super::registry::Registry;
+    use super::super::samples::Shape;
+    use super::*;
+    use crate::stats::Counters;
+    use crate::wire::charset::Charset;
+    use crate::wire::series::Rules;
+    use metrics::CounterFn;
+
+    fn registry() -> Registry {
+        let rules = Rules {
+            charset: Charset::Tsd,
+            max_tags: 8,
+            prefix: String::new(),
+            globals: Vec::new(),
+            host: Some(("host".into(), "a".into())),
+        };
+        let shapes = Box::new(|_: &str| Shape { scheme: Scheme::Log, own_tag: None });
+        Registry::new(rules, shapes, 10_000, Arc::new(Counters::default()))
+    }
+
+    fn increment(registry: &Registry, key: &Key) -> bool {
+        match get::<Counter>(registry.number(), key, || registry.get(key)) {
+            Found::Local(local) => {
+                local.increment(1);
+                true
+            }
+            Found::Shared(series) => {
+                series.increment(1);
+                false
+            }
+            Found::Nothing => panic!("{key:?} has no series"),
+        }
+    }
+
+    fn value(registry: &Registry, key: &Key) -> u64 {
+        registry.get::<Counter>(key).unwrap().value()
+    }
+
+    #[test]
+    fn a_key_is_served_by_this_threads_local_and_counted_once() {
+        let registry = registry();
+        let key = Key::from_parts("m", &[("a", "1"), ("b", "2")]);
+        let turned = Key::from_parts("m", &[("b", "2"), ("a", "1")]);
+        assert!((0..10).all(|_| increment(&registry, &key) && increment(&registry, &turned)));
+        assert_eq!(value(&registry, &key), 20);
+    }
+
+    #[test]
+    fn recorders_of_one_process_are_kept_apart() {
+        let (one, other) = (registry(), registry());
+        let key = Key::from_name("m");
+        for _ in 0..100 {
+            increment(&one, &key);
+            increment(&other, &key);
+            increment(&other, &key);
+        }
+        assert_eq!((value(&one, &key), value(&other, &key)), (100, 200));
+    }
+
+    #[test]
+    fn a_slot_gives_way_only_after_its_patience_and_loses_nothing() {
+        let registry = registry();
+        let keys: Vec<_> = (0..4 * SLOTS).map(|n| Key::from_name(format!("m{n}"))).collect();
+        let mut shared = 0;
+        for _ in 0..100 {
+            shared += keys.iter().filter(|key| !increment(&registry, key)).count();
+        }
+        assert!(shared > 100 * SLOTS, "access at random goes the uncached way, {shared} times");
+        assert!(keys.iter().all(|key| value(&registry, key) == 100));
+    }
+
+    #[test]
+    fn a_local_ends_with_its_slot_or_its_thread() {
+        let registry = Arc::new(registry());
+        let key = Key::from_name("m");
+        std::thread::scope(|scope| scope.spawn(|| increment(&registry, &key)).join().unwrap());
+        let series = registry.get::<Counter>(&key).unwrap();
+        series.sweep();
+        assert_eq!(series.cell.load(crate::sync::atomic::Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn an_evicted_key_is_registered_anew() {
+        let registry = registry();
+        let key = Key::from_name("m");
+        increment(&registry, &key);
+        let mut fresh = super::super::registry::Fresh::default();
+        registry.take_fresh(&mut fresh);
+        assert!(registry.evict(fresh.counters.pop().unwrap()).is_ok());
+        assert!(increment(&registry, &key));
+        assert_eq!(value(&registry, &key), 1);
+    }
+
+    #[test]
+    fn a_thread_that_is_torn_down_still_counts() {
+        struct Last(Arc<Registry>);
+        impl Drop for Last {
+            fn drop(&mut self) {
+                increment(&self.0, &Key::from_name("m"));
+            }
+        }
+        thread_local!(static LAST: RefCell<Option<Last>> = const { RefCell::new(None) });
+        let registry = Arc::new(registry());
+        let recording = Arc::clone(&registry);
+        let thread = std::thread::spawn(move || {
+            // Registered before and after the cache's own destructor, one of them runs behind it.
+            LAST.with(|last| *last.borrow_mut() = Some(Last(Arc::clone(&recording))));
+            increment(&recording, &Key::from_name("m"));
+        });
+        thread.join().unwrap();
+        assert_eq!(value(&registry, &Key::from_name("m")), 2);
+    }
+}

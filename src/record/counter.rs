@@ -1,0 +1,206 @@
+//! The counter's cell.
+//!
+//! Its value is the cell plus what each thread's [`CounterLocal`] has added. A local is written with plain loads and stores by the
+//! one thread that owns it, and with atomic additions by whoever else holds that handle. All additions saturate: a counter never
+//! wraps, so it never seems to have been reset.
+
+use std::sync::{Arc, Weak};
+
+use metrics::CounterFn;
+
+use super::cache::thread_number;
+use super::series::{Kind, Series};
+use crate::sync::atomic::{AtomicU64, Ordering};
+
+/// Counters, as a [`Kind`].
+pub(crate) struct Counter;
+
+impl Kind for Counter {
+    type Cell = AtomicU64;
+    type Local = CounterLocal;
+
+    fn local(series: &Arc<Series<Self>>, owner: u64) -> CounterLocal {
+        CounterLocal {
+            owner,
+            own: AtomicU64::new(0),
+            shared: AtomicU64::new(0),
+            series: Arc::downgrade(series),
+        }
+    }
+
+    fn fold(cell: &AtomicU64, local: &mut CounterLocal) {
+        add(cell, local.value());
+    }
+}
+
+impl Series<Counter> {
+    /// The count so far.
+    pub(crate) fn value(&self) -> u64 {
+        self.locals
+            .sum(CounterLocal::value, |sum| sum.saturating_add(self.cell.load(Ordering::Relaxed)))
+    }
+}
+
+/// Without a cache: straight to the cell.
+impl CounterFn for Series<Counter> {
+    fn increment(&self, value: u64) {
+        add(&self.cell, value);
+    }
+
+    fn absolute(&self, value: u64) {
+        // Within the lock, so that nothing is folded between the sum and the cell.
+        self.locals.sum_locked(CounterLocal::value, |sum| {
+            self.cell.fetch_max(value.saturating_sub(sum), Ordering::Relaxed);
+        });
+    }
+}
+
+/// What one thread adds to a counter. On a cache line of its own, so that two threads' locals never share one.
+#[repr(align(64))]
+pub(crate) struct CounterLocal {
+    /// The number of the thread that may write `own`.
+    owner: u64,
+    /// Written by the owner alone, by load and store.
+    own: AtomicU64,
+    /// Added to by other threads that hold this handle.
+    shared: AtomicU64,
+    /// For `absolute`, which concerns the whole counter. Weak, or series and local would keep each other.
+    series: Weak<Series<Counter>>,
+}
+
+impl CounterLocal {
+    fn value(&self) -> u64 {
+        // Relaxed: the owner's next store is simply part of the next snapshot. That an update which happened before a flush was
+        // asked for is seen follows from the request's channel.
+        self.own.load(Ordering::Relaxed).saturating_add(self.shared.load(Ordering::Relaxed))
+    }
+
+    fn increment_from(&self, thread: u64, value: u64) {
+        if thread == self.owner {
+            let sum = self.own.load(Ordering::Relaxed).saturating_add(value);
+            self.own.store(sum, Ordering::Relaxed);
+        } else {
+            add(&self.shared, value);
+        }
+    }
+}
+
+impl CounterFn for CounterLocal {
+    #[inline]
+    fn increment(&self, value: u64) {
+        self.increment_from(thread_number(), value);
+    }
+
+    fn absolute(&self, value: u64) {
+        if let Some(series) = self.series.upgrade() {
+            series.absolute(value);
+        }
+    }
+}
+
+/// Adds without wrapping.
+fn add(cell: &AtomicU64, value: u64) {
+    let before = cell.fetch_add(value, Ordering::Relaxed);
+    if before.checked_add(value).is_none() {
+        // Whoever reads between the two sees a small number once; it takes 2^64 counts to get here.
+        cell.store(u64::MAX, Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::wire::charset::Charset;
+    use crate::wire::series::Rules;
+
+    fn series() -> Arc<Series<Counter>> {
+        let rules = Rules {
+            charset: Charset::Tsd,
+            max_tags: 8,
+            prefix: String::new(),
+            globals: Vec::new(),
+            host: Some(("host".into(), "a".into())),
+        };
+        let line = rules.identify("m", std::iter::empty(), None).line;
+        Arc::new(Series::new(0, line, AtomicU64::new(0)))
+    }
+
+    #[test]
+    fn the_value_is_the_cell_and_every_local() {
+        let series = series();
+        let locals: Vec<_> = [1, 2].map(|owner| series.adopt(owner).upgrade().unwrap()).into();
+        series.increment(1);
+        locals[0].increment_from(1, 10);
+        locals[0].increment_from(7, 100);
+        locals[1].increment_from(2, 1_000);
+        assert_eq!(series.value(), 1_111);
+        series.sweep();
+        assert_eq!(series.value(), 1_111);
+        drop(locals);
+        series.sweep();
+        assert_eq!(series.cell.load(Ordering::Relaxed), 1_111);
+        assert_eq!(series.value(), 1_111);
+    }
+
+    #[test]
+    fn absolute_never_goes_down_and_never_counts_twice() {
+        let series = series();
+        let local = series.adopt(1).upgrade().unwrap();
+        local.increment_from(1, 5);
+        local.absolute(3);
+        assert_eq!(series.value(), 5);
+        local.absolute(8);
+        assert_eq!(series.value(), 8);
+        local.increment_from(1, 1);
+        local.absolute(8);
+        assert_eq!(series.value(), 9);
+        series.absolute(20);
+        series.absolute(19);
+        assert_eq!(series.value(), 20);
+    }
+
+    #[test]
+    fn a_counter_stays_at_the_top() {
+        let series = series();
+        let local = series.adopt(1).upgrade().unwrap();
+        local.absolute(u64::MAX);
+        for increment in [
+            |local: &CounterLocal| local.increment_from(1, 2),
+            |local: &CounterLocal| local.increment_from(2, u64::MAX),
+        ] {
+            increment(&local);
+            increment(&local);
+            assert_eq!(series.value(), u64::MAX);
+        }
+        series.increment(1);
+        assert_eq!(series.value(), u64::MAX);
+    }
+
+    #[test]
+    fn no_increment_is_lost_over_threads_that_come_and_go() {
+        const THREADS: u64 = 80;
+        const INCREMENTS: u64 = 20_000;
+        let series = series();
+        let moved = series.adopt(0).upgrade().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    let owner = super::super::cache::numbered();
+                    let local = series.adopt(owner).upgrade().unwrap();
+                    for n in 0..INCREMENTS {
+                        if n % 2 == 0 { local.increment(1) } else { moved.increment(1) }
+                    }
+                });
+            }
+            let mut last = 0;
+            for _ in 0..1_000 {
+                series.sweep();
+                let value = series.value();
+                assert!(value >= last);
+                last = value;
+            }
+        });
+        series.sweep();
+        assert_eq!(series.value(), THREADS * INCREMENTS);
+    }
+}

@@ -1,0 +1,63 @@
+//! What the facade calls.
+
+use std::sync::Arc;
+
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+
+use super::cache::{self, Cached, Found};
+use super::registry::{Registered, Registry};
+
+/// The recorder that [`build`](crate::OpenTsdbBuilder::build) makes: install it with `metrics::set_global_recorder`, put it under a
+/// layer of `metrics_util`, or use it in a test with `metrics::with_local_recorder`.
+///
+/// It only counts; what it counts is sent by the exporter's threads, which the
+/// [`OpenTsdbHandle`](crate::OpenTsdbHandle) made with it directs.
+pub struct OpenTsdbRecorder {
+    pub(crate) registry: Arc<Registry>,
+}
+
+impl OpenTsdbRecorder {
+    #[inline]
+    fn find<K: Cached + Registered>(&self, key: &Key) -> Found<K> {
+        cache::get(self.registry.number(), key, || self.registry.get(key))
+    }
+}
+
+impl std::fmt::Debug for OpenTsdbRecorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenTsdbRecorder").finish_non_exhaustive()
+    }
+}
+
+impl Recorder for OpenTsdbRecorder {
+    // The put protocol carries neither unit nor description.
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        match self.find::<super::counter::Counter>(key) {
+            Found::Local(local) => Counter::from_arc(local),
+            Found::Shared(series) => Counter::from_arc(series),
+            Found::Nothing => Counter::noop(),
+        }
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        match self.find::<super::gauge::Gauge>(key) {
+            Found::Local(local) => Gauge::from_arc(local),
+            Found::Shared(series) => Gauge::from_arc(series),
+            Found::Nothing => Gauge::noop(),
+        }
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        match self.find::<super::samples::Histogram>(key) {
+            Found::Local(local) => Histogram::from_arc(local),
+            Found::Shared(series) => Histogram::from_arc(series),
+            Found::Nothing => Histogram::noop(),
+        }
+    }
+}

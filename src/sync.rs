@@ -1,0 +1,65 @@
+//! The synchronisation primitives of the cells, exchanged for loom's models under `--cfg loom`.
+//!
+//! A lock here guards a few plain fields and is never held across anything that can panic in the middle of an update, so a
+//! poisoned one is taken as it is: a metric must not spread another thread's panic.
+
+#[cfg(loom)]
+pub(crate) use loom::{
+    hint::spin_loop,
+    sync::{Arc, Mutex, MutexGuard, atomic},
+    thread::yield_now,
+};
+#[cfg(loom)]
+pub(crate) use once::OnceLock;
+#[cfg(not(loom))]
+pub(crate) use std::{
+    hint::spin_loop,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, atomic},
+    thread::yield_now,
+};
+
+/// Locks, whatever became of the last holder.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Loom has no `OnceLock`, and does not see what the one of std publishes; a flag beside it shows it.
+#[cfg(loom)]
+mod once {
+    use loom::sync::atomic::{AtomicBool, Ordering};
+
+    pub(crate) struct OnceLock<T> {
+        inner: std::sync::OnceLock<T>,
+        is_set: AtomicBool,
+    }
+
+    impl<T> Default for OnceLock<T> {
+        fn default() -> Self {
+            OnceLock::new()
+        }
+    }
+
+    impl<T> OnceLock<T> {
+        pub(crate) fn new() -> Self {
+            OnceLock { inner: std::sync::OnceLock::new(), is_set: AtomicBool::new(false) }
+        }
+
+        pub(crate) fn get(&self) -> Option<&T> {
+            self.is_set.load(Ordering::Acquire).then(|| self.inner.get()).flatten()
+        }
+
+        pub(crate) fn set(&self, value: T) -> Result<(), T> {
+            let result = self.inner.set(value);
+            match &result {
+                Ok(()) => self.is_set.store(true, Ordering::Release),
+                // As std's: who comes second returns when the value is there.
+                Err(_) => {
+                    while self.get().is_none() {
+                        loom::thread::yield_now();
+                    }
+                }
+            }
+            result
+        }
+    }
+}

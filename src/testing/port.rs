@@ -1,0 +1,121 @@
+//! A port that is the server's own from start to end.
+//!
+//! While a server is down its port must refuse connections, and must still be there when it comes back: a port that was freed may be
+//! another test's in a moment. So a socket that is bound and never listens keeps the port, and the one that listens comes and goes
+//! beside it (`SO_REUSEPORT`). Where that is not to be had, the listener stays, and the server resets who comes.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, SockRef, Socket, Type};
+
+/// Connections that wait to be accepted, at most.
+const BACKLOG: i32 = 1024;
+
+#[derive(Debug)]
+pub(super) struct Port {
+    address: SocketAddr,
+    /// Bound and not listening, where it can be shared.
+    _keeper: Option<Socket>,
+    /// `None` while connections are refused.
+    listener: Option<TcpListener>,
+    token: Token,
+    registry: Registry,
+    /// The receive buffer that connections begin with, when one was asked for.
+    receive_buffer: Option<usize>,
+}
+
+impl Port {
+    /// Binds a free port of 127.0.0.1 and listens.
+    pub(super) fn bind(registry: Registry, token: Token) -> io::Result<Self> {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let first = socket(any)?;
+        let address = first.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let mut port =
+            Port { address, _keeper: None, listener: None, token, registry, receive_buffer: None };
+        if CAN_CLOSE {
+            port._keeper = Some(first);
+            port.open()?;
+        } else {
+            port.listen(first)?;
+        }
+        Ok(port)
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Listens again.
+    pub(super) fn open(&mut self) -> io::Result<()> {
+        match &self.listener {
+            Some(_) => Ok(()),
+            None => self.listen(socket(self.address)?),
+        }
+    }
+
+    /// Refuses connections from now on; those not accepted yet are reset. Answers whether that could be done.
+    pub(super) fn close(&mut self) -> bool {
+        if CAN_CLOSE {
+            self.listener = None;
+        }
+        CAN_CLOSE
+    }
+
+    /// The next connection, if there is one.
+    pub(super) fn accept(&self) -> Option<TcpStream> {
+        loop {
+            match self.listener.as_ref()?.accept() {
+                Ok((stream, _)) => return Some(stream),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                // The client was gone before it was accepted, or a signal came: the next one may be fine.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+                    ) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// Sets the receive buffer of the connections to come.
+    pub(super) fn set_receive_buffer(&mut self, bytes: Option<usize>) -> io::Result<()> {
+        let changed = self.receive_buffer != bytes;
+        self.receive_buffer = bytes;
+        match (&self.listener, bytes) {
+            (Some(listener), Some(bytes)) => SockRef::from(listener).set_recv_buffer_size(bytes),
+            // Once it was set the system no longer tunes it: only a new socket is as before.
+            (Some(_), None) if changed => {
+                self.close();
+                self.open()
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn listen(&mut self, socket: Socket) -> io::Result<()> {
+        if let Some(bytes) = self.receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        socket.listen(BACKLOG)?;
+        let mut listener = TcpListener::from_std(socket.into());
+        self.registry.register(&mut listener, self.token, Interest::READABLE)?;
+        self.listener = Some(listener);
+        Ok(())
+    }
+}
+
+/// Whether two sockets can be bound to a port while only one listens.
+const CAN_CLOSE: bool = cfg!(target_os = "linux");
+
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    #[cfg(target_os = "linux")]
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}

@@ -1,0 +1,342 @@
+//! The server: a port, its connections, and the loop over both.
+//!
+//! One thread serves all connections, each in the order of its lines, as a TSD's workers do. It does everything under one lock, in
+//! turns that never block: what [`script`](super::FakeTsd::script) changes under that lock is in force when it returns, for a read
+//! either happened before or sees the change. Between two turns the thread waits for sockets, for the next deadline, or to be woken.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::{Interest, Registry, Token};
+use socket2::SockRef;
+
+use super::fault::{Fault, Plan, Step, When};
+use super::log::{End, Log};
+use super::port::Port;
+use super::replies::Replies;
+use super::rpc::{Desk, Settings};
+use super::session::{Mode, Progress, Session};
+
+pub(super) const LISTENER: Token = Token(0);
+pub(super) const WAKER: Token = Token(1);
+/// The token of the first connection.
+const FIRST: usize = 2;
+
+/// What becomes of those who connect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Door {
+    #[default]
+    Open,
+    Ignore,
+    Reset,
+    Close,
+}
+
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) log: Log,
+    pub(super) replies: Replies,
+    pub(super) plan: Plan,
+    pub(super) is_stopped: bool,
+    pub(super) max_tags: usize,
+    pub(super) takes_histograms: bool,
+    settings: Settings,
+    /// How connections to come are treated.
+    mode: Mode,
+    port: Port,
+    door: Door,
+    /// Whether the system said that someone waits to be accepted.
+    is_called: bool,
+    /// When the port is opened again.
+    reopens: Option<Instant>,
+    sessions: BTreeMap<usize, Session>,
+    registry: Registry,
+}
+
+impl Server {
+    pub(super) fn new(registry: Registry, keeps_lines: bool) -> io::Result<Self> {
+        Ok(Server {
+            log: Log::new(keeps_lines),
+            replies: Replies::default(),
+            plan: Plan::default(),
+            is_stopped: false,
+            max_tags: 8,
+            takes_histograms: false,
+            settings: Settings::default(),
+            mode: Mode::default(),
+            port: Port::bind(registry.try_clone()?, LISTENER)?,
+            door: Door::Open,
+            is_called: true,
+            reopens: None,
+            sessions: BTreeMap::new(),
+            registry,
+        })
+    }
+
+    pub(super) fn address(&self) -> String {
+        self.port.address().to_string()
+    }
+
+    // ---- the loop's side ----
+
+    /// Takes down what the system says.
+    pub(super) fn note(&mut self, event: &Event) {
+        if event.token() == LISTENER {
+            self.is_called = true;
+        }
+        let Some(number) = event.token().0.checked_sub(FIRST) else { return };
+        let Some(session) = self.sessions.get_mut(&number) else { return };
+        session.is_readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        session.is_writable |= event.is_writable();
+        session.is_left |= event.is_read_closed() || event.is_error();
+    }
+
+    /// Does what can be done now; answers how long there is nothing to do unless the system says something.
+    pub(super) fn turn(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        if self.reopens.is_some_and(|at| at <= now) {
+            self.reopens = None;
+            self.reopen();
+        }
+        self.run_due_steps(now);
+        self.accept(now);
+        let numbers: Vec<_> = self.sessions.keys().copied().collect();
+        for number in numbers {
+            self.serve(number, now);
+            self.run_due_steps(now);
+        }
+        let sessions = self.sessions.values().filter_map(|session| session.next_turn(now));
+        let next = sessions.chain(self.plan.deadline()).chain(self.reopens).min();
+        next.map(|next| next.saturating_duration_since(now))
+    }
+
+    fn accept(&mut self, now: Instant) {
+        while self.is_called && self.door != Door::Ignore {
+            let Some(stream) = self.port.accept() else {
+                self.is_called = false;
+                return;
+            };
+            let number = self.log.open(now);
+            let session = Session::new(stream, number, self.mode.clone());
+            self.sessions.insert(number, session);
+            match self.door {
+                Door::Reset => self.reset(number, now),
+                Door::Close => self.close(number, End::ByServer, now),
+                Door::Open | Door::Ignore => self.watch(number, now),
+            }
+            if let Some(step) = self.plan.due_at_connection() {
+                self.apply(&step, Some(number), now);
+            }
+        }
+    }
+
+    fn watch(&mut self, number: usize, now: Instant) {
+        let Some(session) = self.sessions.get_mut(&number) else { return };
+        let token = Token(FIRST + number);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if self.registry.register(&mut session.stream, token, interest).is_err() {
+            self.close(number, End::ByServer, now);
+        }
+    }
+
+    /// Reads once, handles what that completed, writes, and closes when all is said.
+    fn serve(&mut self, number: usize, now: Instant) {
+        let (bytes, lines) = (self.plan.bytes_left(), self.plan.lines_left());
+        if let Progress::Ended(end) = self.receive(number, bytes, lines, now) {
+            return self.close(number, end, now);
+        }
+        let Some(session) = self.sessions.get_mut(&number) else { return };
+        session.write(now);
+        if session.is_left_unread() {
+            self.log.left(number);
+        }
+        if let Some(end) = session.is_done(now) {
+            self.close(number, end, now);
+        }
+    }
+
+    /// Reads once and handles what that completed, at most so many bytes and lines.
+    fn receive(&mut self, number: usize, bytes: usize, lines: usize, now: Instant) -> Progress {
+        let Server { log, replies, plan, sessions, settings, .. } = self;
+        let Some(session) = sessions.get_mut(&number) else { return Progress::Nothing };
+        let progress = session.read(bytes, now, log);
+        let before = log.accepted();
+        let mut desk = Desk {
+            replies,
+            settings,
+            max_tags: self.max_tags,
+            takes_histograms: self.takes_histograms,
+            log,
+            connection: number,
+        };
+        let handled = session.handle(lines, now, &mut desk);
+        if handled < lines && session.is_read_out() {
+            session.handle_tail(now, &mut desk);
+        }
+        let points = log.accepted() - before;
+        log.arrived(points, now);
+        plan.count(if let Progress::Bytes(bytes) = progress { bytes } else { 0 }, handled);
+        progress
+    }
+
+    fn run_due_steps(&mut self, now: Instant) {
+        while let Some(step) = self.plan.due(now) {
+            self.apply(&step, None, now);
+        }
+    }
+
+    // ---- the script's side ----
+
+    /// Does the step now, or keeps it for its moment.
+    pub(super) fn script(&mut self, step: Step) {
+        if step.when == When::Now {
+            self.apply(&step, None, Instant::now());
+        } else {
+            self.plan.push(step);
+        }
+    }
+
+    /// Does what the step says, to one connection or to all.
+    fn apply(&mut self, step: &Step, only: Option<usize>, now: Instant) {
+        let targets: Vec<_> = match only {
+            Some(number) => vec![number],
+            None => self.sessions.keys().copied().collect(),
+        };
+        match &step.fault {
+            Fault::Reset => targets.iter().for_each(|&number| self.reset(number, now)),
+            Fault::Close => targets.iter().for_each(|&number| self.end_politely(number, now)),
+            Fault::CloseUnread => {
+                for number in targets {
+                    if let Some(session) = self.sessions.get_mut(&number) {
+                        session.close_unread();
+                    }
+                    self.log.end(number, End::ByServer, now);
+                }
+            }
+            Fault::Say(bytes) => {
+                for number in targets {
+                    if let Some(session) = self.sessions.get_mut(&number) {
+                        session.say(bytes);
+                        session.write(now);
+                    }
+                }
+            }
+            Fault::Restart { down } => {
+                targets.iter().for_each(|&number| self.end_politely(number, now));
+                self.shut_for(*down, now);
+            }
+            Fault::Crash { down } => {
+                targets.iter().for_each(|&number| self.reset(number, now));
+                self.shut_for(*down, now);
+            }
+            Fault::Heal => self.heal(),
+            fault => self.set(fault, step.spares_new || only.is_some(), &targets),
+        }
+    }
+
+    /// Begins a lasting fault.
+    fn set(&mut self, fault: &Fault, spares_new: bool, targets: &[usize]) {
+        let settings = &mut self.settings;
+        match fault {
+            Fault::Throttle => settings.refusal = Some(THROTTLE.into()),
+            Fault::Refusal(text) => settings.refusal = Some(text.clone()),
+            Fault::ReadOnly => settings.is_read_only = true,
+            Fault::UnknownMetrics => settings.refuses_unknown_metrics = true,
+            Fault::FreezeStorage => settings.is_frozen = true,
+            Fault::Refuse if self.port.close() => {}
+            Fault::Refuse | Fault::ResetNew => self.door = Door::Reset,
+            Fault::IgnoreNew => self.door = Door::Ignore,
+            Fault::CloseNew => self.door = Door::Close,
+            fault => {
+                if !spares_new {
+                    set_mode(&mut self.mode, fault);
+                }
+                for number in targets {
+                    if let Some(session) = self.sessions.get_mut(number) {
+                        set_mode(&mut session.mode, fault);
+                    }
+                }
+                if let Fault::ReceiveBuffer(bytes) = fault {
+                    self.set_receive_buffer(*bytes, spares_new, targets);
+                }
+            }
+        }
+    }
+
+    fn set_receive_buffer(&mut self, bytes: usize, spares_new: bool, targets: &[usize]) {
+        const REASON: &str = "the system sets a receive buffer of any size";
+        if !spares_new {
+            self.port.set_receive_buffer(Some(bytes)).expect(REASON);
+        }
+        for session in targets.iter().filter_map(|number| self.sessions.get(number)) {
+            SockRef::from(&session.stream).set_recv_buffer_size(bytes).expect(REASON);
+        }
+    }
+
+    /// Ends every lasting fault.
+    fn heal(&mut self) {
+        self.settings = Settings::default();
+        self.mode = Mode::default();
+        self.door = Door::Open;
+        self.port.set_receive_buffer(None).expect("the port is ours");
+        if self.reopens.is_none() {
+            self.reopen();
+        }
+        for session in self.sessions.values_mut() {
+            session.mode = Mode::default();
+            session.is_blocked = false;
+        }
+    }
+
+    fn shut_for(&mut self, down: Duration, now: Instant) {
+        if !self.port.close() {
+            self.door = Door::Reset;
+        }
+        self.reopens = Some(now + down);
+    }
+
+    fn reopen(&mut self) {
+        self.port.open().expect("the port is ours");
+        self.door = Door::Open;
+        self.is_called = true;
+    }
+
+    /// Handles what has arrived, answers, and sends a FIN.
+    fn end_politely(&mut self, number: usize, now: Instant) {
+        while let Progress::Bytes(_) = self.receive(number, usize::MAX, usize::MAX, now) {}
+        if let Some(session) = self.sessions.get_mut(&number) {
+            session.write(now);
+            session.finish();
+        }
+        self.close(number, End::ByServer, now);
+    }
+
+    fn reset(&mut self, number: usize, now: Instant) {
+        if let Some(session) = self.sessions.get(&number) {
+            // Without a wait to linger, closing sends a RST.
+            let _ = SockRef::from(&session.stream).set_linger(Some(Duration::ZERO));
+        }
+        self.close(number, End::ByServer, now);
+    }
+
+    fn close(&mut self, number: usize, end: End, now: Instant) {
+        self.sessions.remove(&number);
+        self.log.end(number, end, now);
+    }
+}
+
+const THROTTLE: &str = "put: Please throttle writes: 10000 RPCs waiting on this region";
+
+fn set_mode(mode: &mut Mode, fault: &Fault) {
+    match fault {
+        Fault::StopReading => mode.is_stopped = true,
+        Fault::Mute => mode.is_mute = true,
+        Fault::HoldOpen => mode.is_held_open = true,
+        Fault::Flood => mode.is_flooded = true,
+        Fault::Delay(delay) => mode.delay = *delay,
+        Fault::Trickle { bytes, every } => mode.trickle = Some((*bytes, *every)),
+        _ => {}
+    }
+}

@@ -1,0 +1,342 @@
+//! One connection: bytes become lines, lines are handled in order, answers go back.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+
+use super::log::{End, Log};
+use super::replies::{LongLine, Replies};
+use super::rpc::{Desk, Outcome};
+
+/// The longest line that a TSD reads, its line feed included.
+const MAX_LINE: usize = 1024;
+/// How much is read at a time.
+const READ_SIZE: usize = 64 * 1024;
+/// Complaints are dropped when so many bytes wait to be written (Netty's high water mark).
+const HIGH_WATER: usize = 64 * 1024;
+/// What VictoriaMetrics answers to what is not a `put`.
+const BAD_REQUEST: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n\
+     400 Bad Request";
+/// What a flood consists of: lines, half lines, and bytes that are no text.
+const GARBAGE: &[u8] = b"put: garbage \xff\xfe\x00 of no known kind\n\n\n\xc3\x28 without an end ";
+
+/// How a connection is to be treated.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Mode {
+    pub(super) is_stopped: bool,
+    pub(super) is_mute: bool,
+    pub(super) is_held_open: bool,
+    pub(super) is_flooded: bool,
+    pub(super) delay: Duration,
+    /// How much is read at a time, and how long the wait is between two reads.
+    pub(super) trickle: Option<(usize, Duration)>,
+}
+
+/// What the first byte made of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Unknown,
+    Telnet,
+    /// What comes is read and thrown away.
+    Ignored,
+}
+
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) stream: TcpStream,
+    pub(super) number: usize,
+    pub(super) mode: Mode,
+    protocol: Protocol,
+    /// Bytes that were read; those before `start` are handled.
+    inbox: Vec<u8>,
+    start: usize,
+    /// Whether the rest of a line that was too long is to be skipped.
+    skips: bool,
+    /// Whether the line at `start` waits for storage.
+    pub(super) is_blocked: bool,
+    /// Whether the system said that there is something to read, and has not said otherwise since.
+    pub(super) is_readable: bool,
+    pub(super) is_writable: bool,
+    /// Whether the system said that the client has closed its side; there may be something to read before that.
+    pub(super) is_left: bool,
+    /// Whether the client has finished, and when that is to be answered.
+    finished: Option<Instant>,
+    /// When a trickle reads again.
+    next_read: Option<Instant>,
+    /// Whether the server has said all: the connection ends once that is written.
+    is_closing: bool,
+    outbox: Vec<u8>,
+    /// Answers that are delayed, and until when.
+    later: VecDeque<(Instant, Vec<u8>)>,
+}
+
+/// What is known after a read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// There was nothing to read, or reading is not allowed.
+    Nothing,
+    /// So many bytes were read.
+    Bytes(usize),
+    Ended(End),
+}
+
+impl Session {
+    pub(super) fn new(stream: TcpStream, number: usize, mode: Mode) -> Self {
+        Session {
+            stream,
+            number,
+            mode,
+            protocol: Protocol::Unknown,
+            inbox: Vec::new(),
+            start: 0,
+            skips: false,
+            is_blocked: false,
+            is_readable: true,
+            is_writable: true,
+            is_left: false,
+            finished: None,
+            next_read: None,
+            is_closing: false,
+            outbox: Vec::new(),
+            later: VecDeque::new(),
+        }
+    }
+
+    /// Reads once, at most `limit` bytes.
+    pub(super) fn read(&mut self, limit: usize, now: Instant, log: &mut Log) -> Progress {
+        let is_early = self.next_read.is_some_and(|next| next > now);
+        if self.mode.is_stopped || self.is_blocked || self.is_closing || is_early {
+            return Progress::Nothing;
+        }
+        let portion = self.mode.trickle.map_or(usize::MAX, |(bytes, _)| bytes);
+        let size = limit.min(portion).min(READ_SIZE);
+        if !self.is_readable || self.finished.is_some() || size == 0 {
+            return Progress::Nothing;
+        }
+        let had = self.inbox.len();
+        self.inbox.resize(had + size, 0);
+        let read = self.stream.read(&mut self.inbox[had..]);
+        self.inbox.truncate(had + *read.as_ref().unwrap_or(&0));
+        match read {
+            Ok(0) => {
+                self.finished = Some(now + self.mode.delay);
+                Progress::Nothing
+            }
+            Ok(count) => {
+                log.read(self.number, &self.inbox[had..]);
+                self.next_read = self.mode.trickle.map(|(_, every)| now + every);
+                Progress::Bytes(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.is_readable = false;
+                Progress::Nothing
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Progress::Nothing,
+            Err(_) => Progress::Ended(End::ResetByClient),
+        }
+    }
+
+    /// Handles at most `limit` of the lines that were read; answers how many.
+    pub(super) fn handle(&mut self, limit: usize, now: Instant, desk: &mut Desk<'_>) -> usize {
+        let mut lines = 0;
+        while lines < limit && !self.mode.is_stopped && !self.is_blocked && !self.is_closing {
+            self.greet(desk.replies, now);
+            if self.protocol == Protocol::Ignored {
+                self.start = self.inbox.len();
+            }
+            let Some(length) = line_feed(&self.inbox[self.start..]) else {
+                self.check_partial_line(desk);
+                break;
+            };
+            let is_skipped = std::mem::take(&mut self.skips);
+            if is_skipped || !self.allows_line(length, desk) {
+                self.start += length + 1;
+                continue;
+            }
+            let line = &self.inbox[self.start..self.start + length];
+            let outcome = desk.handle(line.strip_suffix(b"\r").unwrap_or(line));
+            self.is_blocked = outcome == Outcome::Blocked;
+            if self.is_blocked {
+                break;
+            }
+            self.start += length + 1;
+            lines += 1;
+            self.settle(outcome, now);
+        }
+        if self.start == self.inbox.len() || self.start > READ_SIZE {
+            self.inbox.drain(..self.start);
+            self.start = 0;
+        }
+        lines
+    }
+
+    /// What remains when the client has finished: a line to some servers, nothing to others.
+    pub(super) fn handle_tail(&mut self, now: Instant, desk: &mut Desk<'_>) {
+        let tail = self.inbox.split_off(self.start);
+        self.inbox.clear();
+        self.start = 0;
+        if tail.is_empty() || self.protocol == Protocol::Ignored {
+            return;
+        }
+        if desk.replies.takes_tail() {
+            let outcome = desk.handle(&tail);
+            self.settle(outcome, now);
+        }
+        desk.log.leave_tail(self.number, &tail);
+    }
+
+    /// Whether the client has finished and everything it sent is handled but for a line without an end.
+    pub(super) fn is_read_out(&self) -> bool {
+        let unhandled = &self.inbox[self.start..];
+        self.finished.is_some() && !self.is_blocked && line_feed(unhandled).is_none()
+    }
+
+    /// How the connection ends, if nothing is left to do but to close it.
+    pub(super) fn is_done(&self, now: Instant) -> Option<End> {
+        if !(self.outbox.is_empty() && self.later.is_empty()) {
+            return None;
+        }
+        if self.is_closing {
+            return Some(End::ByServer);
+        }
+        let is_time = self.finished.is_some_and(|at| at <= now) && self.is_read_out();
+        (is_time && !self.mode.is_held_open && !self.mode.is_stopped).then_some(End::ByClient)
+    }
+
+    /// Whether the client has closed its side and what it sent will not be read for now.
+    pub(super) fn is_left_unread(&self) -> bool {
+        self.is_left && (self.mode.is_stopped || self.is_blocked)
+    }
+
+    /// Writes what can be written.
+    pub(super) fn write(&mut self, now: Instant) {
+        while self.later.front().is_some_and(|(due, _)| *due <= now) {
+            if let Some((_, bytes)) = self.later.pop_front() {
+                self.outbox.extend_from_slice(&bytes);
+            }
+        }
+        if self.mode.is_flooded && self.is_writable && self.outbox.is_empty() {
+            let copies = HIGH_WATER / GARBAGE.len();
+            self.outbox.extend(std::iter::repeat_n(GARBAGE, copies).flatten());
+        }
+        while self.is_writable && !self.outbox.is_empty() {
+            match self.stream.write(&self.outbox) {
+                Ok(count) => drop(self.outbox.drain(..count)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_writable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Nobody will read it. What the client has sent before can still be read.
+                Err(_) => {
+                    self.outbox.clear();
+                    self.later.clear();
+                    self.mode.is_flooded = false;
+                }
+            }
+        }
+    }
+
+    /// When there is something to do without a word from the system.
+    pub(super) fn next_turn(&self, now: Instant) -> Option<Instant> {
+        let can_handle = !(self.mode.is_stopped || self.is_blocked || self.is_closing);
+        let can_read = self.is_readable && self.finished.is_none() && can_handle;
+        let read = can_read.then(|| self.next_read.unwrap_or(now));
+        let handle = (can_handle && line_feed(&self.inbox[self.start..]).is_some()).then_some(now);
+        let flood = (self.mode.is_flooded && self.is_writable).then_some(now);
+        let later = self.later.front().map(|(due, _)| *due);
+        let close = self.finished.filter(|&at| at > now);
+        [read, handle, flood, later, close].into_iter().flatten().min()
+    }
+
+    /// Sends bytes that are no answer.
+    pub(super) fn say(&mut self, bytes: &[u8]) {
+        self.outbox.extend_from_slice(bytes);
+    }
+
+    /// Sends a FIN; whatever comes from now on is thrown away.
+    pub(super) fn close_unread(&mut self) {
+        self.protocol = Protocol::Ignored;
+        self.mode = Mode::default();
+        self.is_blocked = false;
+        self.start = self.inbox.len();
+        self.outbox.clear();
+        self.later.clear();
+        self.finish();
+    }
+
+    /// Sends a FIN. That the client is gone already is no matter.
+    pub(super) fn finish(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    fn greet(&mut self, replies: &Replies, now: Instant) {
+        if self.protocol != Protocol::Unknown || self.inbox.is_empty() {
+            return;
+        }
+        let first = self.inbox[0];
+        self.protocol = Protocol::Telnet;
+        if replies.is_bad_request(first) {
+            self.protocol = Protocol::Ignored;
+            self.settle(Outcome::Close(BAD_REQUEST.into()), now);
+        } else if replies.is_http(first) {
+            self.protocol = Protocol::Ignored;
+        }
+    }
+
+    /// Whether the line at `start` may have this length, without its line feed; if not, what comes of it is done.
+    fn allows_line(&mut self, length: usize, desk: &mut Desk<'_>) -> bool {
+        let handling = desk.replies.long_line();
+        let is_allowed = match handling {
+            LongLine::Close => length < MAX_LINE,
+            LongLine::Skip => length <= MAX_LINE,
+            LongLine::Take => true,
+        };
+        if !is_allowed {
+            self.is_closing = handling == LongLine::Close;
+            desk.reject_long(&self.inbox[self.start..self.start + length]);
+        }
+        is_allowed
+    }
+
+    /// A line that has not ended may be too long already.
+    fn check_partial_line(&mut self, desk: &mut Desk<'_>) {
+        let length = self.inbox.len() - self.start;
+        if self.skips || !self.allows_line(length, desk) {
+            self.skips = true;
+            self.start = self.inbox.len();
+        }
+    }
+
+    fn settle(&mut self, outcome: Outcome, now: Instant) {
+        match outcome {
+            Outcome::Silence | Outcome::Blocked => {}
+            Outcome::Complaint(_) if self.outbox.len() > HIGH_WATER => {}
+            Outcome::Complaint(mut reply) => {
+                reply.push('\n');
+                self.answer(reply, now);
+            }
+            Outcome::Answer(answer) => self.answer(answer, now),
+            Outcome::Close(answer) => {
+                self.answer(answer, now);
+                self.is_closing = true;
+            }
+        }
+    }
+
+    fn answer(&mut self, answer: String, now: Instant) {
+        if self.mode.is_mute || answer.is_empty() {
+            return;
+        }
+        if self.mode.delay.is_zero() && self.later.is_empty() {
+            self.outbox.extend_from_slice(answer.as_bytes());
+        } else {
+            self.later.push_back((now + self.mode.delay, answer.into()));
+        }
+    }
+}
+
+/// Where the first line feed is.
+fn line_feed(bytes: &[u8]) -> Option<usize> {
+    bytes.iter().position(|&byte| byte == b'\n')
+}

@@ -1,0 +1,165 @@
+//! Series, time and number become a `put` line.
+//!
+//! What does not change is copied: the two parts of the [`Line`], and the time, which is rendered once per snapshot. A line is at
+//! most [`MAX_LINE`] bytes, for a TSD closes the connection on a longer one without a word and what was pipelined is lost.
+
+use super::series::Line;
+use super::value::Value;
+
+/// The longest line that a TSD reads, its line feed included (net.opentsdb.tsd.PipelineFactory).
+pub(crate) const MAX_LINE: usize = 1024;
+
+/// Why a line was not added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unsendable {
+    /// It would be longer than [`MAX_LINE`].
+    TooLong,
+    /// NaN or an infinity.
+    NotFinite,
+}
+
+/// What distinguishes one line of a series from its others.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Variant<'a> {
+    /// Behind the metric's name, with its dot.
+    pub(crate) suffix: &'a str,
+    /// A tag before the series' own, as `le=0.5`; empty for none.
+    pub(crate) tag: &'a str,
+}
+
+/// Lines of one time, in a buffer that is reused.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    bytes: Vec<u8>,
+    points: usize,
+    /// The time with a space on both sides.
+    time: Vec<u8>,
+}
+
+impl Lines {
+    /// Lines that will be appended to `buffer`, which must be empty.
+    pub(crate) fn new(buffer: Vec<u8>) -> Self {
+        Lines { bytes: buffer, points: 0, time: Vec::new() }
+    }
+
+    /// Sets the time of the lines from here on.
+    pub(crate) fn set_time(&mut self, timestamp: u64) {
+        self.time.clear();
+        self.time.push(b' ');
+        self.time.extend_from_slice(itoa::Buffer::new().format(timestamp).as_bytes());
+        self.time.push(b' ');
+    }
+
+    /// Adds a line, whole or not at all.
+    pub(crate) fn push(
+        &mut self,
+        line: &Line,
+        variant: Variant<'_>,
+        value: Value,
+    ) -> Result<(), Unsendable> {
+        if !value.is_finite() {
+            return Err(Unsendable::NotFinite);
+        }
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(line.head());
+        self.bytes.extend_from_slice(variant.suffix.as_bytes());
+        self.bytes.extend_from_slice(&self.time);
+        value.write(&mut self.bytes);
+        if !variant.tag.is_empty() {
+            self.bytes.push(b' ');
+            self.bytes.extend_from_slice(variant.tag.as_bytes());
+        }
+        self.bytes.extend_from_slice(line.tail());
+        if self.bytes.len() - start > MAX_LINE {
+            self.bytes.truncate(start);
+            return Err(Unsendable::TooLong);
+        }
+        self.points += 1;
+        Ok(())
+    }
+
+    /// Whether another line might make the buffer grow beyond `size`.
+    pub(crate) fn is_full(&self, size: usize) -> bool {
+        self.bytes.len() + MAX_LINE > size
+    }
+
+    /// Whether there is no line.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.points == 0
+    }
+
+    /// Takes the lines and how many they are, and goes on in `buffer`.
+    pub(crate) fn take(&mut self, buffer: Vec<u8>) -> (Vec<u8>, usize) {
+        (std::mem::replace(&mut self.bytes, buffer), std::mem::take(&mut self.points))
+    }
+
+    /// The lines.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::charset::Charset;
+    use super::super::series::Rules;
+    use super::*;
+
+    fn line(name: &str) -> Line {
+        let rules = Rules {
+            charset: Charset::Tsd,
+            max_tags: 8,
+            prefix: String::new(),
+            globals: Vec::new(),
+            host: Some(("host".into(), "a".into())),
+        };
+        rules.identify(name, std::iter::empty(), None).line
+    }
+
+    #[test]
+    fn a_line_is_head_suffix_time_value_tag_and_tail() {
+        let mut lines = Lines::default();
+        lines.set_time(1_700_000_000);
+        lines.push(&line("m"), Variant::default(), Value::Integer(7)).unwrap();
+        lines
+            .push(&line("m"), Variant { suffix: ".bucket", tag: "le=0.5" }, Value::Float(1.0))
+            .unwrap();
+        assert_eq!(
+            lines.bytes(),
+            b"put m 1700000000 7 host=a\nput m.bucket 1700000000 1.0 le=0.5 host=a\n"
+        );
+        assert_eq!(lines.take(Vec::new()).1, 2);
+        assert!(lines.is_empty());
+    }
+
+    #[test]
+    fn a_line_of_1024_bytes_is_sent_and_one_more_byte_is_not() {
+        let around = "put  1700000000 7 host=a\n".len();
+        for (length, expected) in [(1024, Ok(())), (1025, Err(Unsendable::TooLong))] {
+            let mut lines = Lines::default();
+            lines.set_time(1_700_000_000);
+            lines.push(&line("short"), Variant::default(), Value::Integer(7)).unwrap();
+            let before = lines.bytes().len();
+            let pushed = lines.push(
+                &line(&"m".repeat(length - around)),
+                Variant::default(),
+                Value::Integer(7),
+            );
+            assert_eq!(pushed, expected);
+            assert_eq!(lines.bytes().len() - before, if expected.is_ok() { 1024 } else { 0 });
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_leaves_no_byte() {
+        let mut lines = Lines::default();
+        lines.set_time(1_700_000_000);
+        for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert_eq!(
+                lines.push(&line("m"), Variant::default(), value.into()),
+                Err(Unsendable::NotFinite)
+            );
+        }
+        assert!(lines.is_empty() && lines.bytes().is_empty());
+    }
+}

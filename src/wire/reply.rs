@@ -1,0 +1,171 @@
+//! What a server says, and what it means.
+//!
+//! A good line gets no reply; a bad one may get a line of text that does not name the point; `version` gets one or two lines, from
+//! some servers without a line feed. A reply may come in pieces, span lines, hold anything, or never end. So the parser keeps the
+//! beginning of one line, at most [`KEPT`] bytes, and skips the rest of a longer one.
+
+/// How much of a line is kept: enough to tell its class and to log it.
+const KEPT: usize = 256;
+
+/// The kind of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    IllegalArgument,
+    InvalidValue,
+    UnknownMetric,
+    Storage,
+    Throttled,
+    UnknownCommand,
+    /// An answer to `version`.
+    Version,
+    /// The rest of an answer to `version`, or an empty line: it means nothing by itself.
+    Nothing,
+    Other,
+}
+
+/// How replies begin (net.opentsdb.tsd.PutDataPointRpc, RpcHandler, and the answers of each server to `version`).
+const BEGINNINGS: &[(&str, Reply)] = &[
+    ("put: illegal argument: ", Reply::IllegalArgument),
+    ("put: invalid value: ", Reply::InvalidValue),
+    ("put: unknown metric: ", Reply::UnknownMetric),
+    ("put: HBase error: ", Reply::Storage),
+    ("put: Request timed out: ", Reply::Storage),
+    ("put: Please throttle writes: ", Reply::Throttled),
+    ("put: Throttling exception: ", Reply::Throttled),
+    ("histogram: illegal argument: ", Reply::IllegalArgument),
+    ("histogram: invalid value: ", Reply::InvalidValue),
+    ("histogram: unknown metric: ", Reply::UnknownMetric),
+    ("histogram: HBase error: ", Reply::Storage),
+    ("histogram: Request timed out: ", Reply::Storage),
+    ("histogram: Please throttle writes: ", Reply::Throttled),
+    ("histogram: Throttling exception: ", Reply::Throttled),
+    ("unknown command: ", Reply::UnknownCommand),
+    ("net.opentsdb.", Reply::Version),
+    ("Built on ", Reply::Nothing),
+    ("KairosDB ", Reply::Version),
+];
+
+/// Answers to `version` that come without a line feed: InfluxDB's and TDengine's.
+const UNENDED_VERSIONS: [&[u8]; 2] = [b"InfluxDB TSDB proxy", b"1"];
+
+/// Takes bytes as they come and tells the replies in them.
+#[derive(Debug, Default)]
+pub(crate) struct Parser {
+    /// The beginning of the line that is being read, at most `KEPT` bytes.
+    line: Vec<u8>,
+}
+
+impl Parser {
+    /// Reads on. `on_reply` gets each reply and its text. Only with `asked`, while an answer to
+    /// `version` is outstanding, does one that lacks its line feed count.
+    pub(crate) fn feed(
+        &mut self,
+        bytes: &[u8],
+        asked: bool,
+        mut on_reply: impl FnMut(Reply, &str),
+    ) {
+        for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
+            let text = piece.strip_suffix(b"\n").unwrap_or(piece);
+            let room = KEPT - self.line.len().min(KEPT);
+            self.line.extend_from_slice(&text[..text.len().min(room)]);
+            let is_ended = piece.len() > text.len();
+            if is_ended {
+                on_reply(classify(&self.line), &String::from_utf8_lossy(&self.line));
+                self.line.clear();
+            }
+        }
+        if asked && UNENDED_VERSIONS.contains(&self.line.as_slice()) {
+            on_reply(Reply::Version, &String::from_utf8_lossy(&self.line));
+            self.line.clear();
+        }
+    }
+}
+
+fn classify(line: &[u8]) -> Reply {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.is_empty() {
+        return Reply::Nothing;
+    }
+    if UNENDED_VERSIONS.contains(&line) {
+        return Reply::Version;
+    }
+    let found = BEGINNINGS.iter().find(|(beginning, _)| line.starts_with(beginning.as_bytes()));
+    found.map_or(Reply::Other, |&(_, reply)| reply)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn replies(pieces: &[&[u8]], asked: bool) -> Vec<Reply> {
+        let mut parser = Parser::default();
+        let mut replies = Vec::new();
+        for piece in pieces {
+            parser.feed(piece, asked, |reply, _| replies.push(reply));
+            assert!(parser.line.len() <= KEPT);
+        }
+        replies
+    }
+
+    #[test]
+    fn each_reply_of_a_tsd_has_its_class() {
+        let cases: &[(&str, Reply)] = &[
+            (
+                "put: illegal argument: not enough arguments (need least 4, got 3)",
+                Reply::IllegalArgument,
+            ),
+            ("put: invalid value: Overflow in 9223372036854775808", Reply::InvalidValue),
+            ("put: unknown metric: No such name for 'metrics': 'n.unknown'", Reply::UnknownMetric),
+            ("put: HBase error: gone", Reply::Storage),
+            ("put: Request timed out: gone", Reply::Storage),
+            ("put: Please throttle writes: slow", Reply::Throttled),
+            ("put: Throttling exception: slow", Reply::Throttled),
+            ("unknown command: put.  Try `help'.", Reply::UnknownCommand),
+            (
+                "histogram: illegal argument: Histogram storage has not been enabled.",
+                Reply::IllegalArgument,
+            ),
+            ("histogram: HBase error: No codec found mapped to ID 7", Reply::Storage),
+            ("net.opentsdb.tools BuildData built at revision eb125a342 (MODIFIED)", Reply::Version),
+            ("Built on 2021/09/08 03:26:53 +0000 by a@b:/c", Reply::Nothing),
+            ("KairosDB 1.3.0-1.20210808220820", Reply::Version),
+            ("\tat java.lang.Thread.run(Thread.java:840)", Reply::Other),
+            ("HTTP/1.1 400 Bad Request\r", Reply::Other),
+            ("\r", Reply::Nothing),
+        ];
+        for &(text, expected) in cases {
+            assert_eq!(replies(&[format!("{text}\n").as_bytes()], false), [expected], "{text}");
+        }
+    }
+
+    #[test]
+    fn an_answer_without_its_line_feed_counts_only_when_asked_for() {
+        assert_eq!(replies(&[b"InfluxDB TSDB", b" proxy"], true), [Reply::Version]);
+        assert_eq!(replies(&[b"1"], true), [Reply::Version]);
+        assert_eq!(replies(&[b"1"], false), []);
+        assert_eq!(replies(&[b"1", b"7 points\n"], false), [Reply::Other]);
+    }
+
+    #[test]
+    fn a_megabyte_without_a_line_feed_is_one_reply_and_little_memory() {
+        let mut pieces = vec![&[0xffu8; 4096][..]; 256];
+        pieces.push(b"\nput: HBase error: x\n");
+        assert_eq!(replies(&pieces, true), [Reply::Other, Reply::Storage]);
+    }
+
+    proptest! {
+        #[test]
+        fn replies_do_not_depend_on_where_the_network_cut_them(
+            lines in proptest::collection::vec("(put: HBase error: |put: unknown metric: |Built on )?[a-z\u{e9} ]{0,20}", 0..6),
+            cuts in proptest::collection::vec(0usize..200, 0..5),
+        ) {
+            let bytes: Vec<u8> = lines.iter().flat_map(|line| format!("{line}\n").into_bytes()).collect();
+            let mut cuts: Vec<_> = cuts.into_iter().filter(|&cut| cut <= bytes.len()).collect();
+            cuts.extend([0, bytes.len()]);
+            cuts.sort_unstable();
+            let pieces: Vec<_> = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect();
+            prop_assert_eq!(replies(&pieces, false), replies(&[&bytes], false));
+        }
+    }
+}
