@@ -91,7 +91,7 @@ end() { # name [signal]: by its pid, hard after 15 s
   rm -f "$file"
 }
 
-# The words of a server's script. Each defines NAME, PORT (telnet `put`), HTTP_PORT, fetch, boot (the process alone, on the data that is there),
+# The words of a server's script. Each defines NAME, PORT (telnet `put`) and HTTP_PORT, below 32768 where the kernel picks none for others, fetch, boot (the process alone, on the data that is there),
 # version and query, and redefines what is special to it.
 prepare() { :; } # what has to run before the server
 cleanup() { :; } # … and to end after it

@@ -4,7 +4,7 @@
 #   influxdb.sh address | url | version | fetch
 #   influxdb.sh query 'SELECT * FROM /.*/ GROUP BY *'     read points back (JSON, times in seconds)
 # INFLUXDB_PORT: telnet put. INFLUXDB_HTTP_PORT: queries. INFLUXDB_RPC_PORT: its backup service, unused.
-NAME=influxdb PORT=${INFLUXDB_PORT:-14242} HTTP_PORT=${INFLUXDB_HTTP_PORT:-18086}
+NAME=influxdb PORT=${INFLUXDB_PORT:-14244} HTTP_PORT=${INFLUXDB_HTTP_PORT:-18086}
 # shellcheck source=compat/lib.sh
 source "$(dirname "$0")/../lib.sh"
 

@@ -4,7 +4,7 @@
 #   kairosdb.sh address | url | version | fetch
 #   kairosdb.sh query METRIC [KEY,KEY…]                   read points back (JSON, times in milliseconds), one group for each combination of these tags
 # KAIROSDB_PORT: telnet put. KAIROSDB_HTTP_PORT: queries.
-NAME=kairosdb PORT=${KAIROSDB_PORT:-44242} HTTP_PORT=${KAIROSDB_HTTP_PORT:-44280}
+NAME=kairosdb PORT=${KAIROSDB_PORT:-14245} HTTP_PORT=${KAIROSDB_HTTP_PORT:-18280}
 # shellcheck source=compat/lib.sh
 source "$(dirname "$0")/../lib.sh"
 

@@ -6,7 +6,7 @@
 #   opentsdb.sh address | url | version | fetch
 #   opentsdb.sh query METRIC [START]      read points back (JSON, times in milliseconds), every series of METRIC since START
 # OPENTSDB_PORT: telnet put and HTTP, both on one port. ZK_PORT: ZooKeeper. TSD_OPTIONS: further lines for the TSD's configuration, as `tsd.mode = ro`.
-NAME=opentsdb PORT=${OPENTSDB_PORT:-34242} ZK_PORT=${ZK_PORT:-12181}
+NAME=opentsdb PORT=${OPENTSDB_PORT:-14242} ZK_PORT=${ZK_PORT:-12181}
 HTTP_PORT=$PORT
 # shellcheck source=compat/lib.sh
 source "$(dirname "$0")/../lib.sh"

@@ -4,7 +4,7 @@
 #   victoria.sh address | url | version | fetch
 #   victoria.sh query '{__name__!=""}'                    read points back, one JSON object a series
 # VICTORIA_PORT: telnet put. VICTORIA_HTTP_PORT: queries and vmui.
-NAME=victoria PORT=${VICTORIA_PORT:-24242} HTTP_PORT=${VICTORIA_HTTP_PORT:-28428}
+NAME=victoria PORT=${VICTORIA_PORT:-14243} HTTP_PORT=${VICTORIA_HTTP_PORT:-18428}
 # shellcheck source=compat/lib.sh
 source "$(dirname "$0")/../lib.sh"
 
