@@ -14,7 +14,7 @@ use metrics_util::MetricKindMask;
 
 pub use self::options::{ConnectivityCheck, Flavor, HostTag};
 use crate::error::BuildError;
-use crate::flush::distribution::{Distribution, Matcher};
+use crate::flush::distribution::{self, Distribution, Matcher};
 use crate::flush::schedule::TimestampPrecision;
 use crate::flush::snapshot::CounterMode;
 use crate::handle::OpenTsdbHandle;
@@ -35,8 +35,6 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Series.
 const SERIES_LIMIT: usize = 1_000_000;
-/// The quantiles of a summary.
-const QUANTILES: [f64; 3] = [0.5, 0.95, 0.99];
 /// Whether this crate has installed a recorder in this process.
 static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
 
@@ -75,12 +73,7 @@ pub struct OpenTsdbBuilder {
     global_labels: Vec<Label>,
     prefix: String,
     counter_mode: CounterMode,
-    quantiles: Vec<f64>,
-    quantiles_for: Vec<(Matcher, Vec<f64>)>,
-    buckets: Vec<f64>,
-    buckets_for: Vec<(Matcher, Vec<f64>)>,
-    distribution: Distribution,
-    distribution_for: Vec<(Matcher, Distribution)>,
+    distributions: distribution::Options,
     idle: Option<(MetricKindMask, Duration)>,
     series_limit: usize,
     max_tags: Option<usize>,
@@ -108,12 +101,7 @@ impl OpenTsdbBuilder {
             global_labels: Vec::new(),
             prefix: String::new(),
             counter_mode: CounterMode::default(),
-            quantiles: QUANTILES.to_vec(),
-            quantiles_for: Vec::new(),
-            buckets: Vec::new(),
-            buckets_for: Vec::new(),
-            distribution: Distribution::default(),
-            distribution_for: Vec::new(),
+            distributions: distribution::Options::default(),
             idle: None,
             series_limit: SERIES_LIMIT,
             max_tags: None,
@@ -229,33 +217,32 @@ impl OpenTsdbBuilder {
     /// Sets the quantiles that a [`Distribution::Summary`] sends, each from 0 to 1; count, sum, min and max are always sent. Defaults
     /// to 0.5, 0.95 and 0.99.
     pub fn set_quantiles(mut self, quantiles: &[f64]) -> Self {
-        self.quantiles = quantiles.to_vec();
+        self.distributions.quantiles = Some(quantiles.to_vec());
         self
     }
 
     /// Sets the quantiles of the metrics that match.
     pub fn set_quantiles_for_metric(mut self, matcher: Matcher, quantiles: &[f64]) -> Self {
-        self.quantiles_for.push((matcher, quantiles.to_vec()));
+        self.distributions.quantiles_for.push((matcher, quantiles.to_vec()));
         self
     }
 
-    /// Makes every histogram a [`Distribution::Buckets`] with these upper bounds, ascending.
+    /// Makes every histogram a [`Distribution::Buckets`] with these upper bounds, ascending, unless
+    /// [`set_distribution`](Self::set_distribution) says otherwise.
     pub fn set_buckets(mut self, bounds: &[f64]) -> Self {
-        self.buckets = bounds.to_vec();
-        self.distribution = Distribution::Buckets;
+        self.distributions.buckets = Some(bounds.to_vec());
         self
     }
 
     /// Makes the histograms that match a [`Distribution::Buckets`] with these upper bounds, ascending.
     pub fn set_buckets_for_metric(mut self, matcher: Matcher, bounds: &[f64]) -> Self {
-        self.buckets_for.push((matcher.clone(), bounds.to_vec()));
-        self.distribution_for.push((matcher, Distribution::Buckets));
+        self.distributions.buckets_for.push((matcher, bounds.to_vec()));
         self
     }
 
     /// Sets what a histogram becomes. Defaults to [`Distribution::Summary`].
     pub fn set_distribution(mut self, distribution: Distribution) -> Self {
-        self.distribution = distribution;
+        self.distributions.distribution = Some(distribution);
         self
     }
 
@@ -265,7 +252,7 @@ impl OpenTsdbBuilder {
         matcher: Matcher,
         distribution: Distribution,
     ) -> Self {
-        self.distribution_for.push((matcher, distribution));
+        self.distributions.distribution_for.push((matcher, distribution));
         self
     }
 

@@ -1,7 +1,6 @@
 //! A [`metrics`] exporter for OpenTSDB and every server that speaks its telnet `put` protocol.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
-#![allow(dead_code)] // until the threads are there
 
 mod builder;
 mod clock;

@@ -84,6 +84,22 @@ pub(crate) enum Phase {
     Finished,
 }
 
+/// How many points wait in each lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    /// Made since the connection was last lost.
+    pub(crate) fresh: usize,
+    /// Made before.
+    pub(crate) backlog: usize,
+}
+
+impl Waiting {
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(self) -> bool {
+        self.fresh + self.backlog == 0
+    }
+}
+
 /// Everything that was pushed before it was drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Ticket(u64);
@@ -109,6 +125,8 @@ struct Inner {
     backlog_turn: bool,
     /// Points in both lanes; at most `limit`.
     points: usize,
+    /// Those of them in `backlog`.
+    backlog_points: usize,
     /// The order of the next batch.
     next_order: u64,
     /// The lowest order that the writer holds unconfirmed, and when its oldest point was taken.
@@ -128,6 +146,7 @@ impl Queue {
             fresh: VecDeque::new(),
             backlog_turn: true,
             points: 0,
+            backlog_points: 0,
             next_order: 0,
             in_flight: None,
             hurried: Ticket(0),
@@ -269,6 +288,7 @@ impl Queue {
         let mut inner = self.lock();
         self.counters.dropped_shutdown.add(inner.points as u64);
         inner.points = 0;
+        inner.backlog_points = 0;
         inner.backlog.clear();
         inner.fresh.clear();
         drop(inner);
@@ -285,6 +305,9 @@ impl Queue {
         inner.backlog_turn = !from_backlog;
         let batch = if from_backlog { inner.backlog.pop_front() } else { inner.fresh.pop_front() }?;
         inner.points -= batch.points;
+        if from_backlog {
+            inner.backlog_points -= batch.points;
+        }
         let oldest = inner.in_flight.map_or(batch.order, |(order, _)| order.min(batch.order));
         let taken = inner.in_flight.map_or(batch.taken, |(_, taken)| taken.min(batch.taken));
         inner.in_flight = Some((oldest, taken));
@@ -313,6 +336,7 @@ impl Queue {
         if link == Link::Down {
             let Inner { backlog, fresh, .. } = &mut *inner;
             backlog.append(fresh);
+            inner.backlog_points = inner.points;
         }
         inner.link = link;
         self.enforce_limit(&mut inner);
@@ -320,10 +344,10 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Points that wait, and whether some of them are backlog.
-    pub(crate) fn waiting(&self) -> (usize, bool) {
+    /// What waits to be sent.
+    pub(crate) fn waiting(&self) -> Waiting {
         let inner = self.lock();
-        (inner.points, !inner.backlog.is_empty())
+        Waiting { fresh: inner.points - inner.backlog_points, backlog: inner.backlog_points }
     }
 
     /// Whether a flush or the shutdown waits for points that are not settled yet.
@@ -401,6 +425,7 @@ impl Inner {
 
     fn drop_oldest(&mut self, mut excess: usize) {
         self.points -= excess;
+        self.backlog_points -= excess.min(self.backlog_points);
         while excess > 0 {
             let lane = if self.backlog.is_empty() { &mut self.fresh } else { &mut self.backlog };
             let Some(batch) = lane.front_mut() else { return };
@@ -485,8 +510,10 @@ mod tests {
         queue.set_link(Link::Up);
         push(&queue, "new1\n");
         push(&queue, "new2\n");
+        assert_eq!(queue.waiting(), Waiting { fresh: 2, backlog: 3 });
         let order: Vec<_> = (0..5).map(|_| popped(&queue)).collect();
         assert_eq!(order, ["old1\n", "new1\n", "old2\n", "new2\n", "old3\n"]);
+        assert!(queue.waiting().is_empty());
         assert!(queue.pop().is_none());
     }
 

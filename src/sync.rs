@@ -14,7 +14,7 @@ pub(crate) use once::OnceLock;
 #[cfg(not(loom))]
 pub(crate) use std::{
     hint::spin_loop,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, atomic},
+    sync::{Mutex, MutexGuard, OnceLock, atomic},
     thread::yield_now,
 };
 

@@ -6,13 +6,11 @@ use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use metrics::Label;
-
 use super::options::{ConnectivityCheck, Flavor, HostTag, MOST_TAGS};
 use super::{CONNECT_TIMEOUT, OpenTsdbBuilder};
 use crate::clock::Clock;
 use crate::error::BuildError;
-use crate::flush::distribution::{Distribution, Plans};
+use crate::flush::distribution::{Distribution, Invalid, Plans};
 use crate::flush::flusher::{self, Flusher, Log};
 use crate::flush::raw::{RawPoints, Recent};
 use crate::flush::schedule::{Schedule, TimestampPrecision};
@@ -23,6 +21,7 @@ use crate::host;
 use crate::queue::Queue;
 use crate::record::recorder::OpenTsdbRecorder;
 use crate::record::registry::Registry;
+use crate::record::samples::Shape;
 use crate::send::endpoint::Endpoint;
 use crate::send::{self, SpawnError};
 use crate::stats::Counters;
@@ -70,7 +69,7 @@ impl OpenTsdbBuilder {
         self.check_numbers()?;
         let endpoints = self.endpoints()?;
         let rules = self.rules()?;
-        let plans = self.plans()?;
+        let plans = Arc::new(self.plans()?);
         if self.connectivity_check == ConnectivityCheck::Connect {
             send::check(&endpoints, CONNECT_TIMEOUT)
                 .map_err(|(address, source)| BuildError::Unreachable { address, source })?;
@@ -78,8 +77,13 @@ impl OpenTsdbBuilder {
         let clock = Clock::default();
         let counters = Arc::new(Counters::default());
         let queue = Arc::new(Queue::new(self.queue_size, Arc::clone(&counters)));
-        let shapes = plans.clone();
-        let shapes = Box::new(move |metric: &str| shapes.shape(metric));
+        let shapes = Box::new({
+            let plans = Arc::clone(&plans);
+            move |metric: &str| {
+                let plan = plans.plan(metric);
+                Shape { scheme: plan.scheme(), own_tag: plan.own_tag() }
+            }
+        });
         let registry = Arc::new(Registry::new(
             rules.clone(),
             shapes,
@@ -95,7 +99,7 @@ impl OpenTsdbBuilder {
         );
         let writer = writer.map_err(|error| match error {
             SpawnError::EventQueue(source) => BuildError::EventQueue { source },
-            SpawnError::Thread(source) => BuildError::Spawn { name: send::NAME, source },
+            SpawnError::Thread(source) => BuildError::Spawn { name: send::THREAD, source },
         })?;
         let flusher = Flusher {
             snapshot: Snapshot::new(
@@ -255,7 +259,33 @@ impl OpenTsdbBuilder {
     }
 
     fn plans(&self) -> Result<Plans, BuildError> {
-        Ok(Plans)
+        let plans = Plans::new(&self.distributions, self.flavor.charset()).map_err(
+            |Invalid { option, value, fix }| BuildError::InvalidConfiguration {
+                option,
+                value,
+                fix,
+            },
+        )?;
+        for (distribution, flavor, fix) in [
+            (
+                Distribution::VmRange,
+                Flavor::VictoriaMetrics,
+                "use it with Flavor::VictoriaMetrics: no other server takes its tags",
+            ),
+            (
+                Distribution::Native,
+                Flavor::OpenTsdb,
+                "use it with Flavor::OpenTsdb: no other server has the histogram command",
+            ),
+        ] {
+            require(
+                !plans.uses(distribution) || self.flavor == flavor,
+                "set_distribution",
+                distribution,
+                fix,
+            )?;
+        }
+        Ok(plans)
     }
 
     fn sending(&self, endpoints: Vec<Endpoint>) -> send::Options {
@@ -265,7 +295,7 @@ impl OpenTsdbBuilder {
             interval: self.flush_interval,
             connect_timeout: self.connect_timeout,
             write_timeout: self.write_timeout,
-            backoff: self.backoff,
+            backoff: self.backoff.0..=self.backoff.1,
             confirmation: self.flavor.confirmation(self.confirmation),
         }
     }

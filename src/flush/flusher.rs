@@ -240,27 +240,37 @@ impl Output<'_> {
         self.queue.push(bytes, points, self.taken);
     }
 
+    fn sent(&mut self, line: &Line, pushed: Result<(), Unsendable>) {
+        match pushed {
+            Ok(()) if self.lines.is_full(BATCH_BYTES) => self.push(),
+            Ok(()) => {}
+            Err(why) => self.refuse(line, why, 1),
+        }
+    }
+}
+
+impl Sink for Output<'_> {
+    fn point(&mut self, line: &Line, variant: Variant<'_>, value: Value) {
+        let pushed = self.lines.push(line, variant, value);
+        self.sent(line, pushed);
+    }
+
+    fn histogram(&mut self, line: &Line, value: &[u8]) {
+        let pushed = self.lines.push_histogram(line, value);
+        self.sent(line, pushed);
+    }
+
     #[cold]
-    fn refuse(&mut self, line: &Line, why: Unsendable) {
+    fn refuse(&mut self, line: &Line, why: Unsendable, points: u64) {
         let (counter, first) = match why {
             Unsendable::TooLong => (&self.counters.dropped_too_long, &mut self.refused.too_long),
             Unsendable::NotFinite => {
                 (&self.counters.dropped_not_finite, &mut self.refused.not_finite)
             }
         };
-        self.counters.points_taken.add(1);
-        counter.add(1);
+        self.counters.points_taken.add(points);
+        counter.add(points);
         first.get_or_insert_with(|| line.metric().chars().take(100).collect());
-    }
-}
-
-impl Sink for Output<'_> {
-    fn point(&mut self, line: &Line, variant: Variant<'_>, value: Value) {
-        match self.lines.push(line, variant, value) {
-            Ok(()) if self.lines.is_full(BATCH_BYTES) => self.push(),
-            Ok(()) => {}
-            Err(why) => self.refuse(line, why),
-        }
     }
 }
 
@@ -275,4 +285,10 @@ impl Sink for Rendering {
         // What would not be sent is not shown.
         let _ = self.lines.push(line, variant, value);
     }
+
+    fn histogram(&mut self, line: &Line, value: &[u8]) {
+        let _ = self.lines.push_histogram(line, value);
+    }
+
+    fn refuse(&mut self, _line: &Line, _why: Unsendable, _points: u64) {}
 }

@@ -3,13 +3,15 @@
 //! 1. [`flusher`]: the loop: wait for the tick or a request, snapshot, encode, push;
 //! 2. [`schedule`]: when, and under which time;
 //! 3. [`snapshot`]: cells to readings, readings to lines;
-//! 4. [`distribution`]: what a histogram becomes;
+//! 4. [`distribution`]: what a histogram becomes, with [`vmrange`] and [`native`] for two of its forms;
 //! 5. [`telemetry`]: the exporter's own series;
 //! 6. [`raw`]: points past the aggregation, on the thread that sends them.
 
 pub(crate) mod distribution;
 pub(crate) mod flusher;
+mod native;
 pub(crate) mod raw;
 pub(crate) mod schedule;
 pub(crate) mod snapshot;
 pub(crate) mod telemetry;
+mod vmrange;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use metrics_util::{MetricKind, MetricKindMask};
 
-use super::distribution::{Plan, Plans};
+use super::distribution::{Digest, Plan, Plans};
 use super::schedule::Stamp;
 use crate::record::counter::Counter;
 use crate::record::gauge::Gauge;
@@ -21,7 +21,7 @@ use crate::record::readout::{Readout, Take};
 use crate::record::registry::{Fresh, Registered, Registry};
 use crate::record::samples::Histogram;
 use crate::record::series::Series;
-use crate::wire::line::Variant;
+use crate::wire::line::{Unsendable, Variant, histogram_room};
 use crate::wire::series::Line;
 use crate::wire::value::Value;
 
@@ -43,7 +43,7 @@ pub enum CounterMode {
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) counter_mode: CounterMode,
-    pub(crate) plans: Plans,
+    pub(crate) plans: Arc<Plans>,
     /// The kinds of which idle series go dormant, and after how long.
     pub(crate) idle: Option<(MetricKindMask, Duration)>,
 }
@@ -51,6 +51,10 @@ pub(crate) struct Options {
 /// Takes the lines of a snapshot.
 pub(crate) trait Sink {
     fn point(&mut self, line: &Line, variant: Variant<'_>, value: Value);
+    /// A `histogram` line, with its value.
+    fn histogram(&mut self, line: &Line, value: &[u8]);
+    /// So many points that cannot be sent.
+    fn refuse(&mut self, line: &Line, why: Unsendable, points: u64);
 }
 
 /// A kind of metric, as the flusher sees it.
@@ -60,8 +64,8 @@ trait Sampled: Registered {
     type Memory;
 
     fn begin(series: &Series<Self>, options: &Options) -> Self::Memory;
-    /// Reads the cell.
-    fn read(series: &Series<Self>, memory: &mut Self::Memory, take: Take);
+    /// Reads the cell. `scratch` may hold anything before and after.
+    fn read(series: &Series<Self>, memory: &mut Self::Memory, take: Take, scratch: &mut Readout);
     /// Whether the reading differs from what was last sent.
     fn is_changed(memory: &Self::Memory) -> bool;
     /// Makes the lines of the reading.
@@ -84,7 +88,7 @@ impl Sampled for Counter {
         Single { now: 0, sent: None }
     }
 
-    fn read(series: &Series<Self>, memory: &mut Single<u64>, _take: Take) {
+    fn read(series: &Series<Self>, memory: &mut Single<u64>, _take: Take, _scratch: &mut Readout) {
         memory.now = series.value();
     }
 
@@ -114,7 +118,7 @@ impl Sampled for Gauge {
         Single { now: 0, sent: None }
     }
 
-    fn read(series: &Series<Self>, memory: &mut Single<u64>, _take: Take) {
+    fn read(series: &Series<Self>, memory: &mut Single<u64>, _take: Take, _scratch: &mut Readout) {
         memory.now = series.cell.value().to_bits();
     }
 
@@ -134,7 +138,10 @@ impl Sampled for Gauge {
 /// The last reading of a histogram and what to make of it.
 pub(crate) struct Sampling {
     plan: Arc<Plan>,
-    readout: Readout,
+    digest: Digest,
+    /// Values that were not recorded because they are not finite: in all, and of these those that were counted as points.
+    not_finite: u64,
+    not_finite_told: u64,
     was_sent: bool,
 }
 
@@ -143,27 +150,40 @@ impl Sampled for Histogram {
     type Memory = Sampling;
 
     fn begin(series: &Series<Self>, options: &Options) -> Sampling {
+        let plan = options.plans.plan(series.line.metric());
         Sampling {
-            plan: options.plans.plan(series.line.metric()),
-            readout: Readout::default(),
+            plan,
+            digest: Digest::default(),
+            not_finite: 0,
+            not_finite_told: 0,
             was_sent: false,
         }
     }
 
-    fn read(series: &Series<Self>, memory: &mut Sampling, take: Take) {
-        series.cell.collect(take, &mut memory.readout);
+    fn read(series: &Series<Self>, memory: &mut Sampling, take: Take, scratch: &mut Readout) {
+        series.cell.collect(take, scratch);
+        memory.not_finite = scratch.not_finite;
+        memory.plan.digest(scratch, histogram_room(&series.line), &mut memory.digest);
     }
 
     fn is_changed(memory: &Sampling) -> bool {
-        memory.readout.count > 0 || !memory.was_sent
+        memory.digest.samples > 0 || memory.not_finite > memory.not_finite_told || !memory.was_sent
     }
 
     fn emit(line: &Line, memory: &Sampling, _options: &Options, sink: &mut impl Sink) {
-        memory.plan.lines(&memory.readout, &mut |variant, value| sink.point(line, variant, value));
+        if memory.not_finite > memory.not_finite_told {
+            sink.refuse(line, Unsendable::NotFinite, memory.not_finite - memory.not_finite_told);
+        }
+        memory.plan.lines(&memory.digest, &mut |variant, value| sink.point(line, variant, value));
+        if memory.digest.is_too_long {
+            sink.refuse(line, Unsendable::TooLong, 1);
+        } else if !memory.digest.native.is_empty() {
+            sink.histogram(line, &memory.digest.native);
+        }
     }
 
     fn sent(memory: &mut Sampling) {
-        memory.was_sent = true;
+        (memory.was_sent, memory.not_finite_told) = (true, memory.not_finite);
     }
 }
 
@@ -196,10 +216,10 @@ impl<K: Sampled> Group<K> {
         self.tracked.iter().map(|tracked| &tracked.series.line)
     }
 
-    fn read(&mut self, take: Take) {
+    fn read(&mut self, take: Take, scratch: &mut Readout) {
         for tracked in &mut self.tracked {
             tracked.series.sweep();
-            K::read(&tracked.series, &mut tracked.memory, take);
+            K::read(&tracked.series, &mut tracked.memory, take, scratch);
         }
     }
 
@@ -223,8 +243,8 @@ impl<K: Sampled> Group<K> {
         }
     }
 
-    fn peek(&mut self, options: &Options, sink: &mut impl Sink) {
-        self.read(Take::Peek);
+    fn peek(&mut self, options: &Options, scratch: &mut Readout, sink: &mut impl Sink) {
+        self.read(Take::Peek, scratch);
         for tracked in &self.tracked {
             K::emit(&tracked.series.line, &tracked.memory, options, sink);
         }
@@ -261,6 +281,8 @@ pub(crate) struct Snapshot {
     counters: Group<Counter>,
     gauges: Group<Gauge>,
     histograms: Group<Histogram>,
+    /// What histograms are read into, one after the other.
+    scratch: Readout,
 }
 
 impl Snapshot {
@@ -272,6 +294,7 @@ impl Snapshot {
             counters: Group { tracked: Vec::new() },
             gauges: Group { tracked: Vec::new() },
             histograms: Group { tracked: Vec::new() },
+            scratch: Readout::default(),
         }
     }
 
@@ -279,9 +302,9 @@ impl Snapshot {
     pub(crate) fn take(&mut self, stamp: Stamp, age: Duration, sink: &mut impl Sink) {
         let age = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
         self.adopt(age);
-        self.counters.read(Take::Drain);
-        self.gauges.read(Take::Drain);
-        self.histograms.read(Take::Drain);
+        self.counters.read(Take::Drain, &mut self.scratch);
+        self.gauges.read(Take::Drain, &mut self.scratch);
+        self.histograms.read(Take::Drain, &mut self.scratch);
         self.counters.emit(stamp, &self.options, age, sink);
         self.gauges.emit(stamp, &self.options, age, sink);
         self.histograms.emit(stamp, &self.options, age, sink);
@@ -290,9 +313,9 @@ impl Snapshot {
     /// Gives the lines of all series to `sink` and changes nothing.
     pub(crate) fn peek(&mut self, age: Duration, sink: &mut impl Sink) {
         self.adopt(u32::try_from(age.as_secs()).unwrap_or(u32::MAX));
-        self.counters.peek(&self.options, sink);
-        self.gauges.peek(&self.options, sink);
-        self.histograms.peek(&self.options, sink);
+        self.counters.peek(&self.options, &mut self.scratch, sink);
+        self.gauges.peek(&self.options, &mut self.scratch, sink);
+        self.histograms.peek(&self.options, &mut self.scratch, sink);
     }
 
     /// Forgets dormant series that nobody holds; answers how many are dormant still.
@@ -327,5 +350,163 @@ impl Snapshot {
         self.counters.adopt(&mut self.fresh.counters, &self.options, age);
         self.gauges.adopt(&mut self.fresh.gauges, &self.options, age);
         self.histograms.adopt(&mut self.fresh.histograms, &self.options, age);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::distribution;
+    use super::*;
+    use crate::record::buckets::Scheme;
+    use crate::record::samples::Shape;
+    use crate::stats::Counters;
+    use crate::wire::charset::Charset;
+    use crate::wire::series::Rules;
+    use metrics::{CounterFn, GaugeFn, Key};
+
+    /// Keeps what is sent as `name suffix value`.
+    #[derive(Default)]
+    struct Sent(Vec<String>);
+
+    impl Sink for Sent {
+        fn point(&mut self, line: &Line, variant: Variant<'_>, value: Value) {
+            let mut text = Vec::new();
+            value.write(&mut text);
+            self.0.push(format!(
+                "{}{} {}",
+                line.metric(),
+                variant.suffix,
+                String::from_utf8(text).unwrap()
+            ));
+        }
+
+        fn histogram(&mut self, line: &Line, value: &[u8]) {
+            self.0.push(format!("{} {}", line.metric(), String::from_utf8_lossy(value)));
+        }
+
+        fn refuse(&mut self, line: &Line, why: Unsendable, points: u64) {
+            self.0.push(format!("{} {why:?} {points}", line.metric()));
+        }
+    }
+
+    struct Fixture {
+        registry: Arc<Registry>,
+        counters: Arc<Counters>,
+        snapshot: Snapshot,
+    }
+
+    impl Fixture {
+        fn new(counter_mode: CounterMode, idle: Option<(MetricKindMask, Duration)>) -> Self {
+            let rules = Rules {
+                charset: Charset::Tsd,
+                max_tags: 8,
+                prefix: String::new(),
+                globals: Vec::new(),
+                host: Some(("host".into(), "a".into())),
+            };
+            let counters = Arc::new(Counters::default());
+            let shapes = Box::new(|_: &str| Shape { scheme: Scheme::Log, own_tag: None });
+            let registry = Arc::new(Registry::new(rules, shapes, 100, Arc::clone(&counters)));
+            let options = Options {
+                counter_mode,
+                plans: Arc::new(
+                    Plans::new(&distribution::Options::default(), Charset::Tsd).unwrap(),
+                ),
+                idle,
+            };
+            Fixture { snapshot: Snapshot::new(Arc::clone(&registry), options), registry, counters }
+        }
+
+        fn counter(&self, name: &'static str) -> Arc<Series<Counter>> {
+            self.registry.get(&Key::from_static_name(name)).unwrap()
+        }
+
+        fn gauge(&self, name: &'static str) -> Arc<Series<Gauge>> {
+            self.registry.get(&Key::from_static_name(name)).unwrap()
+        }
+
+        fn histogram(&self, name: &'static str) -> Arc<Series<Histogram>> {
+            self.registry.get(&Key::from_static_name(name)).unwrap()
+        }
+
+        fn take(&mut self, age: u64, only_changed: bool) -> Vec<String> {
+            let mut sent = Sent::default();
+            self.snapshot.take(
+                Stamp { timestamp: age, only_changed },
+                Duration::from_secs(age),
+                &mut sent,
+            );
+            sent.0
+        }
+    }
+
+    #[test]
+    fn every_series_is_sent_in_order_of_registration_and_again_if_it_did_not_change() {
+        let mut fixture = Fixture::new(CounterMode::Cumulative, None);
+        fixture.counter("b").increment(2);
+        fixture.counter("a").increment(1);
+        fixture.gauge("g").set(1.5);
+        for age in 0..2 {
+            assert_eq!(fixture.take(age, false), ["b 2", "a 1", "g 1.5"]);
+        }
+    }
+
+    #[test]
+    fn a_snapshot_of_changes_leaves_out_what_was_sent_already() {
+        let mut fixture = Fixture::new(CounterMode::Cumulative, None);
+        let (counter, gauge) = (fixture.counter("c"), fixture.gauge("g"));
+        gauge.set(0.0);
+        assert_eq!(fixture.take(0, false), ["c 0", "g 0.0"]);
+        assert!(fixture.take(1, true).is_empty());
+        counter.increment(1);
+        assert_eq!(fixture.take(2, true), ["c 1"]);
+        gauge.set(-0.0);
+        assert_eq!(fixture.take(3, true), ["g -0.0"]);
+    }
+
+    #[test]
+    fn deltas_are_differences_and_none_is_lost_to_a_look() {
+        let mut fixture = Fixture::new(CounterMode::Delta, None);
+        let counter = fixture.counter("c");
+        counter.increment(5);
+        assert_eq!(fixture.take(0, false), ["c 5"]);
+        counter.increment(2);
+        fixture.snapshot.peek(Duration::ZERO, &mut Sent::default());
+        counter.increment(1);
+        assert_eq!(fixture.take(1, false), ["c 3"]);
+        assert_eq!(fixture.take(2, false), ["c 0"]);
+    }
+
+    #[test]
+    fn an_interval_without_samples_sends_count_and_sum_alone() {
+        let mut fixture = Fixture::new(CounterMode::Cumulative, None);
+        let histogram = fixture.histogram("h");
+        histogram.cell.record(2.0);
+        assert!(fixture.take(0, false).len() > 2);
+        assert_eq!(fixture.take(1, false), ["h.count 1", "h.sum 2.0"]);
+        assert!(fixture.take(2, true).is_empty());
+        histogram.cell.record(f64::NAN);
+        assert_eq!(fixture.take(2, false)[0], "h NotFinite 1");
+        histogram.cell.record(3.0);
+        let mut seen = Sent::default();
+        fixture.snapshot.peek(Duration::ZERO, &mut seen);
+        assert_eq!(fixture.take(3, false), seen.0);
+    }
+
+    #[test]
+    fn an_idle_series_sleeps_until_its_next_update_and_is_never_forgotten_while_held() {
+        let idle = Some((MetricKindMask::COUNTER, Duration::from_secs(60)));
+        let mut fixture = Fixture::new(CounterMode::Cumulative, idle);
+        let held = fixture.counter("held");
+        drop(fixture.counter("free"));
+        fixture.gauge("g").set(1.0);
+        assert_eq!(fixture.take(0, false), ["held 0", "free 0", "g 1.0"]);
+        assert_eq!(fixture.take(59, false).len(), 3);
+        assert_eq!(fixture.take(60, false), ["g 1.0"]);
+        assert_eq!((fixture.snapshot.evict(), fixture.counters.series_evicted.get()), (1, 1));
+        held.increment(7);
+        assert_eq!(fixture.take(70, false), ["held 7", "g 1.0"]);
+        fixture.counter("free").increment(1);
+        assert_eq!(fixture.take(80, false), ["held 7", "free 1", "g 1.0"]);
     }
 }

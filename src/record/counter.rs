@@ -204,3 +204,76 @@ mod tests {
         assert_eq!(series.value(), THREADS * INCREMENTS);
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use crate::wire::charset::Charset;
+    use crate::wire::series::Rules;
+    use loom::thread;
+
+    fn series() -> Arc<Series<Counter>> {
+        let host = Some(("host".into(), "a".into()));
+        let rules = Rules {
+            charset: Charset::Tsd,
+            max_tags: 8,
+            prefix: String::new(),
+            globals: Vec::new(),
+            host,
+        };
+        let line = rules.identify("m", std::iter::empty(), None).line;
+        Arc::new(Series::new(0, line, AtomicU64::new(0)))
+    }
+
+    #[test]
+    fn owner_and_guest_add_while_a_snapshot_reads_and_folds() {
+        loom::model(|| {
+            let series = series();
+            let local = series.adopt(1).upgrade().unwrap();
+            let owner = thread::spawn({
+                let local = Arc::clone(&local);
+                move || {
+                    local.increment_from(1, 1);
+                    local.increment_from(1, 1);
+                }
+            });
+            let guest = thread::spawn(move || local.increment_from(2, 10));
+            let seen = series.value();
+            assert!([0, 1, 2, 10, 11, 12].contains(&seen), "{seen}");
+            (owner.join().unwrap(), guest.join().unwrap());
+            assert_eq!(series.value(), 12);
+            series.sweep();
+            assert_eq!(series.value(), 12);
+        });
+    }
+
+    #[test]
+    fn a_value_is_in_its_local_or_in_the_cell_while_it_is_folded() {
+        loom::model(|| {
+            let series = series();
+            series.adopt(1).upgrade().unwrap().increment_from(1, 3);
+            let sweeper = thread::spawn({
+                let series = Arc::clone(&series);
+                move || series.sweep()
+            });
+            assert_eq!(series.value(), 3);
+            sweeper.join().unwrap();
+            assert_eq!(series.value(), 3);
+        });
+    }
+
+    #[test]
+    fn absolute_beside_an_increment_counts_each_once() {
+        loom::model(|| {
+            let series = series();
+            let local = series.adopt(1).upgrade().unwrap();
+            let raiser = thread::spawn({
+                let series = Arc::clone(&series);
+                move || series.absolute(5)
+            });
+            local.increment_from(1, 1);
+            raiser.join().unwrap();
+            assert!([5, 6].contains(&series.value()));
+        });
+    }
+}

@@ -1,61 +1,157 @@
-//! stub
-use crate::{
-    clock::Clock,
-    queue::Queue,
-    stats::{Confirmation, Counters},
-};
-use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
-pub(crate) const NAME: &str = "opentsdb-writer";
-pub(crate) mod endpoint {
-    pub(crate) struct Endpoint;
-    impl Endpoint {
-        pub(crate) fn parse(_: &str) -> Result<Self, String> {
-            Ok(Endpoint)
-        }
-    }
-}
-pub(crate) mod limiter {
-    /// x
-    #[derive(Clone, Copy, Debug, Default)]
-    pub enum RateLimit {
-        #[default]
-        /// x
-        Auto,
-    }
-}
+//! The writer thread: from the queue to a server, confirmed, or sent again.
+//!
+//! 1. [`endpoint`]: where a server is, as it was written;
+//! 2. [`check`](mod@check): whether any is there, asked once at the start;
+//! 3. [`writer`]: the loop, and its three states;
+//! 4. [`dial`]: an attempt to reach one, with [`resolve`] and [`rotation`] behind it;
+//! 5. [`backoff`]: how long to stay away when it failed;
+//! 6. [`connection`]: one socket;
+//! 7. [`session`]: what is written to it and when, and what is read;
+//! 8. [`confirm`]: how it is known that a server has parsed it;
+//! 9. [`delivery`]: what outlives a connection: the [`window`] of unconfirmed lines, the [`limiter`], what is known of the servers;
+//! 10. [`failure`] and [`notices`]: what went wrong, and how often it is said.
+
+mod backoff;
+mod check;
+mod confirm;
+mod connection;
+mod delivery;
+mod dial;
+pub(crate) mod endpoint;
+mod failure;
+pub(crate) mod limiter;
+mod notices;
+mod resolve;
+mod rotation;
+mod session;
+#[cfg(test)]
+mod tests;
+mod window;
+mod writer;
+
+use std::io;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use mio::{Events, Poll, Token, Waker};
+
+use self::backoff::Backoff;
+pub(crate) use self::check::check;
+use self::confirm::Modes;
+use self::delivery::Delivery;
+use self::dial::Dialer;
+use self::endpoint::Endpoint;
+use self::limiter::{Limiter, RateLimit};
+use self::notices::Notices;
+use self::resolve::Resolver;
+use self::rotation::Rotation;
+use self::window::Window;
+use self::writer::{READ_BUFFER, State, Writer};
+use crate::clock::Clock;
+use crate::queue::Queue;
+use crate::stats::{Confirmation, Counters};
+
+/// The name of the thread.
+pub(crate) const THREAD: &str = "opentsdb-writer";
+/// The thread is woken by the queue or a resolver.
+const WAKE: Token = Token(0);
+/// Something happened to the socket, of which there is one at a time.
+const SOCKET: Token = Token(1);
+
+/// What the writer needs to know.
+#[derive(Debug)]
 pub(crate) struct Options {
-    pub(crate) endpoints: Vec<endpoint::Endpoint>,
-    pub(crate) rate: limiter::RateLimit,
+    /// In order of preference; at least one.
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) rate: RateLimit,
+    /// Between two snapshots.
     pub(crate) interval: Duration,
+    /// For one attempt to connect, shared by all addresses.
     pub(crate) connect_timeout: Duration,
+    /// How long a connection may make no progress.
     pub(crate) write_timeout: Duration,
-    pub(crate) backoff: (Duration, Duration),
+    /// The first and the last ceiling of the wait after a failure.
+    pub(crate) backoff: RangeInclusive<Duration>,
     pub(crate) confirmation: Confirmation,
 }
+
+/// Why the writer could not be started. Nothing is left behind.
+#[derive(Debug)]
 pub(crate) enum SpawnError {
     EventQueue(io::Error),
     Thread(io::Error),
 }
+
+/// Starts the writer. It ends, and says so to the queue, when that is closed and everything is confirmed, or when it is abandoned.
 pub(crate) fn spawn(
-    _o: Options,
+    options: Options,
     queue: Arc<Queue>,
     counters: Arc<Counters>,
-    _c: Clock,
+    clock: Clock,
 ) -> Result<JoinHandle<()>, SpawnError> {
-    std::thread::Builder::new()
-        .spawn(move || {
-            while queue.phase() < crate::queue::Phase::Closing || queue.has_unsent() {
-                if let Some(b) = queue.pop() {
-                    print!("{}", String::from_utf8_lossy(b.lines()));
-                    counters.points_confirmed.add(b.points() as u64);
-                    queue.set_in_flight(std::iter::empty());
-                    queue.recycle(b);
-                }
-            }
-            queue.finish();
-        })
-        .map_err(SpawnError::Thread)
+    let (mut writer, waker) =
+        prepare(options, Arc::clone(&queue), counters, clock).map_err(SpawnError::EventQueue)?;
+    let run = move || {
+        let finish = Finish(Arc::clone(&queue));
+        queue.set_waker(move || {
+            // The waker cannot fail but for want of memory, and the next push tries again.
+            let _ = waker.wake();
+        });
+        writer.run();
+        drop(finish);
+    };
+    thread::Builder::new().name(THREAD.into()).spawn(run).map_err(SpawnError::Thread)
 }
-pub(crate) fn check(_: &[endpoint::Endpoint], _: Duration) -> Result<(), (String, io::Error)> {
-    Ok(())
+
+fn prepare(
+    options: Options,
+    queue: Arc<Queue>,
+    counters: Arc<Counters>,
+    clock: Clock,
+) -> io::Result<(Writer, Arc<Waker>)> {
+    let poll = Poll::new()?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+    let endpoints = options.endpoints.len();
+    let dialer = Dialer {
+        resolver: Resolver::new(Arc::clone(&waker), endpoints),
+        rotation: Rotation::new(endpoints),
+        registry: poll.registry().try_clone()?,
+        token: SOCKET,
+        timeout: options.connect_timeout,
+        endpoints: options.endpoints,
+    };
+    let delivery = Delivery {
+        queue,
+        counters,
+        window: Window::default(),
+        limiter: Limiter::new(options.rate, options.interval, clock.now()),
+        modes: Modes::new(options.confirmation, endpoints),
+        notices: Notices::default(),
+        half_closed: None,
+        write_timeout: options.write_timeout,
+    };
+    let (min, max) = options.backoff.into_inner();
+    let writer = Writer {
+        delivery,
+        dialer,
+        backoff: Backoff::new(min, max),
+        clock,
+        poll,
+        events: Events::with_capacity(16),
+        buffer: vec![0; READ_BUFFER].into_boxed_slice(),
+        state: State::Idle(None),
+        is_announced: false,
+    };
+    Ok((writer, waker))
+}
+
+/// Tells the queue that the writer has ended, however it did.
+struct Finish(Arc<Queue>);
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
 }

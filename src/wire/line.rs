@@ -9,6 +9,17 @@ use super::value::Value;
 /// The longest line that a TSD reads, its line feed included (net.opentsdb.tsd.PipelineFactory).
 pub(crate) const MAX_LINE: usize = 1024;
 
+/// The command of a native histogram.
+const HISTOGRAM: &str = "histogram ";
+/// The longest time, in milliseconds, with a space on both sides.
+const LONGEST_TIME: usize = 15;
+
+/// The bytes that a `histogram` line of this series has room for besides everything else.
+pub(crate) fn histogram_room(line: &Line) -> usize {
+    MAX_LINE
+        .saturating_sub(HISTOGRAM.len() + line.metric().len() + LONGEST_TIME + line.tail().len())
+}
+
 /// Why a line was not added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unsendable {
@@ -70,6 +81,21 @@ impl Lines {
             self.bytes.extend_from_slice(variant.tag.as_bytes());
         }
         self.bytes.extend_from_slice(line.tail());
+        self.commit(start)
+    }
+
+    /// Adds a `histogram` line with a value that is rendered already, whole or not at all.
+    pub(crate) fn push_histogram(&mut self, line: &Line, value: &[u8]) -> Result<(), Unsendable> {
+        let start = self.bytes.len();
+        for part in [HISTOGRAM.as_bytes(), line.metric().as_bytes(), &self.time, value, line.tail()]
+        {
+            self.bytes.extend_from_slice(part);
+        }
+        self.commit(start)
+    }
+
+    /// Keeps the line that begins at `start`, unless it is too long.
+    fn commit(&mut self, start: usize) -> Result<(), Unsendable> {
         if self.bytes.len() - start > MAX_LINE {
             self.bytes.truncate(start);
             return Err(Unsendable::TooLong);
@@ -130,6 +156,20 @@ mod tests {
         );
         assert_eq!(lines.take(Vec::new()).1, 2);
         assert!(lines.is_empty());
+    }
+
+    #[test]
+    fn a_histogram_line_may_fill_its_room() {
+        let mut lines = Lines::default();
+        lines.set_time(1_700_000_000_000);
+        let room = histogram_room(&line("m"));
+        lines.push_histogram(&line("m"), b"0,1=2").unwrap();
+        assert_eq!(lines.bytes(), b"histogram m 1700000000000 0,1=2 host=a\n");
+        assert_eq!(lines.push_histogram(&line("m"), &vec![b'1'; room]), Ok(()));
+        assert_eq!(
+            lines.push_histogram(&line("m"), &vec![b'1'; room + 1]),
+            Err(Unsendable::TooLong)
+        );
     }
 
     #[test]

@@ -1,0 +1,42 @@
+//! How to test instrumented code: a recorder for one closure, a TSD in the process, exact points.
+//!
+//! `cargo run --example local_recorder`; in a test of yours, `main` is the test's body. Nothing is installed, so tests in one
+//! binary do not see each other's metrics.
+use std::time::Duration;
+
+use metrics::counter;
+use metrics_exporter_opentsdb::testing::FakeTsd;
+use metrics_exporter_opentsdb::{HostTag, OpenTsdbBuilder, Value};
+
+/// The code under test.
+fn pour(tea: &'static str) {
+    counter!("cups.poured", "tea" => tea).increment(1);
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let tsd = FakeTsd::start();
+    let (recorder, exporter) = OpenTsdbBuilder::new(tsd.address())
+        .with_host_tag(HostTag::Value("test".into()))
+        .with_telemetry(false)
+        .build()?;
+
+    metrics::with_local_recorder(&recorder, || {
+        pour("assam");
+        pour("assam");
+        pour("sencha");
+    });
+
+    // Back when the TSD has parsed every point, so no test waits for an interval, or for luck.
+    let report = exporter.shutdown(Duration::from_secs(5))?;
+    assert_eq!((report.confirmed, report.pending, report.dropped), (2, 0, 0));
+
+    let mut cups: Vec<_> =
+        tsd.points().into_iter().map(|point| (point.tags, point.value)).collect();
+    cups.sort_by_key(|(tags, _)| tags.clone());
+    let tags = |tea: &str| {
+        vec![("host".to_owned(), "test".to_owned()), ("tea".to_owned(), tea.to_owned())]
+    };
+    assert_eq!(cups, [(tags("assam"), Value::Integer(2)), (tags("sencha"), Value::Integer(1))]);
+    println!("{}", tsd.lines().join("\n"));
+    Ok(())
+}

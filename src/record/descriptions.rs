@@ -1,0 +1,127 @@
+//! What the application says of its metrics: unit and description.
+//!
+//! The macros may say it at each call, so what is known already costs a read lock and a look-up. The first word on a metric stands;
+//! at most [`MOST`] metrics are remembered.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+
+use metrics::{KeyName, SharedString, Unit};
+use metrics_util::MetricKind;
+
+/// Names are the application's own words, so this is only a guard against names made of data.
+const MOST: usize = 10_000;
+
+/// What is known of a metric, for whoever exports it to a catalogue; see
+/// [`OpenTsdbHandle::describe`](crate::OpenTsdbHandle::describe).
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Description {
+    /// The name as the application has it.
+    pub name: String,
+    /// Counter, gauge or histogram.
+    pub kind: MetricKind,
+    /// The unit of its values.
+    pub unit: Option<Unit>,
+    /// What it means.
+    pub text: String,
+}
+
+/// All descriptions, by kind and name.
+#[derive(Debug, Default)]
+pub(crate) struct Descriptions {
+    known: RwLock<HashMap<KeyName, Vec<(MetricKind, Option<Unit>, SharedString)>>>,
+}
+
+impl Descriptions {
+    /// Remembers what is said of a metric, unless something is known already.
+    pub(crate) fn note(&self, kind: MetricKind, name: KeyName, unit: Option<Unit>, text: SharedString) {
+        if self.find(kind, name.as_str(), |_| ()).is_some() {
+            return;
+        }
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < MOST {
+            let described = known.entry(name.to_retained()).or_default();
+            if described.iter().all(|(known, ..)| *known != kind) {
+                described.push((kind, unit, text));
+            }
+        }
+    }
+
+    /// The name with its unit's word, as in `latency_seconds`, if the unit is known.
+    pub(crate) fn with_unit<'a>(&self, kind: MetricKind, name: &'a str) -> Cow<'a, str> {
+        let word = self.find(kind, name, |unit| unit.map(|unit| unit.as_str())).flatten();
+        // A count has no unit to speak of: `requests_count` would say nothing.
+        match word.filter(|&word| word != Unit::Count.as_str()) {
+            Some(word) => Cow::Owned(format!("{name}_{word}")),
+            None => Cow::Borrowed(name),
+        }
+    }
+
+    /// All that is known, by name.
+    pub(crate) fn all(&self) -> Vec<Description> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let described = known.iter().flat_map(|(name, described)| {
+            described.iter().map(|(kind, unit, text)| Description {
+                name: name.as_str().to_owned(),
+                kind: *kind,
+                unit: *unit,
+                text: text.to_string(),
+            })
+        });
+        let mut all: Vec<_> = described.collect();
+        all.sort_by(|a, b| (&a.name, a.kind).cmp(&(&b.name, b.kind)));
+        all
+    }
+
+    fn find<T>(&self, kind: MetricKind, name: &str, then: impl FnOnce(Option<Unit>) -> T) -> Option<T> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let found = known.get(name)?.iter().find(|(known, ..)| *known == kind)?;
+        Some(then(found.1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note(descriptions: &Descriptions, kind: MetricKind, name: &'static str, unit: Unit, text: &'static str) {
+        descriptions.note(kind, name.into(), Some(unit), text.into());
+    }
+
+    #[test]
+    fn the_first_word_on_a_metric_stands() {
+        let descriptions = Descriptions::default();
+        note(&descriptions, MetricKind::Histogram, "latency", Unit::Seconds, "how long");
+        note(&descriptions, MetricKind::Histogram, "latency", Unit::Bytes, "how many");
+        note(&descriptions, MetricKind::Counter, "latency", Unit::Count, "how often");
+        let all = descriptions.all();
+        let texts: Vec<_> = all.iter().map(|description| (description.kind, description.text.as_str())).collect();
+        assert_eq!(texts, [(MetricKind::Counter, "how often"), (MetricKind::Histogram, "how long")]);
+    }
+
+    #[test]
+    fn a_name_gets_the_word_of_its_unit() {
+        let descriptions = Descriptions::default();
+        note(&descriptions, MetricKind::Histogram, "latency", Unit::Seconds, "");
+        note(&descriptions, MetricKind::Counter, "requests", Unit::Count, "");
+        for (kind, name, expected) in [
+            (MetricKind::Histogram, "latency", "latency_seconds"),
+            (MetricKind::Counter, "latency", "latency"),
+            (MetricKind::Counter, "requests", "requests"),
+            (MetricKind::Gauge, "unknown", "unknown"),
+        ] {
+            assert_eq!(descriptions.with_unit(kind, name), expected);
+        }
+    }
+
+    #[test]
+    fn names_made_of_data_do_not_pile_up() {
+        let descriptions = Descriptions::default();
+        for n in 0..MOST + 100 {
+            descriptions.note(MetricKind::Counter, format!("m{n}").into(), None, "".into());
+        }
+        assert_eq!(descriptions.all().len(), MOST);
+    }
+}

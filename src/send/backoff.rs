@@ -1,0 +1,108 @@
+//! How long to stay away after a failure.
+//!
+//! Full jitter: uniform between nothing and a ceiling that doubles with each failure. A hundred clients that lose one server at
+//! one moment then come back spread over the whole time, not in step. Only a confirmation brings the ceiling down again: a
+//! server that accepts a connection and drops it has proved nothing.
+
+use std::time::Duration;
+
+/// Doublings after which the ceiling is at its maximum whatever the minimum is.
+const MAX_DOUBLINGS: u32 = 31;
+
+#[derive(Debug)]
+pub(super) struct Backoff {
+    /// The first ceiling.
+    min: Duration,
+    /// The last ceiling.
+    max: Duration,
+    /// Failures since the last confirmation.
+    failures: u32,
+    random: fastrand::Rng,
+}
+
+/// What the failure was, as far as the server feels it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cost {
+    /// The connection is gone on both sides, or never was.
+    Gone,
+    /// It was given up with the server perhaps still at work on it: a TSD whose worker is blocked notices our leaving only when
+    /// it goes on, and the next connection blocks the next worker.
+    GivenUp,
+}
+
+impl Backoff {
+    pub(super) fn new(min: Duration, max: Duration) -> Self {
+        Backoff { min, max: max.max(min), failures: 0, random: fastrand::Rng::new() }
+    }
+
+    /// How long to wait before the next attempt.
+    pub(super) fn next(&mut self, cost: Cost) -> Duration {
+        let ceiling = self.ceiling();
+        self.failures = self.failures.saturating_add(1);
+        let wait = ceiling.mul_f64(1.0 - self.random.f64());
+        match cost {
+            Cost::Gone => wait,
+            Cost::GivenUp => wait.max(self.min),
+        }
+    }
+
+    /// The server has confirmed something.
+    pub(super) fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    fn ceiling(&self) -> Duration {
+        let doubled = self.min.saturating_mul(1 << self.failures.min(MAX_DOUBLINGS));
+        doubled.min(self.max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIN: Duration = Duration::from_secs(1);
+    const MAX: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn the_ceiling_doubles_to_the_maximum_and_a_confirmation_brings_it_down() {
+        let mut backoff = Backoff::new(MIN, MAX);
+        for round in 0..2 {
+            for expected in [1, 2, 4, 8, 16, 30, 30, 30] {
+                assert_eq!(backoff.ceiling(), Duration::from_secs(expected), "round {round}");
+                backoff.next(Cost::Gone);
+            }
+            backoff.reset();
+        }
+    }
+
+    #[test]
+    fn waits_fill_the_whole_envelope_and_never_leave_it() {
+        let mut seen = [0usize; 10];
+        for seed in 0..1000 {
+            let mut backoff = Backoff::new(MIN, MAX);
+            backoff.random = fastrand::Rng::with_seed(seed);
+            for ceiling in [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0] {
+                let wait = backoff.next(Cost::Gone).as_secs_f64();
+                assert!(wait > 0.0 && wait <= ceiling, "{wait} of {ceiling}");
+                seen[((wait / ceiling * 10.0) as usize).min(9)] += 1;
+            }
+        }
+        assert!(seen.iter().all(|&tenth| tenth > 500), "{seen:?}");
+    }
+
+    #[test]
+    fn after_a_connection_was_given_up_the_wait_is_at_least_the_minimum() {
+        let mut backoff = Backoff::new(MIN, MAX);
+        assert!((0..100).all(|_| backoff.next(Cost::GivenUp) >= MIN));
+    }
+
+    #[test]
+    fn a_failure_that_goes_on_for_ever_overflows_nothing() {
+        let mut backoff = Backoff::new(Duration::from_secs(u64::MAX), Duration::MAX);
+        backoff.failures = u32::MAX;
+        assert!(backoff.next(Cost::Gone) <= Duration::MAX);
+        let mut zero = Backoff::new(Duration::ZERO, Duration::ZERO);
+        assert_eq!(zero.next(Cost::GivenUp), Duration::ZERO);
+    }
+}

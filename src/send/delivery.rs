@@ -1,0 +1,89 @@
+//! What outlives a connection: the lines that are not confirmed, and what was learned of the servers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::confirm::Modes;
+use super::limiter::{Demand, Limiter};
+use super::notices::Notices;
+use super::window::{Place, Window};
+use crate::queue::{Phase, Queue};
+use crate::stats::Counters;
+
+pub(super) struct Delivery {
+    pub(super) queue: Arc<Queue>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) window: Window,
+    pub(super) limiter: Limiter,
+    pub(super) modes: Modes,
+    pub(super) notices: Notices,
+    /// When a connection was last half-closed.
+    pub(super) half_closed: Option<Instant>,
+    /// How long a connection may make no progress.
+    pub(super) write_timeout: Duration,
+}
+
+/// What there is to do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Work {
+    /// Points that no write was granted for, in the queue and in the window.
+    pub(super) unsent: usize,
+    /// The queue takes no more points.
+    pub(super) is_closing: bool,
+    pub(super) demand: Demand,
+}
+
+impl Delivery {
+    pub(super) fn work(&self) -> Work {
+        // The phase first: what is pushed before it closes is then seen.
+        let is_closing = self.queue.phase() >= Phase::Closing;
+        let waiting = self.queue.waiting();
+        let held = self.window.ungranted();
+        let has_backlog = waiting.backlog > 0 || self.window.is_resending();
+        let demand = Demand {
+            fresh: if has_backlog { waiting.fresh } else { waiting.fresh + held },
+            has_backlog,
+            is_hurried: is_closing || self.queue.is_hurried(),
+        };
+        Work { unsent: waiting.fresh + waiting.backlog + held, is_closing, demand }
+    }
+
+    /// Whether anything is to be sent or to be confirmed.
+    pub(super) fn has_work(&self) -> bool {
+        !self.window.is_empty() || self.queue.has_unsent()
+    }
+
+    /// Takes the next batch into the window; answers whether there was one and room for it.
+    pub(super) fn take_batch(&mut self) -> bool {
+        while self.window.has_room() {
+            let Some(batch) = self.queue.pop() else { return false };
+            if batch.points() > 0 {
+                self.window.push(batch);
+                return true;
+            }
+            // Without a line it would never be confirmed.
+            self.queue.recycle(batch);
+            self.queue.set_in_flight(self.window.batches());
+        }
+        false
+    }
+
+    /// Everything before `place` was parsed. Counted before the queue hears of it, so that a flush that returns sees it counted.
+    pub(super) fn confirm(&mut self, place: Place) {
+        let queue = &self.queue;
+        let points = self.window.confirm(place, |batch| queue.recycle(batch));
+        self.counters.points_confirmed.add(points);
+        self.queue.set_in_flight(self.window.batches());
+    }
+
+    /// Time is up: what no server has seen is counted as dropped. The rest may have arrived, and stays pending.
+    pub(super) fn abandon(&mut self) {
+        self.counters.dropped_shutdown.add(self.window.never_written());
+    }
+
+    /// The server complains about the rate.
+    pub(super) fn slow_down(&mut self, now: Instant) {
+        let demand = self.work().demand;
+        self.limiter.complained(demand, now);
+    }
+}

@@ -1,0 +1,160 @@
+//! A server on 127.0.0.1 that does with each connection what it was told to.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+/// What a server does with a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Script {
+    /// Reads lines and answers `version`, as a TSD does; closes after the client has.
+    Tsd,
+    /// Reads lines and answers nothing.
+    Mute,
+    /// As `Tsd`, but answers `version` after so many milliseconds.
+    Late(u64),
+    /// Resets the connection once it has read so many bytes.
+    ResetAfter(usize),
+    /// Closes the connection at once.
+    Close,
+    /// Closes the connection when it has answered so many questions.
+    CloseAfterAnswers(usize),
+    /// Never reads, never closes.
+    Stuck,
+    /// As `Tsd`, and refuses each line.
+    Refusing(&'static str),
+    /// As `Tsd`, but sends junk all the time.
+    Flood,
+    /// Answers a question with an HTTP error, and goes on.
+    Http,
+}
+
+/// What one connection brought.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Received {
+    pub(super) bytes: Vec<u8>,
+    /// The client has closed its side.
+    pub(super) is_ended: bool,
+    pub(super) accepted: Option<Instant>,
+}
+
+type Log = Arc<(Mutex<Vec<Received>>, Condvar)>;
+
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
+    log: Log,
+}
+
+impl Server {
+    /// The first connection gets the first script, and so on; the last one is for all others.
+    pub(super) fn start(scripts: &[Script]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let log = Log::default();
+        let (scripts, shared) = (scripts.to_vec(), Arc::clone(&log));
+        std::thread::spawn(move || {
+            for (index, stream) in listener.incoming().enumerate() {
+                let log = Arc::clone(&shared);
+                let script = scripts[index.min(scripts.len() - 1)];
+                let mut received = log.0.lock().unwrap();
+                received.push(Received { accepted: Some(Instant::now()), ..Received::default() });
+                drop(received);
+                log.1.notify_all();
+                let stream = stream.unwrap();
+                std::thread::spawn(move || serve(stream, script, index, &log));
+            }
+        });
+        Server { address, log }
+    }
+
+    /// Waits until the connections have brought what is asked for.
+    pub(super) fn wait(&self, what: impl Fn(&[Received]) -> bool) -> Vec<Received> {
+        let log = self.log.0.lock().unwrap();
+        let (log, timeout) = self
+            .log
+            .1
+            .wait_timeout_while(log, Duration::from_secs(5), |log| !what(log))
+            .unwrap();
+        assert!(!timeout.timed_out(), "{log:?}");
+        log.clone()
+    }
+
+    pub(super) fn received(&self) -> Vec<Received> {
+        self.log.0.lock().unwrap().clone()
+    }
+}
+
+impl Received {
+    /// The whole lines, without the questions.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let text = String::from_utf8_lossy(&self.bytes);
+        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        whole.map(|line| line.trim_end().to_owned()).filter(|line| line != "version").collect()
+    }
+
+    pub(super) fn questions(&self) -> usize {
+        String::from_utf8_lossy(&self.bytes).lines().filter(|line| *line == "version").count()
+    }
+}
+
+fn serve(mut stream: TcpStream, script: Script, index: usize, log: &Log) {
+    let limit = match script {
+        Script::Close => return,
+        Script::Stuck => {
+            // Held for as long as the test runs.
+            std::mem::forget(stream);
+            return;
+        }
+        Script::ResetAfter(bytes) => bytes,
+        _ => usize::MAX,
+    };
+    if matches!(script, Script::Flood) {
+        let mut stream = stream.try_clone().unwrap();
+        std::thread::spawn(move || while stream.write_all(&[b'x'; 4096]).is_ok() {});
+    }
+    let (mut buffer, mut seen, mut line, mut answers) = ([0; 4096], 0, Vec::new(), 0);
+    while seen < limit {
+        let room = buffer.len().min(limit - seen);
+        let read = match stream.read(&mut buffer[..room]) {
+            Ok(0) | Err(_) => break,
+            Ok(read) => read,
+        };
+        seen += read;
+        log.0.lock().unwrap()[index].bytes.extend_from_slice(&buffer[..read]);
+        log.1.notify_all();
+        for byte in &buffer[..read] {
+            line.push(*byte);
+            if *byte == b'\n' {
+                answers += usize::from(line == b"version\n");
+                answer(&mut stream, script, &line);
+                line.clear();
+            }
+        }
+        if matches!(script, Script::CloseAfterAnswers(most) if answers >= most) {
+            return;
+        }
+    }
+    if let Script::ResetAfter(_) = script {
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+    log.0.lock().unwrap()[index].is_ended = true;
+    log.1.notify_all();
+}
+
+fn answer(stream: &mut TcpStream, script: Script, line: &[u8]) {
+    let reply = match (script, line) {
+        (Script::Mute | Script::ResetAfter(_), _) => return,
+        (Script::Http, b"version\n") => "HTTP/1.1 400 Bad Request\r\n\r\n",
+        (Script::Flood, b"version\n") => "\nnet.opentsdb.tools 2.4.1 built at revision x\nBuilt on y\n",
+        (Script::Late(millis), b"version\n") => {
+            // The answer is due at a time, whatever else happens.
+            std::thread::park_timeout(Duration::from_millis(millis));
+            "net.opentsdb.tools 2.4.1 built at revision x\nBuilt on y\n"
+        }
+        (_, b"version\n") => "net.opentsdb.tools 2.4.1 built at revision x\nBuilt on y\n",
+        (Script::Refusing(reply), _) => reply,
+        _ => return,
+    };
+    let _ = stream.write_all(reply.as_bytes());
+}
