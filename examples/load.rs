@@ -19,7 +19,7 @@
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -37,15 +37,11 @@ const LINE_LIMIT: usize = 1024;
 
 fn main() -> Result<ExitCode> {
     let options = Options::parse(std::env::args().skip(1))?;
-    let interval = if options.until.is_some() {
-        Duration::from_secs(1)
-    } else {
-        Duration::from_secs(1_000_000)
-    };
+    let interval = if options.until.is_some() { 1 } else { interval_without_ticks() };
     let handle = OpenTsdbBuilder::new(&options.address)
         .with_flavor(options.flavor)
         .with_confirmation(options.confirmation)
-        .with_flush_interval(interval)
+        .with_flush_interval(Duration::from_secs(interval))
         .with_rate_limit(RateLimit::Unlimited)
         .with_queue_size(2_000_000)
         .with_host_tag(HostTag::Value("load".into()))
@@ -106,7 +102,7 @@ fn send_known(
 
 /// Updates every series some 200 times a second, while a flusher works by the clock and flushes by hand fall into its seconds.
 fn send_until(
-    options: &Options,
+    until: &Path,
     handle: &OpenTsdbHandle,
     series: &mut [Series],
     out: &mut impl Write,
@@ -358,7 +354,7 @@ fn awkward_series(options: &Options) -> Vec<Series> {
         let name = format!("{}.{name}", options.prefix);
         all.push(Series {
             name,
-            tags: case.wire_tags.into(),
+            tags: tags.into(),
             number: number as u64,
             cell: Cell::Counter { handle, total: 0 },
         });
@@ -372,7 +368,7 @@ fn awkward_series(options: &Options) -> Vec<Series> {
         let cell = Cell::Absolute { handle: counter!(name.clone()), total, step };
         all.push(Series { name, tags: "host=load".into(), number: 0, cell });
     }
-    for (name, scale) in [("tiny", 1e-300), ("huge", 1e300)] {
+    for (name, scale) in [("tiny", 1e-250), ("huge", 1e250)] {
         let name = format!("{}.{name}", options.prefix);
         let cell = Cell::Gauge { handle: gauge!(name.clone()), value: 0.0, scale };
         all.push(Series { name, tags: "host=load".into(), number: 0, cell });
@@ -451,6 +447,12 @@ fn tally(stats: &metrics_exporter_opentsdb::Stats) -> String {
     }
     let _ = write!(text, "confirmation={:?}", stats.confirmation);
     text
+}
+
+/// An interval with no multiple in the next hour, so that snapshots are those by hand.
+fn interval_without_ticks() -> u64 {
+    let now = now();
+    (60_000..=86_400).rev().find(|interval| interval - now % interval > 3600).unwrap_or(86_400)
 }
 
 fn now() -> u64 {
