@@ -19,7 +19,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = real.or_else(|| fake.as_ref().map(FakeTsd::address)).unwrap_or_default();
     let interval = Duration::from_secs(1);
     let exporter = OpenTsdbBuilder::new(&address).with_flush_interval(interval).install()?;
-    println!("{WORKERS} workers for {SECONDS} s, a snapshot a second to {address}\n");
+    println!(
+        "{WORKERS} workers for {SECONDS} s, a snapshot a second to {address} ({OWN}* not shown)\n"
+    );
 
     let end = Instant::now() + Duration::from_secs(SECONDS);
     let workers: Vec<_> = (0..WORKERS).map(|n| thread::spawn(move || serve(n, end))).collect();
@@ -55,14 +57,10 @@ fn serve(worker: usize, end: Instant) -> u64 {
     served
 }
 
-/// Prints the lines that came after the first `shown`, and answers how many they are.
+/// Prints the service's lines behind the first `shown` of all, and answers how many more there are.
 fn show(fake: Option<&FakeTsd>, shown: usize) -> usize {
     let lines = fake.map(FakeTsd::lines).unwrap_or_default().split_off(shown);
-    let (own, rest): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line.contains(OWN));
-    rest.iter().for_each(|line| println!("{line}"));
-    if !own.is_empty() {
-        println!("… and {} of the exporter's own, {OWN}*", own.len());
-    }
+    lines.iter().filter(|line| !line.contains(OWN)).for_each(|line| println!("{line}"));
     lines.len()
 }
 

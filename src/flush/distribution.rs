@@ -77,7 +77,7 @@ pub enum Distribution {
     /// The `histogram` command of OpenTSDB 2.4 and later, which must have `tsd.core.histograms.config` set.
     ///
     /// A server computes percentiles from it with the middle of a bucket. Neighbouring buckets are merged until the line fits in
-    /// 1024 bytes: values within one octave keep 0.8 %, over three decades it is up to 12.5 %. Only values between -2^127 and 2^127
+    /// 1024 bytes: values within one octave keep 0.8 %, over three decades it is 6 to 12.5 %. Only values between -2^127 and 2^127
     /// enter a percentile.
     Native,
 }
@@ -317,10 +317,10 @@ impl Plan {
             }
             Plan::Summary(_) => {}
             Plan::Buckets { .. } | Plan::VmRange { .. } => {
-                into.buckets.extend_from_slice(&readout.buckets)
+                into.buckets.extend_from_slice(&readout.buckets);
             }
             Plan::Native if readout.count > 0 => {
-                into.is_too_long = !native::write(readout, room, &mut into.native)
+                into.is_too_long = !native::write(readout, room, &mut into.native);
             }
             Plan::Native => {}
         }

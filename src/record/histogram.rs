@@ -133,11 +133,6 @@ impl HistogramCell {
         }
     }
 
-    /// How it divides the values.
-    pub(crate) fn scheme(&self) -> &Scheme {
-        &self.scheme
-    }
-
     /// Records a value; one that is NaN or infinite is only counted.
     #[inline]
     pub(crate) fn record(&self, value: f64) {
@@ -448,7 +443,6 @@ mod tests {
         ];
         for (name, samples) in cases {
             let error = worst_error(samples);
-            println!("{name}: {:.3} %", 100.0 * error);
             assert!(error <= 1.0 / 128.0, "{name}: {error}");
         }
     }

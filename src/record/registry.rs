@@ -15,27 +15,23 @@
 //! 4. Past the limit a key's series is that of its metric's name with the one tag `overflow=true`.
 //! 5. [`Registry::evict`] holds the lock of registration and the shard's, so nobody can find the series while it goes.
 
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hashbrown::HashTable;
 use metrics::{Key, Label};
-use metrics_util::KeyHasher;
+use metrics_util::MetricKind;
 
 use super::counter::Counter;
+use super::descriptions::Descriptions;
 use super::gauge::Gauge;
 use super::histogram::HistogramCell;
 use super::samples::{Histogram, Shape};
 use super::series::{Kind, Series};
+use super::table::{Table, words};
 use crate::stats::Counters;
 use crate::wire::series::{Identity, Line, OwnTag, Rules};
 
-/// Shards of each kind's table; a growing table stalls only its own shard.
-const SHARDS: usize = 64;
 /// The only own tag of the series that keys share beyond the limit.
 const OVERFLOW: (&str, &str) = ("overflow", "true");
 /// How many such series there may be beyond the limit: metrics with new names have none to share.
@@ -46,6 +42,16 @@ static NEXT_REGISTRY: AtomicU64 = AtomicU64::new(1);
 
 /// What a histogram with this cleaned name needs.
 pub(crate) type Shapes = Box<dyn Fn(&str) -> Shape + Send + Sync>;
+
+/// What a registry is made of.
+pub(crate) struct Options {
+    pub(crate) rules: Rules,
+    pub(crate) shapes: Shapes,
+    /// The most series, overflow series not counted.
+    pub(crate) limit: usize,
+    /// Whether a name gets the word of its unit.
+    pub(crate) has_unit_suffixes: bool,
+}
 
 /// See the module.
 pub(crate) struct Registry {
@@ -58,6 +64,9 @@ pub(crate) struct Registry {
     gauges: Table<Gauge>,
     histograms: Table<Histogram>,
     registration: Mutex<Registration>,
+    descriptions: Descriptions,
+    /// Whether a name gets the word of its unit.
+    has_unit_suffixes: bool,
     stats: Arc<Counters>,
 }
 
@@ -83,20 +92,9 @@ pub(crate) struct Fresh {
     pub(crate) histograms: Vec<Arc<Series<Histogram>>>,
 }
 
-/// The series of one kind.
-pub(crate) struct Table<K: Kind> {
-    shards: Box<[RwLock<Shard<K>>]>,
-}
-
-struct Shard<K: Kind> {
-    /// By canonical hash.
-    series: HashTable<Arc<Series<K>>>,
-    /// Keys that do not say what their line says. Weak, so that they keep no series from being evicted.
-    aliases: HashMap<Key, Weak<Series<K>>, BuildHasherDefault<KeyHasher>>,
-}
-
 /// A kind that the registry has a table for.
 pub(crate) trait Registered: Kind {
+    const KIND: MetricKind;
     fn table(registry: &Registry) -> &Table<Self>;
     fn fresh(fresh: &mut Fresh) -> &mut Vec<Arc<Series<Self>>>;
     /// What is to be known of it before it is registered.
@@ -110,6 +108,7 @@ pub(crate) trait Registered: Kind {
 }
 
 impl Registered for Counter {
+    const KIND: MetricKind = MetricKind::Counter;
     fn table(registry: &Registry) -> &Table<Self> {
         &registry.counters
     }
@@ -130,6 +129,7 @@ impl Registered for Counter {
 }
 
 impl Registered for Gauge {
+    const KIND: MetricKind = MetricKind::Gauge;
     fn table(registry: &Registry) -> &Table<Self> {
         &registry.gauges
     }
@@ -150,6 +150,7 @@ impl Registered for Gauge {
 }
 
 impl Registered for Histogram {
+    const KIND: MetricKind = MetricKind::Histogram;
     fn table(registry: &Registry) -> &Table<Self> {
         &registry.histograms
     }
@@ -177,7 +178,8 @@ impl Registered for Histogram {
 }
 
 impl Registry {
-    pub(crate) fn new(rules: Rules, shapes: Shapes, limit: usize, stats: Arc<Counters>) -> Self {
+    pub(crate) fn new(options: Options, stats: Arc<Counters>) -> Self {
+        let Options { rules, shapes, limit, has_unit_suffixes } = options;
         Registry {
             number: NEXT_REGISTRY.fetch_add(1, Ordering::Relaxed),
             rules,
@@ -187,6 +189,8 @@ impl Registry {
             gauges: Table::new(),
             histograms: Table::new(),
             registration: Mutex::default(),
+            descriptions: Descriptions::default(),
+            has_unit_suffixes,
             stats,
         }
     }
@@ -194,6 +198,10 @@ impl Registry {
     /// Tells this registry from others of the process.
     pub(crate) fn number(&self) -> u64 {
         self.number
+    }
+
+    pub(crate) fn descriptions(&self) -> &Descriptions {
+        &self.descriptions
     }
 
     /// The series of a key, made if need be. `None` when there can be none.
@@ -209,22 +217,23 @@ impl Registry {
         to.histograms.append(&mut registration.fresh.histograms);
     }
 
+    /// Appends all series, by name.
+    pub(crate) fn all(&self, to: &mut Fresh) {
+        self.counters.all(&mut to.counters);
+        self.gauges.all(&mut to.gauges);
+        self.histograms.all(&mut to.histograms);
+    }
+
     /// Forgets a series if nobody but the caller holds it in any way; else hands it back.
     pub(crate) fn evict<K: Registered>(
         &self,
         series: Arc<Series<K>>,
     ) -> Result<(), Arc<Series<K>>> {
         let mut registration = self.registration();
-        let hash = series.hash;
-        let mut shard = K::table(self).write(hash);
-        let entry = shard.series.find_entry(hash, |known| Arc::ptr_eq(known, &series));
-        drop(entry.map(|entry| entry.remove()));
-        // From here on only an alias leads to it. Each of the two steps takes it from all others at once, or fails.
-        let taken = if series.revoke() { Arc::try_unwrap(series) } else { Err(series) };
-        if let Err(held) = taken {
-            shard.series.insert_unique(hash, Arc::clone(&held), |known| known.hash);
-            return Err(held);
-        }
+        K::table(self).remove_if(series, |series| {
+            // From here on only an alias leads to it. Each of the two steps takes it from all others at once, or fails.
+            if series.revoke() { Arc::try_unwrap(series).map(drop) } else { Err(series) }
+        })?;
         registration.series -= 1;
         self.stats.series.set(registration.series as u64);
         self.stats.series_evicted.add(1);
@@ -250,10 +259,12 @@ impl Registry {
 
     #[cold]
     fn register<K: Registered>(&self, key: &Key) -> Option<Arc<Series<K>>> {
-        let shape = K::shape(self, key);
-        let identity = self.identify(key, K::own_tag(&shape));
-        let hash = canonical_hash(key, &identity);
-        let is_alias = identity.canonical.is_some();
+        let named = self.named::<K>(key);
+        let shape = K::shape(self, &named);
+        let identity = self.identify(&named, K::own_tag(&shape));
+        let hash = canonical_hash(&named, &identity);
+        // A key whose name got a unit does not say what its line says either.
+        let is_alias = identity.canonical.is_some() || matches!(named, Cow::Owned(_));
         let mut registration = self.registration();
         let (series, told) = match K::table(self).find_line(hash, &identity.line) {
             Some(series) if is_alias => (series, self.note_merge(&mut registration)),
@@ -265,16 +276,12 @@ impl Registry {
                 return None;
             }
             None if registration.series - registration.overflow_series >= self.limit => {
-                return self.overflow(&mut registration, key, shape);
+                return self.overflow(&mut registration, &named, shape);
             }
             None => (self.insert(&mut registration, hash, identity, shape), None),
         };
         if is_alias && registration.aliases < self.limit {
-            let before = K::table(self)
-                .write(key.get_hash())
-                .aliases
-                .insert(key.to_retained(), Arc::downgrade(&series));
-            registration.aliases += usize::from(before.is_none());
+            registration.aliases += usize::from(K::table(self).insert_alias(key, &series));
         }
         drop(registration);
         tell(told, key.name());
@@ -290,10 +297,7 @@ impl Registry {
     ) -> Arc<Series<K>> {
         self.stats.tags_dropped.add(identity.dropped_tags as u64);
         let series = Arc::new(Series::new(hash, identity.line, K::cell(shape)));
-        K::table(self)
-            .write(hash)
-            .series
-            .insert_unique(hash, Arc::clone(&series), |known| known.hash);
+        K::table(self).insert(&series);
         K::fresh(&mut registration.fresh).push(Arc::clone(&series));
         registration.series += 1;
         self.stats.series.set(registration.series as u64);
@@ -326,6 +330,17 @@ impl Registry {
         Some(self.insert(registration, hash, identity, shape))
     }
 
+    /// The key under the name that it is sent by.
+    fn named<'a, K: Registered>(&self, key: &'a Key) -> Cow<'a, Key> {
+        if !self.has_unit_suffixes {
+            return Cow::Borrowed(key);
+        }
+        match self.descriptions.with_unit(K::KIND, key.name()) {
+            Cow::Borrowed(_) => Cow::Borrowed(key),
+            Cow::Owned(name) => Cow::Owned(Key::from_parts(name, key.labels())),
+        }
+    }
+
     fn identify(&self, key: &Key, own_tag: OwnTag) -> Identity {
         self.rules.identify(key.name(), words(key), own_tag)
     }
@@ -356,62 +371,12 @@ fn tell(what: Option<&'static str>, metric: &str) {
     }
 }
 
-/// The key's labels as words.
-fn words(key: &Key) -> impl ExactSizeIterator<Item = (&str, &str)> {
-    key.labels().map(|label| (label.key(), label.value()))
-}
-
 /// The hash under which a series is kept: that of any plain key of it.
 fn canonical_hash(key: &Key, identity: &Identity) -> u64 {
     let Some((name, own)) = &identity.canonical else { return key.get_hash() };
     let labels: Vec<_> =
         own.iter().map(|(key, value)| Label::new(key.clone(), value.clone())).collect();
     Key::from_parts(name.clone(), labels).get_hash()
-}
-
-impl<K: Kind> Table<K> {
-    fn new() -> Self {
-        let shard = || RwLock::new(Shard { series: HashTable::new(), aliases: HashMap::default() });
-        Table { shards: std::iter::repeat_with(shard).take(SHARDS).collect() }
-    }
-
-    /// The shard of a hash, by bits that the table within does not use.
-    fn shard(&self, hash: u64) -> &RwLock<Shard<K>> {
-        &self.shards[(hash >> 48) as usize % SHARDS]
-    }
-
-    fn read(&self, hash: u64) -> RwLockReadGuard<'_, Shard<K>> {
-        self.shard(hash).read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self, hash: u64) -> RwLockWriteGuard<'_, Shard<K>> {
-        self.shard(hash).write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn find(&self, prefix: usize, key: &Key) -> Option<Arc<Series<K>>> {
-        let shard = self.read(key.get_hash());
-        let says = |series: &Arc<Series<K>>| {
-            series.hash == key.get_hash() && series.line.says(prefix, key.name(), words(key))
-        };
-        let known = shard.series.find(key.get_hash(), says).cloned();
-        known.or_else(|| shard.aliases.get(key)?.upgrade())
-    }
-
-    fn find_line(&self, hash: u64, line: &Line) -> Option<Arc<Series<K>>> {
-        self.read(hash).series.find(hash, |series| series.line.is_same_series(line)).cloned()
-    }
-
-    /// Forgets the aliases of evicted series; answers how many are left.
-    fn purge(&self) -> usize {
-        let shards =
-            self.shards.iter().map(|shard| shard.write().unwrap_or_else(PoisonError::into_inner));
-        shards
-            .map(|mut shard| {
-                shard.aliases.retain(|_, series| series.strong_count() > 0);
-                shard.aliases.len()
-            })
-            .sum()
-    }
 }
 
 #[cfg(test)]
@@ -431,7 +396,8 @@ mod tests {
         };
         let stats = Arc::new(Counters::default());
         let shapes = Box::new(|_: &str| Shape { scheme: Scheme::Log, own_tag: None });
-        (Registry::new(rules, shapes, limit, Arc::clone(&stats)), stats)
+        let options = Options { rules, shapes, limit, has_unit_suffixes: true };
+        (Registry::new(options, Arc::clone(&stats)), stats)
     }
 
     fn key(name: &'static str, labels: &[(&'static str, &'static str)]) -> Key {
@@ -463,6 +429,22 @@ mod tests {
         assert!(Arc::ptr_eq(&unclean, &counter(&registry, "a_b", &[])));
         assert!(Arc::ptr_eq(&unclean, &counter(&registry, "a\nb", &[])));
         assert_eq!((stats.series.get(), stats.series_merged.get()), (3, 3));
+    }
+
+    #[test]
+    fn a_key_whose_unit_was_told_has_it_in_its_name() {
+        let (registry, stats) = registry(100);
+        registry.descriptions().note(
+            MetricKind::Counter,
+            &"sent".into(),
+            Some(metrics::Unit::Bytes),
+            "".into(),
+        );
+        let first = counter(&registry, "sent", &[("to", "x")]);
+        assert_eq!(first.line.metric(), "app.sent_bytes");
+        assert!(Arc::ptr_eq(&first, &counter(&registry, "sent", &[("to", "x")])));
+        assert!(Arc::ptr_eq(&first, &counter(&registry, "sent_bytes", &[("to", "x")])));
+        assert_eq!(stats.series.get(), 1);
     }
 
     #[test]

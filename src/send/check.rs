@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 
+use super::FOREVER;
 use super::endpoint::Endpoint;
 use super::resolve::resolve;
 use crate::clock::Clock;
@@ -26,7 +27,7 @@ pub(crate) type Unreached = (String, io::Error);
 /// to fail; one that was still being tried when the time was over counts as the last.
 pub(crate) fn check(endpoints: &[Endpoint], timeout: Duration) -> Result<(), Unreached> {
     let clock = Clock::default();
-    let deadline = clock.now() + timeout;
+    let deadline = clock.now() + timeout.min(FOREVER);
     let is_over = Arc::new(AtomicBool::new(false));
     let (sender, results) = bounded(endpoints.len());
     let mut pending: Vec<String> = Vec::new();
@@ -58,7 +59,8 @@ pub(crate) fn check(endpoints: &[Endpoint], timeout: Duration) -> Result<(), Unr
             }
             Err(_) => {
                 is_over.store(true, Ordering::Relaxed);
-                let error = io::Error::new(ErrorKind::TimedOut, format!("no answer within {timeout:?}"));
+                let error =
+                    io::Error::new(ErrorKind::TimedOut, format!("no answer within {timeout:?}"));
                 return Err((pending.swap_remove(0), error));
             }
         }
@@ -139,8 +141,7 @@ mod tests {
     #[test]
     fn when_nobody_answers_the_error_names_the_address_and_the_cause() {
         let (_held, absent) = nobody();
-        let (address, error) =
-            check(&endpoints(&[&absent]), Duration::from_secs(5)).unwrap_err();
+        let (address, error) = check(&endpoints(&[&absent]), Duration::from_secs(5)).unwrap_err();
         assert_eq!(address, absent);
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     }
@@ -150,7 +151,8 @@ mod tests {
         // A full backlog drops the next SYN without an answer.
         let (socket, address) = nobody();
         socket.listen(0).unwrap();
-        let _fill: Vec<_> = (0..2).map(|_| mio::net::TcpStream::connect(address.parse().unwrap())).collect();
+        let _fill: Vec<_> =
+            (0..2).map(|_| mio::net::TcpStream::connect(address.parse().unwrap())).collect();
         let timeout = Duration::from_millis(200);
         let start = Instant::now();
         let (unreached, error) = check(&endpoints(&[&address]), timeout).unwrap_err();

@@ -35,7 +35,9 @@ const QUESTION_AGE: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     /// Not known yet; so many connections were lost under the question.
-    Undecided { lost: u8 },
+    Undecided {
+        lost: u8,
+    },
     Version,
     HalfClose,
     Written,
@@ -129,9 +131,15 @@ pub(super) struct Barrier {
 enum Stage {
     None,
     /// So many bytes of the question are written, which stands behind `place`.
-    Asking { done: usize, place: Place },
+    Asking {
+        done: usize,
+        place: Place,
+    },
     /// Outstanding since then.
-    Asked { place: Place, since: Instant },
+    Asked {
+        place: Place,
+        since: Instant,
+    },
 }
 
 impl Barrier {

@@ -26,11 +26,17 @@ pub(super) struct Delivery {
 /// What there is to do.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Work {
-    /// Points that no write was granted for, in the queue and in the window.
-    pub(super) unsent: usize,
     /// The queue takes no more points.
     pub(super) is_closing: bool,
+    /// Points that no write was granted for, in the queue and in the window.
     pub(super) demand: Demand,
+}
+
+impl Work {
+    /// Whether a write was granted for everything there is.
+    pub(super) fn is_sent(&self) -> bool {
+        self.demand.unsent == 0
+    }
 }
 
 impl Delivery {
@@ -41,11 +47,12 @@ impl Delivery {
         let held = self.window.ungranted();
         let has_backlog = waiting.backlog > 0 || self.window.is_resending();
         let demand = Demand {
+            unsent: waiting.fresh + waiting.backlog + held,
             fresh: if has_backlog { waiting.fresh } else { waiting.fresh + held },
             has_backlog,
             is_hurried: is_closing || self.queue.is_hurried(),
         };
-        Work { unsent: waiting.fresh + waiting.backlog + held, is_closing, demand }
+        Work { is_closing, demand }
     }
 
     /// Whether anything is to be sent or to be confirmed.

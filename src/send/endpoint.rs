@@ -100,9 +100,10 @@ fn split_port(text: &str) -> Result<(&str, Option<&str>), String> {
     }
     match text.rsplit_once(':') {
         None => Ok((text, None)),
-        Some((host, _)) if host.contains(':') => {
-            Err("it has several colons and is no IPv6 address; write \"host:port\" or \"[v6]:port\"".to_owned())
-        }
+        Some((host, _)) if host.contains(':') => Err(
+            "it has several colons and is no IPv6 address; write \"host:port\" or \"[v6]:port\""
+                .to_owned(),
+        ),
         Some((host, port)) => Ok((host, Some(port))),
     }
 }
@@ -124,7 +125,9 @@ fn parse_port(digits: &str) -> Result<u16, String> {
     let all_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
     match digits.parse::<u16>() {
         Ok(port) if port > 0 && all_digits => Ok(port),
-        _ => Err(format!("{digits:?} is no port; give a number from 1 to 65535, or none for {DEFAULT_PORT}")),
+        _ => Err(format!(
+            "{digits:?} is no port; give a number from 1 to 65535, or none for {DEFAULT_PORT}"
+        )),
     }
 }
 
@@ -149,7 +152,8 @@ mod tests {
             ("zeitreihen.münchen.example", "zeitreihen.münchen.example:4242"),
         ];
         for (text, expected) in cases {
-            let endpoint = Endpoint::parse(text).unwrap_or_else(|reason| panic!("{text}: {reason}"));
+            let endpoint =
+                Endpoint::parse(text).unwrap_or_else(|reason| panic!("{text}: {reason}"));
             assert_eq!(endpoint.to_string(), expected, "{text}");
             assert_eq!(Endpoint::parse(&endpoint.to_string()).as_ref(), Ok(&endpoint), "{text}");
         }

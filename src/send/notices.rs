@@ -62,14 +62,20 @@ impl Heard {
             Reply::IllegalArgument => {
                 (&counters.rejected_illegal_argument, "illegal argument", ADVICE_ARGUMENT)
             }
-            Reply::InvalidValue => (&counters.rejected_invalid_value, "invalid value", ADVICE_ARGUMENT),
-            Reply::UnknownMetric => (&counters.rejected_unknown_metric, "unknown metric", ADVICE_METRIC),
+            Reply::InvalidValue => {
+                (&counters.rejected_invalid_value, "invalid value", ADVICE_ARGUMENT)
+            }
+            Reply::UnknownMetric => {
+                (&counters.rejected_unknown_metric, "unknown metric", ADVICE_METRIC)
+            }
             Reply::Storage => (&counters.rejected_storage, "storage", ADVICE_STORAGE),
             Reply::Throttled => {
                 self.is_complaint = true;
                 (&counters.rejected_throttled, "throttled", ADVICE_THROTTLED)
             }
-            Reply::UnknownCommand => (&counters.rejected_unknown_command, "unknown command", ADVICE_COMMAND),
+            Reply::UnknownCommand => {
+                (&counters.rejected_unknown_command, "unknown command", ADVICE_COMMAND)
+            }
             Reply::Other => {
                 self.is_http |= text.starts_with("HTTP/");
                 (&counters.rejected_other, "other reply", ADVICE_OTHER)

@@ -343,3 +343,72 @@ fn run(shared: &Shared, mut poll: Poll) {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::super::client::{Client, PATIENCE, put};
+    use super::*;
+
+    #[test]
+    fn waiting_ends_at_its_deadline() {
+        let tsd = FakeTsd::start();
+        let began = Instant::now();
+        assert!(!tsd.wait_for(1, Duration::from_millis(20)));
+        assert!(began.elapsed() >= Duration::from_millis(20));
+        assert!(tsd.wait_for(0, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_test_gets_its_turn_while_the_server_is_flooded() {
+        let tsd = FakeTsd::builder().keep_lines(false).start();
+        tsd.script(Fault::Flood);
+        let mut client = Client::connect(&tsd);
+        let mut reader = client.stream.try_clone().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || while client.stream.write_all(put(1, 1).as_bytes()).is_ok() {});
+            scope.spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+            for n in 1..100 {
+                assert!(tsd.wait_for(n * 10, PATIENCE));
+            }
+            tsd.script(Fault::Reset);
+        });
+    }
+
+    #[test]
+    fn dropping_it_ends_every_connection_in_every_state() {
+        for fault in [Fault::StopReading, Fault::FreezeStorage, Fault::Flood, Fault::HoldOpen] {
+            let tsd = FakeTsd::start();
+            let mut client = Client::connect(&tsd);
+            tsd.script(fault.clone());
+            tsd.script(Fault::Crash { down: PATIENCE }.after_bytes(1_000_000));
+            client.send(put(1, 1));
+            let began = Instant::now();
+            drop(tsd);
+            assert!(began.elapsed() < PATIENCE, "{fault:?}");
+            while client.stream.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {}
+        }
+    }
+
+    #[test]
+    fn a_hundred_clients_are_served_each_in_order() {
+        let tsd = FakeTsd::start();
+        let mut clients: Vec<_> = (0..100).map(|_| Client::dial(&tsd).unwrap()).collect();
+        for time in 1..=10 {
+            for (host, client) in clients.iter_mut().enumerate() {
+                client.send(format!("put m {time} {time} host=h{host}\n"));
+            }
+        }
+        assert!(tsd.wait_for(1000, PATIENCE));
+        assert_eq!((tsd.connections(), tsd.series()), (100, 100));
+        for index in 0..100 {
+            let lines = tsd.connection(index).unwrap().lines;
+            assert!(
+                (1..=10)
+                    .zip(&lines)
+                    .all(|(time, line)| line.starts_with(&format!("put m {time} ")))
+            );
+        }
+    }
+}

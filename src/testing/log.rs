@@ -308,3 +308,78 @@ fn point(line: &[u8]) -> Point {
     let point = Point::new(lossy(put.metric), value).timestamp(put.time);
     put.tags.iter().fold(point, |point, (key, value)| point.tag(lossy(key), lossy(value)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::client::{Client, expect, put};
+    use super::super::{FakeTsd, Fault};
+    use super::*;
+
+    #[test]
+    fn points_keep_order_and_tags_as_they_were_sent() {
+        let tsd = FakeTsd::start();
+        Client::connect(&tsd).send("put m 5 1 z=1 a=2\nput m\nput m 6 1.0 a=2 z=1\n");
+        expect(&tsd, |log| log.accepted() == 2);
+        let point = |value: Value, time| Point::new("m", value).timestamp(time);
+        let expected = [
+            point(Value::Integer(1), 5).tag("z", "1").tag("a", "2"),
+            point(Value::Float(1.0), 6).tag("a", "2").tag("z", "1"),
+        ];
+        assert_eq!(tsd.points(), expected);
+        assert_eq!(tsd.lines(), ["put m 5 1 z=1 a=2", "put m", "put m 6 1.0 a=2 z=1"]);
+        assert_eq!(tsd.rejected().len(), 1);
+    }
+
+    #[test]
+    fn each_connection_has_its_own_lines_and_end() {
+        let tsd = FakeTsd::start();
+        let (mut first, mut second) = (Client::connect(&tsd), Client::connect(&tsd));
+        first.send(put(1, 1));
+        second.send(put(2, 2)).send("put half a li");
+        expect(&tsd, |log| log.accepted() == 2);
+        second.finish();
+        tsd.script(Fault::Reset);
+        let (first, second) = (tsd.connection(0).unwrap(), tsd.connection(1).unwrap());
+        assert_eq!(
+            (first.lines, first.end),
+            (vec![put(1, 1).trim_end().to_owned()], End::ByServer)
+        );
+        assert_eq!((second.lines.len(), second.end), (1, End::ByClient));
+        assert_eq!(second.unterminated, b"put half a li");
+        assert_eq!(second.first_bytes, (put(2, 2) + "put half a li").as_bytes());
+        assert!(second.closed.unwrap() > second.opened);
+        assert!(tsd.connection(2).is_none());
+    }
+
+    #[test]
+    fn a_reset_by_the_client_is_told_from_its_fin() {
+        let tsd = FakeTsd::start();
+        let client = Client::connect(&tsd);
+        let socket = socket2::SockRef::from(&client.stream);
+        socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        drop(client);
+        expect(&tsd, |log| log.connection(0).unwrap().end == End::ResetByClient);
+    }
+
+    #[test]
+    fn arrivals_add_up() {
+        let tsd = FakeTsd::start();
+        let mut client = Client::connect(&tsd);
+        for time in 1..=10 {
+            client.send(put(time, 1).repeat(2));
+            expect(&tsd, |log| log.accepted() == 2 * time as usize);
+        }
+        let arrivals = tsd.arrivals();
+        assert_eq!(arrivals.iter().map(|(_, points)| points).sum::<usize>(), 20);
+        assert!(arrivals.len() >= 10 && arrivals.is_sorted());
+    }
+
+    #[test]
+    fn lines_that_are_not_kept_are_counted() {
+        let tsd = FakeTsd::builder().keep_lines(false).start();
+        Client::connect(&tsd).send("put m\n").send(put(1, 1)).send(put(1, 2)).finish();
+        assert_eq!((tsd.lines().len(), tsd.points().len(), tsd.rejected().len()), (0, 0, 0));
+        assert_eq!((tsd.accepted(), tsd.rejections(), tsd.poisoned().len()), (2, 1, 1));
+        assert_eq!(tsd.last("m", &[("host", "a")]), Some(Value::Integer(1)));
+    }
+}

@@ -25,6 +25,8 @@
 //! 4. `rpc`: one line is handled, with `parse` (strict as `java` is) and `replies`;
 //! 5. `log`: what was received; `store`: what a TSD would have stored of it.
 
+#[cfg(test)]
+mod client;
 mod fake;
 mod fault;
 mod java;

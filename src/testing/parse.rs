@@ -104,13 +104,14 @@ type Words<'a> = std::slice::Split<'a, u8, fn(&u8) -> bool>;
 
 /// The words behind the timestamp, the metric and the timestamp; `claimed` is how many arguments the reply says are needed.
 fn head(line: &[u8], claimed: usize) -> Result<(Words<'_>, &[u8], u64), Refusal> {
-    let arguments = line.iter().filter(|&&byte| byte == b' ').count();
-    if arguments < 4 {
-        return illegal(format!("not enough arguments (need least {claimed}, got {arguments})"));
-    }
     let is_space: fn(&u8) -> bool = |&byte| byte == b' ';
     let mut words = line.split(is_space);
     let [_, metric, time] = [(); 3].map(|()| words.next().unwrap_or_default());
+    // A value and at least one tag have to follow.
+    if words.clone().nth(1).is_none() {
+        let given = line.split(is_space).count() - 1;
+        return illegal(format!("not enough arguments (need least {claimed}, got {given})"));
+    }
     if metric.is_empty() {
         return illegal("empty metric name");
     }
@@ -168,7 +169,7 @@ fn check_names(metric: &[u8], tags: &[Tag<'_>], rules: Rules) -> Result<(), Refu
         let (count, tags) = (tags.len(), java::map(tags));
         return illegal(format!("Too many tags: {count} maximum allowed: {most}, tags: {tags}"));
     }
-    let clean = |word: &[u8]| word.iter().copied().all(java::is_ascii_name);
+    let clean = |word: &[u8]| word.iter().all(|&byte| java::is_name(byte));
     let all_clean = || clean(metric) && tags.iter().all(|(key, value)| clean(key) && clean(value));
     if rules.any_character || all_clean() {
         return Ok(());
@@ -193,4 +194,126 @@ fn check_word(word: &[u8], what: impl Fn() -> String) -> Result<(), Refusal> {
 
 fn illegal<T>(text: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal::IllegalArgument(text.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Case {
+        line: &'static str,
+        result: Expected,
+    }
+
+    #[derive(Debug)]
+    enum Expected {
+        Reply(&'static str),
+        Value(Value),
+    }
+
+    use Expected::{Reply, Value as Is};
+    use Value::{Float, Integer};
+
+    /// In the order of a TSD's checks, and then what it takes.
+    #[rustfmt::skip]
+    const CASES: &[Case] = &[
+        Case { line: "put", result: Reply("put: illegal argument: not enough arguments (need least 4, got 0)") },
+        Case { line: "put m 1700000000 1", result: Reply("put: illegal argument: not enough arguments (need least 4, got 3)") },
+        Case { line: "put  0 x y", result: Reply("put: illegal argument: empty metric name") },
+        Case { line: "put  1700000000 1 host=a", result: Reply("put: illegal argument: empty metric name") },
+        Case { line: "put m abc 1 host", result: Reply("put: invalid value: Invalid character 'a' in abc") },
+        Case { line: "put m  1 host=a", result: Reply("put: invalid value: Empty string") },
+        Case { line: "put m - 1 host=a", result: Reply("put: invalid value: Just a sign, no value: -") },
+        Case { line: "put m 0  host=a", result: Reply("put: illegal argument: invalid timestamp: 0") },
+        Case { line: "put m -5 1 host=a", result: Reply("put: illegal argument: invalid timestamp: -5") },
+        Case { line: "put m 1700000000  host", result: Reply("put: illegal argument: empty value") },
+        Case { line: "put m 1700000000 x host", result: Reply("put: illegal argument: invalid tag: host") },
+        Case { line: "put m 1700000000 1 host=", result: Reply("put: illegal argument: invalid tag: host=") },
+        Case { line: "put m 1700000000 1 =a", result: Reply("put: illegal argument: invalid tag: =a") },
+        Case { line: "put m 1700000000 1 host=a=b", result: Reply("put: illegal argument: invalid tag: host=a=b") },
+        Case { line: "put m 1700000000 x host=a host=b", result: Reply("put: illegal argument: duplicate tag: host=b, tags={host=a}") },
+        Case { line: "put m 1700000000 abc host=a", result: Reply("put: invalid value: Invalid character 'a' in abc") },
+        Case { line: "put m 1700000000 NaN host=a", result: Reply("put: invalid value: Invalid character 'N' in NaN") },
+        Case { line: "put m 1700000000 18446744073709551615 host=a", result: Reply("put: invalid value: Value too long: 18446744073709551615") },
+        Case { line: "put m 1700000000 9223372036854775808 host=a", result: Reply("put: invalid value: Overflow in 9223372036854775808") },
+        Case { line: "put m 1700000000 -9223372036854775809 host=a", result: Reply("put: invalid value: Overflow in -9223372036854775809") },
+        Case { line: "put m 1700000000 1.2.3 host=a", result: Reply("put: invalid value: multiple points") },
+        Case { line: "put m 1700000000 1e5.5 host=a", result: Reply("put: invalid value: For input string: \"1e5.5\"") },
+        Case { line: "put m 1700000000 1e host=a", result: Reply("put: invalid value: For input string: \"1e\"") },
+        Case { line: "put m 1700000000 . host=a", result: Reply("put: invalid value: For input string: \".\"") },
+        Case { line: "put m 1700000000 1e999 host=a", result: Reply("put: illegal argument: value is NaN or Infinite: Infinity for metric=m timestamp=1700000000") },
+        Case { line: "put m 1700000000 -1e999 ho:st=a", result: Reply("put: illegal argument: value is NaN or Infinite: -Infinity for metric=m timestamp=1700000000") },
+        Case { line: "put m 17000000000000 300 host=a", result: Reply("put: illegal argument: bad timestamp=17000000000000 when trying to add value=[1, 44]/1 to metric=m, tags={host=a}") },
+        Case { line: "put m 17000000000000 -1 host=a", result: Reply("put: illegal argument: bad timestamp=17000000000000 when trying to add value=[-1]/0 to metric=m, tags={host=a}") },
+        Case { line: "put m 17000000000000 1.5 ", result: Reply("put: illegal argument: bad timestamp=17000000000000 when trying to add value=[63, -64, 0, 0]/11 to metric=m, tags={}") },
+        Case { line: "put m 17000000000000 0.1 host=a", result: Reply("put: illegal argument: bad timestamp=17000000000000 when trying to add value=[63, -71, -103, -103, -103, -103, -103, -102]/15 to metric=m, tags={host=a}") },
+        Case { line: "put m 1700000000 1 ", result: Reply("put: illegal argument: Need at least one tag (metric=m, tags={})") },
+        Case { line: "put m 1700000000 1 t1=v1 t2=v2 t3=v3 t4=v4 t5=v5 t6=v6 t7=v7 t8=v8 t9=v9", result: Reply("put: illegal argument: Too many tags: 9 maximum allowed: 8, tags: {t4=v4, t5=v5, t6=v6, t7=v7, t8=v8, t9=v9, t1=v1, t2=v2, t3=v3}") },
+        Case { line: "put a:b 1700000000 1 host=a:80", result: Reply("put: illegal argument: Invalid metric name (\"a:b\"): illegal character: :") },
+        Case { line: "put m 1700000000 1 ho*st=a:80", result: Reply("put: illegal argument: Invalid tag name with value [a:80] (\"ho*st\"): illegal character: *") },
+        Case { line: "put m 1700000000 1 host=a:80", result: Reply("put: illegal argument: Invalid tag value with key [host] (\"a:80\"): illegal character: :") },
+        // 'ö' is 'Ã' and '¶' to a TSD; the first is a letter.
+        Case { line: "put m\u{f6} 1700000000 1 host=a", result: Reply("put: illegal argument: Invalid metric name (\"m\u{c3}\u{b6}\"): illegal character: \u{b6}") },
+        Case { line: "put m 1700000000 1 host=a\t", result: Reply("put: illegal argument: Invalid tag value with key [host] (\"a\t\"): illegal character: \t") },
+
+        Case { line: "put m 1700000000 1 host=a", result: Is(Integer(1)) },
+        Case { line: "put a.b_c/d-9 1700000000 -9223372036854775808 host=a", result: Is(Integer(i64::MIN)) },
+        Case { line: "put m 1700000000 9223372036854775807 host=a", result: Is(Integer(i64::MAX)) },
+        Case { line: "put m 1700000000 +5 host=a", result: Is(Integer(5)) },
+        Case { line: "put m 1700000000123 1.0 host=a", result: Is(Float(1.0)) },
+        Case { line: "put m 1700000000.123 1e16 host=a", result: Is(Float(1e16)) },
+        Case { line: "put m 1700000000 .5f host=a", result: Is(Float(0.5)) },
+        Case { line: "put m 1700000000 -1.8446744073709552E19 host=a", result: Is(Float(-1.8446744073709552e19)) },
+        Case { line: "put m 1700000000 1 host=a  host=a ", result: Is(Integer(1)) },
+        // 'Ã' and 'ª' are letters.
+        Case { line: "put \u{ea} 1700000000 1 host=a", result: Is(Integer(1)) },
+        Case { line: "put m 1700000000 1 t1=v1 t2=v2 t3=v3 t4=v4 t5=v5 t6=v6 t7=v7 t8=v8", result: Is(Integer(1)) },
+    ];
+
+    const TSD: Rules = Rules { max_tags: Some(8), any_character: false };
+
+    #[test]
+    fn a_line_is_what_a_tsd_takes_it_for() {
+        for Case { line, result } in CASES {
+            match (put(line.as_bytes(), TSD), result) {
+                (Ok(put), Is(value)) => assert_eq!(put.value, Some(*value), "{line}"),
+                (Err(refusal), Reply(reply)) => assert_eq!(refusal.reply("put"), *reply, "{line}"),
+                (put, _) => panic!("{line}: {put:?} is not {result:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_point_has_all_the_words_of_its_line() {
+        let put = put(b"put m 1700000000 1 z=1 a=2 z=1", TSD).unwrap();
+        assert_eq!((put.metric, put.time, put.text), (&b"m"[..], 1_700_000_000, &b"1"[..]));
+        assert_eq!(put.tags, [(&b"z"[..], &b"1"[..]), (b"a", b"2")]);
+    }
+
+    #[test]
+    fn other_servers_take_any_character_and_number_of_tags() {
+        let any = Rules { max_tags: None, any_character: true };
+        let line = "put größe 1700000000 1 t1=ä t2=: t3=v t4=v t5=v t6=v t7=v t8=v t9=v";
+        assert_eq!(put(line.as_bytes(), any).unwrap().tags.len(), 9);
+        assert_eq!(put(b"put m 1700000000 1 ", any).unwrap().tags.len(), 0);
+        assert!(put(b"put m 1700000000 x host=a", any).is_err());
+    }
+
+    #[test]
+    fn a_histogram_may_name_its_codec() {
+        for line in
+            ["histogram m 1700000000 0 u=0:1,2=3 host=a", "histogram m 1700000000 1,2=3 host=a"]
+        {
+            let put = histogram(line.as_bytes(), TSD).unwrap();
+            assert_eq!((put.tags.len(), put.value), (1, None), "{line}");
+        }
+        for (line, reply) in [
+            ("histogram m 1700000000 1,2=3", "not enough arguments (need least 5, got 3)"),
+            ("histogram m 1700000000 0  host=a", "empty histogram value"),
+            ("histogram m 1700000000 1,2=3 host", "invalid tag: host"),
+        ] {
+            let refusal = histogram(line.as_bytes(), TSD).unwrap_err();
+            assert_eq!(refusal.reply("histogram"), format!("histogram: illegal argument: {reply}"));
+        }
+    }
 }

@@ -93,3 +93,168 @@ impl Replies {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::client::{Client, expect, put};
+    use super::super::{End, FakeTsd};
+    use super::*;
+
+    fn tsd_and_client(replies: Replies) -> (FakeTsd, Client) {
+        let tsd = FakeTsd::builder().replies(replies).start();
+        let client = Client::connect(&tsd);
+        (tsd, client)
+    }
+
+    struct Case {
+        replies: Replies,
+        sent: &'static str,
+        answer: &'static str,
+        accepted: usize,
+        unterminated: &'static str,
+    }
+
+    const CASES: &[Case] = &[
+        Case {
+            replies: Replies::Tsd,
+            sent: "put m 1 1 k=v\r\nput m 1 1\nversion\nfoo bar\n\nput m 1 2 k=v\nput m 2 2 k=v",
+            answer: "put: illegal argument: not enough arguments (need least 4, got 3)\n\
+                     net.opentsdb.tools BuildData built at revision eb125a342 (MODIFIED)\n\
+                     Built on 2021/09/08 03:26:53 +0000 by fake@localhost:/usr/share/opentsdb\n\
+                     unknown command: foo.  Try `help'.\n\
+                     unknown command: .  Try `help'.\n",
+            accepted: 2,
+            unterminated: "put m 2 2 k=v",
+        },
+        Case {
+            replies: Replies::Silent,
+            sent: "put m 1 1 k=v\nput m 1 1\nversion\nput ö 2 2 k=v",
+            answer: "",
+            accepted: 2,
+            unterminated: "put ö 2 2 k=v",
+        },
+        Case {
+            replies: Replies::Silent,
+            sent: "version\nput m 1 1 k=v\n",
+            answer: BAD_REQUEST,
+            accepted: 0,
+            unterminated: "",
+        },
+        Case {
+            replies: Replies::InfluxDb,
+            sent: "put m 1 1\nversion\nput m 1 1 k=v",
+            answer: "InfluxDB TSDB proxy",
+            accepted: 1,
+            unterminated: "put m 1 1 k=v",
+        },
+        Case {
+            replies: Replies::KairosDb,
+            sent: "put m 1 1\nversion\nput m 1 1 k=v",
+            answer: "KairosDB 1.3.0-1.20210808220820\n",
+            accepted: 0,
+            unterminated: "put m 1 1 k=v",
+        },
+    ];
+
+    const BAD_REQUEST: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
+                               Connection: close\r\n\r\n400 Bad Request";
+
+    #[test]
+    fn each_server_answers_in_its_way() {
+        for case in CASES {
+            let (tsd, mut client) = tsd_and_client(case.replies.clone());
+            assert_eq!(client.send(case.sent).finish(), case.answer, "{:?}", case.replies);
+            expect(&tsd, |log| log.open_connections() == 0);
+            assert_eq!(tsd.accepted(), case.accepted, "{:?}", case.replies);
+            let unterminated = tsd.connection(0).unwrap().unterminated;
+            assert_eq!(String::from_utf8_lossy(&unterminated), case.unterminated);
+        }
+    }
+
+    #[test]
+    fn a_capital_first_is_http_and_gets_no_reply() {
+        let (tsd, mut client) = tsd_and_client(Replies::Tsd);
+        assert_eq!(client.send("Put m 1 1 k=v\nput m 1 1 k=v\n").finish(), "");
+        assert_eq!(tsd.lines(), [""; 0]);
+        assert_eq!(tsd.connection(0).unwrap().first_bytes, b"Put m 1 1 k=v\nput m 1 1 k=v\n");
+    }
+
+    #[test]
+    fn a_line_of_1024_bytes_is_read_and_a_longer_one_closes_the_connection() {
+        let line = |length: usize| format!("put {} 1 1 k=v\n", "m".repeat(length - 13));
+        let (tsd, mut client) = tsd_and_client(Replies::Tsd);
+        client.send(line(1024));
+        expect(&tsd, |log| log.accepted() == 1);
+        client.send(line(1025) + &put(2, 2));
+        assert_eq!(client.rest(), "");
+        assert_eq!(tsd.accepted(), 1);
+        assert_eq!(tsd.rejected()[0].0.len(), 1024);
+        assert_eq!(tsd.connection(0).unwrap().end, End::ByServer);
+    }
+
+    #[test]
+    fn a_line_that_never_ends_closes_the_connection() {
+        let (tsd, mut client) = tsd_and_client(Replies::Tsd);
+        client.send("put ".to_owned() + &"m".repeat(1019));
+        expect(&tsd, |log| log.connection(0).unwrap().bytes == 1023);
+        assert_eq!(tsd.open_connections(), 1);
+        client.send("m");
+        assert_eq!(client.rest(), "");
+    }
+
+    #[test]
+    fn a_line_too_long_for_kairos_is_left_out_alone() {
+        let line = |length: usize| format!("put {} 1 1 k=v\n", "m".repeat(length - 13));
+        for pause in [false, true] {
+            let (tsd, mut client) = tsd_and_client(Replies::KairosDb);
+            client.send(&line(1026)[..1025 + usize::from(!pause)]);
+            expect(&tsd, |log| log.rejections() == 1);
+            client.send(&"\n"[..usize::from(pause)]).send(line(1025)).send(put(2, 2));
+            client.finish();
+            assert_eq!((tsd.accepted(), tsd.rejections()), (2, 1), "{pause}");
+        }
+    }
+
+    #[test]
+    fn commands_are_not_lines() {
+        let (tsd, mut client) = tsd_and_client(Replies::Tsd);
+        client.send("help\nstats\ndropcaches\nversion\n");
+        assert!(client.finish().starts_with("available commands: "));
+        assert_eq!(tsd.commands(), ["help", "stats", "dropcaches", "version"]);
+        assert_eq!(tsd.lines(), [""; 0]);
+        for (command, farewell) in [("exit", ""), ("diediedie", "Cleaning up and exiting now.\n")] {
+            let mut client = Client::connect(&tsd);
+            assert_eq!(client.send(format!("{command}\n")).rest(), farewell);
+            expect(&tsd, |log| log.open_connections() == 0);
+        }
+    }
+
+    #[test]
+    fn histograms_are_taken_when_they_are_configured() {
+        const LINE: &str = "histogram m 1700000000 0,1=2 host=a";
+        let (_tsd, mut client) = tsd_and_client(Replies::Tsd);
+        client.send(format!("{LINE}\n")).expect(
+            "histogram: illegal argument: Histogram storage has not been enabled. \
+             Check the 'tsd.core.histograms.config' configuration.\n",
+        );
+        let tsd = FakeTsd::builder().histograms(true).start();
+        let mut client = Client::connect(&tsd);
+        client
+            .send(format!("{LINE}\n{LINE}\nput m 1700000000 1 host=a\n{}3 host=a\n", &LINE[..27]));
+        expect(&tsd, |log| log.accepted() == 4);
+        assert_eq!((tsd.histograms().len(), tsd.points().len()), (3, 1));
+        assert_eq!((tsd.series(), tsd.resent(), tsd.poisoned().len()), (2, 1, 1));
+    }
+
+    #[test]
+    fn complaints_are_dropped_when_nobody_reads_them_and_answers_are_not() {
+        let (tsd, mut client) = tsd_and_client(Replies::Tsd);
+        let lines = 200_000;
+        client.send("put\n".repeat(lines)).send("version\n");
+        expect(&tsd, |log| log.commands().len() == 1);
+        assert_eq!(tsd.rejections(), lines);
+        let replies = client.finish();
+        assert!(replies.matches("need least 4").count() < lines);
+        assert!(replies.ends_with("/usr/share/opentsdb\n"));
+    }
+}

@@ -17,7 +17,7 @@ use super::log::{End, Log};
 use super::port::Port;
 use super::replies::Replies;
 use super::rpc::{Desk, Settings};
-use super::session::{Mode, Progress, Session};
+use super::session::{Mode, Progress, READ_SIZE, Session};
 
 pub(super) const LISTENER: Token = Token(0);
 pub(super) const WAKER: Token = Token(1);
@@ -53,6 +53,8 @@ pub(super) struct Server {
     reopens: Option<Instant>,
     sessions: BTreeMap<usize, Session>,
     registry: Registry,
+    /// What a read fills, reused.
+    buffer: Box<[u8]>,
 }
 
 impl Server {
@@ -72,6 +74,7 @@ impl Server {
             reopens: None,
             sessions: BTreeMap::new(),
             registry,
+            buffer: vec![0; READ_SIZE].into(),
         })
     }
 
@@ -97,7 +100,6 @@ impl Server {
     pub(super) fn turn(&mut self) -> Option<Duration> {
         let now = Instant::now();
         if self.reopens.is_some_and(|at| at <= now) {
-            self.reopens = None;
             self.reopen();
         }
         self.run_due_steps(now);
@@ -128,6 +130,7 @@ impl Server {
             }
             if let Some(step) = self.plan.due_at_connection() {
                 self.apply(&step, Some(number), now);
+                self.plan.begin();
             }
         }
     }
@@ -149,7 +152,7 @@ impl Server {
         }
         let Some(session) = self.sessions.get_mut(&number) else { return };
         session.write(now);
-        if session.is_left_unread() {
+        if session.is_left_alone() {
             self.log.left(number);
         }
         if let Some(end) = session.is_done(now) {
@@ -159,9 +162,9 @@ impl Server {
 
     /// Reads once and handles what that completed, at most so many bytes and lines.
     fn receive(&mut self, number: usize, bytes: usize, lines: usize, now: Instant) -> Progress {
-        let Server { log, replies, plan, sessions, settings, .. } = self;
+        let Server { log, replies, plan, sessions, settings, buffer, .. } = self;
         let Some(session) = sessions.get_mut(&number) else { return Progress::Nothing };
-        let progress = session.read(bytes, now, log);
+        let progress = session.read(buffer, bytes, now, log);
         let before = log.accepted();
         let mut desk = Desk {
             replies,
@@ -184,6 +187,7 @@ impl Server {
     fn run_due_steps(&mut self, now: Instant) {
         while let Some(step) = self.plan.due(now) {
             self.apply(&step, None, now);
+            self.plan.begin();
         }
     }
 
@@ -295,20 +299,27 @@ impl Server {
             self.door = Door::Reset;
         }
         self.reopens = Some(now + down);
+        if down.is_zero() {
+            self.reopen();
+        }
     }
 
     fn reopen(&mut self) {
+        self.reopens = None;
         self.port.open().expect("the port is ours");
         self.door = Door::Open;
         self.is_called = true;
     }
 
-    /// Handles what has arrived, answers, and sends a FIN.
+    /// Handles what has arrived, answers, and closes. That sends a FIN, or a RST if something is left unread.
     fn end_politely(&mut self, number: usize, now: Instant) {
+        if let Some(session) = self.sessions.get_mut(&number) {
+            // The system may have more to say than was asked so far.
+            (session.is_readable, session.is_writable) = (true, true);
+        }
         while let Progress::Bytes(_) = self.receive(number, usize::MAX, usize::MAX, now) {}
         if let Some(session) = self.sessions.get_mut(&number) {
             session.write(now);
-            session.finish();
         }
         self.close(number, End::ByServer, now);
     }

@@ -14,14 +14,14 @@ use super::rpc::{Desk, Outcome};
 /// The longest line that a TSD reads, its line feed included.
 const MAX_LINE: usize = 1024;
 /// How much is read at a time.
-const READ_SIZE: usize = 64 * 1024;
+pub(super) const READ_SIZE: usize = 64 * 1024;
 /// Complaints are dropped when so many bytes wait to be written (Netty's high water mark).
 const HIGH_WATER: usize = 64 * 1024;
 /// What VictoriaMetrics answers to what is not a `put`.
 const BAD_REQUEST: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n\
      400 Bad Request";
-/// What a flood consists of: lines, half lines, and bytes that are no text.
-const GARBAGE: &[u8] = b"put: garbage \xff\xfe\x00 of no known kind\n\n\n\xc3\x28 without an end ";
+/// What a flood consists of: bytes that are no text, and empty lines. It ends with a line, so that an answer in it can be read.
+const GARBAGE: &[u8] = b"put: garbage \xff\xfe\x00 of no known kind\n\n\n\xc3\x28\r\n";
 
 /// How a connection is to be treated.
 #[derive(Clone, Debug, Default)]
@@ -105,28 +105,31 @@ impl Session {
         }
     }
 
-    /// Reads once, at most `limit` bytes.
-    pub(super) fn read(&mut self, limit: usize, now: Instant, log: &mut Log) -> Progress {
+    /// Reads once, at most `limit` bytes; the buffer is lent for it.
+    pub(super) fn read(
+        &mut self,
+        buffer: &mut [u8],
+        limit: usize,
+        now: Instant,
+        log: &mut Log,
+    ) -> Progress {
         let is_early = self.next_read.is_some_and(|next| next > now);
         if self.mode.is_stopped || self.is_blocked || self.is_closing || is_early {
             return Progress::Nothing;
         }
         let portion = self.mode.trickle.map_or(usize::MAX, |(bytes, _)| bytes);
-        let size = limit.min(portion).min(READ_SIZE);
+        let size = limit.min(portion).min(buffer.len());
         if !self.is_readable || self.finished.is_some() || size == 0 {
             return Progress::Nothing;
         }
-        let had = self.inbox.len();
-        self.inbox.resize(had + size, 0);
-        let read = self.stream.read(&mut self.inbox[had..]);
-        self.inbox.truncate(had + *read.as_ref().unwrap_or(&0));
-        match read {
+        match self.stream.read(&mut buffer[..size]) {
             Ok(0) => {
                 self.finished = Some(now + self.mode.delay);
                 Progress::Nothing
             }
             Ok(count) => {
-                log.read(self.number, &self.inbox[had..]);
+                self.inbox.extend_from_slice(&buffer[..count]);
+                log.read(self.number, &buffer[..count]);
                 self.next_read = self.mode.trickle.map(|(_, every)| now + every);
                 Progress::Bytes(count)
             }
@@ -206,9 +209,9 @@ impl Session {
         (is_time && !self.mode.is_held_open && !self.mode.is_stopped).then_some(End::ByClient)
     }
 
-    /// Whether the client has closed its side and what it sent will not be read for now.
-    pub(super) fn is_left_unread(&self) -> bool {
-        self.is_left && (self.mode.is_stopped || self.is_blocked)
+    /// Whether the client has closed its side and that is not answered for now.
+    pub(super) fn is_left_alone(&self) -> bool {
+        self.is_left && (self.mode.is_stopped || self.is_blocked || self.mode.is_held_open)
     }
 
     /// Writes what can be written.
@@ -262,11 +265,7 @@ impl Session {
         self.start = self.inbox.len();
         self.outbox.clear();
         self.later.clear();
-        self.finish();
-    }
-
-    /// Sends a FIN. That the client is gone already is no matter.
-    pub(super) fn finish(&mut self) {
+        // That the client is gone already is no matter.
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 

@@ -163,3 +163,57 @@ fn fingerprint(text: &[u8]) -> u64 {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse::{self, Rules};
+    use super::*;
+
+    fn store(forgets: bool, lines: &[&str]) -> Store {
+        let mut store = Store::new(forgets);
+        for line in lines {
+            let rules = Rules { max_tags: Some(8), any_character: false };
+            store.insert(parse::put(line.as_bytes(), rules).unwrap(), line.as_bytes());
+        }
+        store
+    }
+
+    #[test]
+    fn the_same_value_again_is_harmless() {
+        let store = store(false, &["put m 5 1 a=1 b=2", "put m 6 1 a=1 b=2", "put m 5 1 b=2 a=1"]);
+        assert_eq!((store.len(), store.resent, store.poisoned.len()), (1, 1, 0));
+    }
+
+    #[test]
+    fn another_value_for_a_time_is_poison_in_any_order() {
+        for (second, before) in [("put m 5 2 a=1", "another value"), ("put m 6 1.0 a=1", "1")] {
+            let store = store(false, &["put m 5 1 a=1", "put m 6 1 a=1", second]);
+            assert_eq!(store.poisoned, [format!("{second} (before: {before})")]);
+        }
+    }
+
+    #[test]
+    fn other_series_and_times_are_no_poison() {
+        let lines =
+            ["put m 5 1 a=1", "put m 5 2 a=2", "put n 5 3 a=1", "put m 5 4 b=1", "put m 4 5 a=1"];
+        let store = store(false, &lines);
+        assert_eq!((store.len(), store.resent, store.poisoned.len()), (4, 0, 0));
+    }
+
+    #[test]
+    fn the_last_value_is_that_of_the_latest_time() {
+        let store = store(false, &["put m 6 1.5 a=1 b=2", "put m 5 2 a=1 b=2"]);
+        assert_eq!(store.last("m", &[("b", "2"), ("a", "1")]), Some(Value::Float(1.5)));
+        assert_eq!(store.last("m", &[("a", "1")]), None);
+    }
+
+    #[test]
+    fn one_that_forgets_keeps_the_last_times() {
+        let lines: Vec<_> = (1..=1000).map(|time| format!("put m {time} {time} a=1")).collect();
+        let lines: Vec<_> = lines.iter().map(String::as_str).chain(["put m 1000 0 a=1"]).collect();
+        let store = store(true, &lines);
+        assert!(store.series[0].past.len() <= 2 * SHORT_MEMORY);
+        assert_eq!(store.last("m", &[("a", "1")]), Some(Value::Integer(1000)));
+        assert_eq!(store.poisoned.len(), 1);
+    }
+}

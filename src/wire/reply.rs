@@ -39,12 +39,15 @@ const BEGINNINGS: &[(&str, Reply)] = &[
     ("histogram: Request timed out: ", Reply::Storage),
     ("histogram: Please throttle writes: ", Reply::Throttled),
     ("histogram: Throttling exception: ", Reply::Throttled),
+    // Said in its place among the other replies, this proves as much as an answer.
+    ("unknown command: version", Reply::Version),
     ("unknown command: ", Reply::UnknownCommand),
-    ("net.opentsdb.", Reply::Version),
     ("Built on ", Reply::Nothing),
     ("KairosDB ", Reply::Version),
 ];
 
+/// An answer of a TSD to `version` begins with its package, which a Java exception may do as well, and goes on like this.
+const TSD_VERSION: (&[u8], &[u8]) = (b"net.opentsdb", b" built ");
 /// Answers to `version` that come without a line feed: InfluxDB's and TDengine's.
 const UNENDED_VERSIONS: [&[u8]; 2] = [b"InfluxDB TSDB proxy", b"1"];
 
@@ -86,7 +89,9 @@ fn classify(line: &[u8]) -> Reply {
     if line.is_empty() {
         return Reply::Nothing;
     }
-    if UNENDED_VERSIONS.contains(&line) {
+    let (package, built) = TSD_VERSION;
+    let is_tsd = line.starts_with(package) && line.windows(built.len()).any(|part| part == built);
+    if is_tsd || UNENDED_VERSIONS.contains(&line) {
         return Reply::Version;
     }
     let found = BEGINNINGS.iter().find(|(beginning, _)| line.starts_with(beginning.as_bytes()));
@@ -128,6 +133,9 @@ mod tests {
             ),
             ("histogram: HBase error: No codec found mapped to ID 7", Reply::Storage),
             ("net.opentsdb.tools BuildData built at revision eb125a342 (MODIFIED)", Reply::Version),
+            ("net.opentsdb.tools 2.3.0 built at revision x (MINT)", Reply::Version),
+            ("net.opentsdb.uid.NoSuchUniqueName: No such name for 'metrics': 'm'", Reply::Other),
+            ("unknown command: version.  Try `help'.", Reply::Version),
             ("Built on 2021/09/08 03:26:53 +0000 by a@b:/c", Reply::Nothing),
             ("KairosDB 1.3.0-1.20210808220820", Reply::Version),
             ("\tat java.lang.Thread.run(Thread.java:840)", Reply::Other),

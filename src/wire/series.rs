@@ -11,6 +11,8 @@
 //! [`Line::says`] recognises it again by comparing it with the line, so that nobody has to keep the key. For any other key the
 //! identity carries its canonical words, which a registry hashes in place of the key's.
 
+use std::cmp::Ordering;
+
 use super::charset::Charset;
 
 /// Keys that some server reads as something else: InfluxDB drops a point with a tag `time`, VictoriaMetrics renames the metric to
@@ -85,6 +87,11 @@ impl Line {
         self.text == other.text
     }
 
+    /// The order of names, then of tags.
+    pub(crate) fn cmp(&self, other: &Line) -> Ordering {
+        self.head().cmp(other.head()).then_with(|| self.tail().cmp(other.tail()))
+    }
+
     /// Whether a key with this name, after a prefix of `prefix` bytes, and these labels says just what this line says. Always
     /// true for the plain key that the line was made from, whatever the order of its labels; false for any key that is not
     /// plain.
@@ -149,7 +156,7 @@ impl Rules {
             match own.iter_mut().find(|tag| tag.key == *key) {
                 Some(tag) => tag.is_default = tag.value == *value,
                 None => {
-                    defaults.push(Tag { key: key.clone(), value: value.clone(), is_default: true })
+                    defaults.push(Tag { key: key.clone(), value: value.clone(), is_default: true });
                 }
             }
         }

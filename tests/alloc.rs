@@ -1,0 +1,190 @@
+//! Nothing is allocated where it must not be: on the application's threads once a series is known, and on the exporter's threads once
+//! a flush has been as large as this one.
+//!
+//! The allocator of this process counts, thread by thread. What the facade itself allocates, for the key of a call with a label that
+//! is not a literal, is measured with its no-op recorder and taken off.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram, with_local_recorder};
+use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
+use metrics_exporter_opentsdb::{
+    OpenTsdbBuilder, OpenTsdbHandle, OpenTsdbRecorder, TimestampPrecision,
+};
+
+/// What the names of the exporter's threads begin with.
+const OUR_THREADS: &str = "opentsdb-";
+/// More lines than a batch holds, so that several buffers are on their way at once.
+const SERIES: usize = 5_000;
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations of the exporter's threads while `WATCHES_THREADS`.
+static BY_OUR_THREADS: AtomicU64 = AtomicU64::new(0);
+static WATCHES_THREADS: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    /// Allocations of this thread.
+    static BY_THIS_THREAD: Cell<u64> = const { Cell::new(0) };
+    /// Asking for the thread's name may allocate in turn.
+    static IS_COUNTING: Cell<bool> = const { Cell::new(false) };
+}
+
+fn count() {
+    BY_THIS_THREAD.with(|count| count.set(count.get() + 1));
+    if WATCHES_THREADS.load(Ordering::Relaxed) && !IS_COUNTING.replace(true) {
+        if thread::current().name().is_some_and(|name| name.starts_with(OUR_THREADS)) {
+            BY_OUR_THREADS.fetch_add(1, Ordering::Relaxed);
+        }
+        IS_COUNTING.set(false);
+    }
+}
+
+// SAFETY: all is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+/// One test at a time: the exporter's threads of another would be counted too.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn exporter(tsd: &FakeTsd) -> (OpenTsdbRecorder, OpenTsdbHandle) {
+    OpenTsdbBuilder::new(tsd.address())
+        // So that two flushes a moment apart are two whole snapshots.
+        .with_timestamp_precision(TimestampPrecision::Milliseconds)
+        .with_flush_interval(Duration::from_secs(3600))
+        .build()
+        .expect("the fake TSD is there")
+}
+
+/// Allocations of this thread in a call, after as many calls as it takes to get used to it.
+fn allocations(call: impl Fn()) -> u64 {
+    (0..100).for_each(|_| call());
+    let before = BY_THIS_THREAD.get();
+    (0..1_000).for_each(|_| call());
+    BY_THIS_THREAD.get() - before
+}
+
+/// A call of the application's.
+struct Case {
+    name: &'static str,
+    call: fn(),
+}
+
+const MACROS: &[Case] = &[
+    Case { name: "counter!", call: || counter!("requests").increment(1) },
+    Case {
+        name: "counter! with two labels",
+        call: || counter!("requests", "method" => "get", "code" => "200").increment(1),
+    },
+    Case {
+        name: "counter! absolute",
+        call: || counter!("requests", "method" => "get").absolute(7),
+    },
+    Case { name: "gauge!", call: || gauge!("depth", "queue" => "in").set(1.5) },
+    Case { name: "gauge! increment", call: || gauge!("depth").increment(1.5) },
+    Case { name: "histogram!", call: || histogram!("latency", "method" => "get").record(0.25) },
+    Case {
+        name: "a label made at run time",
+        call: || counter!("requests", "code" => black_box(404).to_string()).increment(1),
+    },
+    Case {
+        name: "a name made at run time",
+        call: || counter!(format!("requests.{}", black_box(7))).increment(1),
+    },
+];
+
+#[test]
+fn a_macro_call_allocates_no_more_than_the_facade() {
+    let _alone = alone();
+    let tsd = FakeTsd::start();
+    let (recorder, handle) = exporter(&tsd);
+    for case in MACROS {
+        let facade = with_local_recorder(&metrics::NoopRecorder, || allocations(case.call));
+        let ours = with_local_recorder(&recorder, || allocations(case.call));
+        assert_eq!(ours, facade, "{}", case.name);
+    }
+    handle.shutdown(TIMEOUT).expect("the first shutdown");
+}
+
+#[test]
+fn a_held_handle_allocates_nothing() {
+    let _alone = alone();
+    let tsd = FakeTsd::start();
+    let (recorder, handle) = exporter(&tsd);
+    let (counter, gauge, histogram) = with_local_recorder(&recorder, || {
+        (counter!("requests"), gauge!("depth"), histogram!("latency"))
+    });
+    let calls: &[(&str, &(dyn Fn() + Sync))] = &[
+        ("increment", &|| counter.increment(1)),
+        ("absolute", &|| counter.absolute(1)),
+        ("gauge set", &|| gauge.set(1.5)),
+        ("gauge increment", &|| gauge.increment(1.5)),
+        ("record", &|| histogram.record(0.25)),
+        ("record_many", &|| histogram.record_many(0.25, 3)),
+    ];
+    for (name, call) in calls {
+        assert_eq!(allocations(call), 0, "{name}");
+        let elsewhere = thread::scope(|scope| scope.spawn(|| allocations(call)).join());
+        assert_eq!(elsewhere.expect("it does not panic"), 0, "{name} on another thread");
+    }
+    handle.shutdown(TIMEOUT).expect("the first shutdown");
+}
+
+#[test]
+fn a_steady_flush_allocates_nothing() {
+    let _alone = alone();
+    let tsd = FakeTsd::builder().keep_lines(false).start();
+    let (recorder, handle) = exporter(&tsd);
+    let change_all = || {
+        with_local_recorder(&recorder, || {
+            for n in 0..SERIES {
+                counter!("requests", "shard" => n.to_string(), "code" => "200").increment(1);
+                gauge!("depth", "shard" => n.to_string()).set(n as f64 / 3.0);
+                histogram!("latency", "shard" => n.to_string()).record(0.25);
+            }
+        });
+    };
+    let flush = || {
+        change_all();
+        let report = handle.flush(TIMEOUT).expect("it was not shut down");
+        assert!(report.points >= 3 * SERIES as u64 && report.pending == 0, "{report:?}");
+    };
+    flush();
+    // How many buffers are on their way at once is a race with the writer. Here all of them are: the most that there can be.
+    tsd.script(Fault::StopReading);
+    change_all();
+    handle.flush(Duration::from_millis(300)).expect("it was not shut down");
+    tsd.heal();
+    (0..3).for_each(|_| flush());
+    WATCHES_THREADS.store(true, Ordering::Relaxed);
+    (0..5).for_each(|_| flush());
+    WATCHES_THREADS.store(false, Ordering::Relaxed);
+    assert_eq!(BY_OUR_THREADS.load(Ordering::Relaxed), 0);
+    handle.shutdown(TIMEOUT).expect("the first shutdown");
+}
