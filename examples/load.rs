@@ -303,6 +303,8 @@ impl To {
     }
 }
 
+/// The most that VictoriaMetrics takes.
+const MANY_TAGS: usize = 30;
 const EIGHT: &[(&str, &str)] = &[
     ("a", "1"),
     ("b", "2"),
@@ -357,6 +359,19 @@ fn awkward_series(options: &Options) -> Vec<Series> {
             tags: tags.into(),
             number: number as u64,
             cell: Cell::Counter { handle, total: 0 },
+        });
+    }
+    if To::ManyTags.is_for(options.flavor) {
+        let pairs: Vec<_> =
+            (1..MANY_TAGS).map(|tag| (format!("t{tag}"), format!("v{tag}"))).collect();
+        let name = format!("{}.tags.{MANY_TAGS}", options.prefix);
+        let tags: String = pairs.iter().map(|(key, value)| format!("{key}={value} ")).collect();
+        let labels: Vec<_> = pairs.into_iter().map(|(key, value)| Label::new(key, value)).collect();
+        all.push(Series {
+            name: name.clone(),
+            tags: tags + "host=load",
+            number: 0,
+            cell: Cell::Counter { handle: counter!(name, labels), total: 0 },
         });
     }
     for (name, total, step) in [
