@@ -77,6 +77,7 @@ pub struct OpenTsdbBuilder {
     idle: Option<(MetricKindMask, Duration)>,
     series_limit: usize,
     max_tags: Option<usize>,
+    unit_suffixes: bool,
     telemetry: bool,
 }
 
@@ -105,6 +106,7 @@ impl OpenTsdbBuilder {
             idle: None,
             series_limit: SERIES_LIMIT,
             max_tags: None,
+            unit_suffixes: false,
             telemetry: true,
         }
     }
@@ -275,6 +277,14 @@ impl OpenTsdbBuilder {
     /// OpenTSDB.
     pub fn with_max_tags(mut self, tags: usize) -> Self {
         self.max_tags = Some(tags);
+        self
+    }
+
+    /// Sets whether a metric whose unit was told (`describe_histogram!("latency", Unit::Seconds, "…")`) has the unit's word in its
+    /// name: `latency_seconds`. The unit must be told before the metric is first recorded; a mere count gets none. Defaults to
+    /// `false`.
+    pub fn with_unit_suffixes(mut self, suffixes: bool) -> Self {
+        self.unit_suffixes = suffixes;
         self
     }
 

@@ -14,6 +14,7 @@ use crate::error::{FlushError, SendError};
 use crate::flush::flusher::Request;
 use crate::flush::raw::RawPoints;
 use crate::queue::Queue;
+use crate::record::descriptions::Description;
 use crate::stats::{Counters, Stats};
 use crate::wire::point::Point;
 
@@ -125,6 +126,10 @@ impl OpenTsdbHandle {
     /// If a word has characters that cannot be sent, if the timestamp is not in the exporter's precision, if a recorded metric is
     /// the same series, and after [`shutdown`](Self::shutdown). See [`SendError`].
     #[doc(alias = "log")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a point is made to be sent: `send(Point::new(…))`"
+    )]
     pub fn send(&self, point: Point) -> Result<(), SendError> {
         self.check().map_err(|_| SendError::AlreadyShutdown)?;
         self.shared.raw.send(&point)
@@ -136,6 +141,11 @@ impl OpenTsdbHandle {
             return String::new();
         }
         self.ask(Request::Render, None).unwrap_or_default()
+    }
+
+    /// What the application said of its metrics by `describe_counter!` and the like: the protocol cannot carry it.
+    pub fn describe(&self) -> Vec<Description> {
+        self.shared.raw.registry.descriptions().all()
     }
 
     /// What the exporter did so far.

@@ -14,13 +14,13 @@ use crate::flush::distribution::{Distribution, Invalid, Plans};
 use crate::flush::flusher::{self, Flusher, Log};
 use crate::flush::raw::{RawPoints, Recent};
 use crate::flush::schedule::{Schedule, TimestampPrecision};
-use crate::flush::snapshot::{self, Snapshot};
+use crate::flush::snapshot::{self, CounterMode, Snapshot};
 use crate::flush::telemetry::Telemetry;
 use crate::handle::{OpenTsdbHandle, Shared};
 use crate::host;
 use crate::queue::Queue;
 use crate::record::recorder::OpenTsdbRecorder;
-use crate::record::registry::Registry;
+use crate::record::registry::{self, Registry};
 use crate::record::samples::Shape;
 use crate::send::endpoint::Endpoint;
 use crate::send::{self, SpawnError};
@@ -37,6 +37,14 @@ const HOST_KEY: &str = "host";
 pub(super) struct Threads {
     pub(super) writer: JoinHandle<()>,
     pub(super) flusher: JoinHandle<()>,
+}
+
+/// What the flusher takes snapshots of, and where they go.
+struct Snapshots<'a> {
+    registry: &'a Arc<Registry>,
+    queue: &'a Arc<Queue>,
+    counters: &'a Arc<Counters>,
+    clock: &'a Clock,
 }
 
 /// An error that names the option, its value and the fix.
@@ -77,19 +85,8 @@ impl OpenTsdbBuilder {
         let clock = Clock::default();
         let counters = Arc::new(Counters::default());
         let queue = Arc::new(Queue::new(self.queue_size, Arc::clone(&counters)));
-        let shapes = Box::new({
-            let plans = Arc::clone(&plans);
-            move |metric: &str| {
-                let plan = plans.plan(metric);
-                Shape { scheme: plan.scheme(), own_tag: plan.own_tag() }
-            }
-        });
-        let registry = Arc::new(Registry::new(
-            rules.clone(),
-            shapes,
-            self.series_limit,
-            Arc::clone(&counters),
-        ));
+        let registry =
+            Arc::new(Registry::new(self.registry(&rules, &plans), Arc::clone(&counters)));
 
         let writer = send::spawn(
             self.sending(endpoints),
@@ -101,21 +98,11 @@ impl OpenTsdbBuilder {
             SpawnError::EventQueue(source) => BuildError::EventQueue { source },
             SpawnError::Thread(source) => BuildError::Spawn { name: send::THREAD, source },
         })?;
-        let flusher = Flusher {
-            snapshot: Snapshot::new(
-                Arc::clone(&registry),
-                snapshot::Options { counter_mode: self.counter_mode, plans, idle: self.idle },
-            ),
-            telemetry: if self.telemetry { Telemetry::new(&rules) } else { Telemetry::off() },
-            schedule: Schedule::new(self.flush_interval, self.precision, clock.now(), clock.wall()),
-            is_delta: self.counter_mode == snapshot::CounterMode::Delta,
-            lines: Lines::new(queue.buffer()),
-            queue: Arc::clone(&queue),
-            counters: Arc::clone(&counters),
-            clock: clock.clone(),
-            started: clock.now(),
-            log: Log::default(),
-        };
+        let flusher = self.flusher(
+            &rules,
+            plans,
+            &Snapshots { registry: &registry, queue: &queue, counters: &counters, clock: &clock },
+        );
         let (requests, flusher) = match flusher.spawn() {
             Ok(spawned) => spawned,
             Err(source) => {
@@ -148,6 +135,36 @@ impl OpenTsdbBuilder {
             OpenTsdbHandle::new(shared),
             Threads { writer, flusher },
         ))
+    }
+
+    fn registry(&self, rules: &Rules, plans: &Arc<Plans>) -> registry::Options {
+        let plans = Arc::clone(plans);
+        registry::Options {
+            rules: rules.clone(),
+            shapes: Box::new(move |metric| {
+                let plan = plans.plan(metric);
+                Shape { scheme: plan.scheme(), own_tag: plan.own_tag() }
+            }),
+            limit: self.series_limit,
+            has_unit_suffixes: self.unit_suffixes,
+        }
+    }
+
+    fn flusher(&self, rules: &Rules, plans: Arc<Plans>, of: &Snapshots<'_>) -> Flusher {
+        let options = snapshot::Options { counter_mode: self.counter_mode, plans, idle: self.idle };
+        let now = of.clock.now();
+        Flusher {
+            snapshot: Snapshot::new(Arc::clone(of.registry), options),
+            telemetry: if self.telemetry { Telemetry::new(rules) } else { Telemetry::off() },
+            schedule: Schedule::new(self.flush_interval, self.precision, now, of.clock.wall()),
+            is_delta: self.counter_mode == CounterMode::Delta,
+            lines: Lines::new(of.queue.buffer()),
+            queue: Arc::clone(of.queue),
+            counters: Arc::clone(of.counters),
+            clock: of.clock.clone(),
+            started: now,
+            log: Log::default(),
+        }
     }
 
     fn check_numbers(&self) -> Result<(), BuildError> {

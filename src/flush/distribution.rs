@@ -317,10 +317,10 @@ impl Plan {
             }
             Plan::Summary(_) => {}
             Plan::Buckets { .. } | Plan::VmRange { .. } => {
-                into.buckets.extend_from_slice(&readout.buckets)
+                into.buckets.extend_from_slice(&readout.buckets);
             }
             Plan::Native if readout.count > 0 => {
-                into.is_too_long = !native::write(readout, room, &mut into.native)
+                into.is_too_long = !native::write(readout, room, &mut into.native);
             }
             Plan::Native => {}
         }

@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics_util::{MetricKind, MetricKindMask};
+use metrics_util::MetricKindMask;
 
 use super::distribution::{Digest, Plan, Plans};
 use super::schedule::Stamp;
@@ -59,7 +59,6 @@ pub(crate) trait Sink {
 
 /// A kind of metric, as the flusher sees it.
 trait Sampled: Registered {
-    const KIND: MetricKind;
     /// The last reading, and what was sent of it.
     type Memory;
 
@@ -81,7 +80,6 @@ pub(crate) struct Single<T> {
 }
 
 impl Sampled for Counter {
-    const KIND: MetricKind = MetricKind::Counter;
     type Memory = Single<u64>;
 
     fn begin(_series: &Series<Self>, _options: &Options) -> Single<u64> {
@@ -110,7 +108,6 @@ impl Sampled for Counter {
 }
 
 impl Sampled for Gauge {
-    const KIND: MetricKind = MetricKind::Gauge;
     /// As bits, so that NaN equals itself and `-0.0` is not `0.0`.
     type Memory = Single<u64>;
 
@@ -146,7 +143,6 @@ pub(crate) struct Sampling {
 }
 
 impl Sampled for Histogram {
-    const KIND: MetricKind = MetricKind::Histogram;
     type Memory = Sampling;
 
     fn begin(series: &Series<Self>, options: &Options) -> Sampling {
@@ -358,6 +354,7 @@ mod tests {
     use super::super::distribution;
     use super::*;
     use crate::record::buckets::Scheme;
+    use crate::record::registry;
     use crate::record::samples::Shape;
     use crate::stats::Counters;
     use crate::wire::charset::Charset;
@@ -406,7 +403,10 @@ mod tests {
             };
             let counters = Arc::new(Counters::default());
             let shapes = Box::new(|_: &str| Shape { scheme: Scheme::Log, own_tag: None });
-            let registry = Arc::new(Registry::new(rules, shapes, 100, Arc::clone(&counters)));
+            let registry = Arc::new(Registry::new(
+                registry::Options { rules, shapes, limit: 100, has_unit_suffixes: false },
+                Arc::clone(&counters),
+            ));
             let options = Options {
                 counter_mode,
                 plans: Arc::new(

@@ -13,8 +13,10 @@ const PREFIX: &str = "opentsdb.client.";
 /// How one of them is read.
 type Read = fn(&Stats) -> Value;
 
-/// Name, tag if any, and reading of each.
-const SERIES: &[(&str, Option<(&str, &str)>, Read)] = &[
+/// Name, tag if any, and reading of one.
+type Reading = (&'static str, Option<(&'static str, &'static str)>, Read);
+
+const SERIES: &[Reading] = &[
     ("points.taken", None, |stats| stats.points_taken.into()),
     ("points.sent", None, |stats| stats.points_sent.into()),
     ("points.confirmed", None, |stats| stats.points_confirmed.into()),

@@ -46,7 +46,7 @@ pub(crate) fn thread_number() -> u64 {
 pub(super) fn numbered() -> u64 {
     if thread_number() == 0 {
         THREAD.with(|thread| {
-            thread.set(NEXT_THREAD.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+            thread.set(NEXT_THREAD.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
         });
     }
     thread_number()
@@ -210,7 +210,7 @@ fn is_same(kept: &Key, key: &Key) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::buckets::Scheme;
-    use super::super::registry::Registry;
+    use super::super::registry::{Options, Registry};
     use super::super::samples::Shape;
     use super::*;
     use crate::stats::Counters;
@@ -227,7 +227,10 @@ mod tests {
             host: Some(("host".into(), "a".into())),
         };
         let shapes = Box::new(|_: &str| Shape { scheme: Scheme::Log, own_tag: None });
-        Registry::new(rules, shapes, 10_000, Arc::new(Counters::default()))
+        Registry::new(
+            Options { rules, shapes, limit: 10_000, has_unit_suffixes: false },
+            Arc::new(Counters::default()),
+        )
     }
 
     fn increment(registry: &Registry, key: &Key) -> bool {

@@ -1,7 +1,8 @@
 //! What the application says of its metrics: unit and description.
 //!
-//! The macros may say it at each call, so what is known already costs a read lock and a look-up. The first word on a metric stands;
-//! at most [`MOST`] metrics are remembered.
+//! The put protocol carries neither; they are kept for whoever asks, and for names that are to end with their unit. The macros may say
+//! them at each call, so what is known already costs a read lock and a look-up. The first word on a metric stands; at most [`MOST`]
+//! metrics are remembered.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -28,15 +29,24 @@ pub struct Description {
     pub text: String,
 }
 
-/// All descriptions, by kind and name.
+/// What was told of a metric of one kind.
+type Told = (MetricKind, Option<Unit>, SharedString);
+
+/// All descriptions, by name.
 #[derive(Debug, Default)]
 pub(crate) struct Descriptions {
-    known: RwLock<HashMap<KeyName, Vec<(MetricKind, Option<Unit>, SharedString)>>>,
+    known: RwLock<HashMap<KeyName, Vec<Told>>>,
 }
 
 impl Descriptions {
     /// Remembers what is said of a metric, unless something is known already.
-    pub(crate) fn note(&self, kind: MetricKind, name: KeyName, unit: Option<Unit>, text: SharedString) {
+    pub(crate) fn note(
+        &self,
+        kind: MetricKind,
+        name: &KeyName,
+        unit: Option<Unit>,
+        text: SharedString,
+    ) {
         if self.find(kind, name.as_str(), |_| ()).is_some() {
             return;
         }
@@ -75,7 +85,12 @@ impl Descriptions {
         all
     }
 
-    fn find<T>(&self, kind: MetricKind, name: &str, then: impl FnOnce(Option<Unit>) -> T) -> Option<T> {
+    fn find<T>(
+        &self,
+        kind: MetricKind,
+        name: &str,
+        then: impl FnOnce(Option<Unit>) -> T,
+    ) -> Option<T> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let found = known.get(name)?.iter().find(|(known, ..)| *known == kind)?;
         Some(then(found.1))
@@ -86,8 +101,14 @@ impl Descriptions {
 mod tests {
     use super::*;
 
-    fn note(descriptions: &Descriptions, kind: MetricKind, name: &'static str, unit: Unit, text: &'static str) {
-        descriptions.note(kind, name.into(), Some(unit), text.into());
+    fn note(
+        descriptions: &Descriptions,
+        kind: MetricKind,
+        name: &'static str,
+        unit: Unit,
+        text: &'static str,
+    ) {
+        descriptions.note(kind, &name.into(), Some(unit), text.into());
     }
 
     #[test]
@@ -97,8 +118,12 @@ mod tests {
         note(&descriptions, MetricKind::Histogram, "latency", Unit::Bytes, "how many");
         note(&descriptions, MetricKind::Counter, "latency", Unit::Count, "how often");
         let all = descriptions.all();
-        let texts: Vec<_> = all.iter().map(|description| (description.kind, description.text.as_str())).collect();
-        assert_eq!(texts, [(MetricKind::Counter, "how often"), (MetricKind::Histogram, "how long")]);
+        let texts: Vec<_> =
+            all.iter().map(|description| (description.kind, description.text.as_str())).collect();
+        assert_eq!(
+            texts,
+            [(MetricKind::Counter, "how often"), (MetricKind::Histogram, "how long")]
+        );
     }
 
     #[test]
@@ -120,7 +145,7 @@ mod tests {
     fn names_made_of_data_do_not_pile_up() {
         let descriptions = Descriptions::default();
         for n in 0..MOST + 100 {
-            descriptions.note(MetricKind::Counter, format!("m{n}").into(), None, "".into());
+            descriptions.note(MetricKind::Counter, &format!("m{n}").into(), None, "".into());
         }
         assert_eq!(descriptions.all().len(), MOST);
     }

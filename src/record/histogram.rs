@@ -133,11 +133,6 @@ impl HistogramCell {
         }
     }
 
-    /// How it divides the values.
-    pub(crate) fn scheme(&self) -> &Scheme {
-        &self.scheme
-    }
-
     /// Records a value; one that is NaN or infinite is only counted.
     #[inline]
     pub(crate) fn record(&self, value: f64) {

@@ -5,11 +5,13 @@
 //! 3. [`registry`]: every key's series; registration, the limit, eviction;
 //! 4. [`series`]: one identity with its cell and the parts of it that threads own;
 //! 5. [`counter`], [`gauge`], [`samples`]: the three kinds and their cells;
-//! 6. [`histogram`] in [`buckets`] on [`pages`], read into a [`readout`]: the cell of samples.
+//! 6. [`descriptions`]: what the application says of its metrics;
+//! 7. [`histogram`] in [`buckets`] on [`pages`], read into a [`readout`]: the cell of samples.
 
 pub(crate) mod buckets;
 pub(crate) mod cache;
 pub(crate) mod counter;
+pub(crate) mod descriptions;
 pub(crate) mod gauge;
 pub(crate) mod histogram;
 pub(crate) mod pages;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use metrics_util::MetricKind;
 
 use super::cache::{self, Cached, Found};
 use super::registry::{Registered, Registry};
@@ -30,12 +31,17 @@ impl std::fmt::Debug for OpenTsdbRecorder {
 }
 
 impl Recorder for OpenTsdbRecorder {
-    // The put protocol carries neither unit nor description.
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_counter(&self, name: KeyName, unit: Option<Unit>, text: SharedString) {
+        self.registry.descriptions().note(MetricKind::Counter, &name, unit, text);
+    }
 
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, name: KeyName, unit: Option<Unit>, text: SharedString) {
+        self.registry.descriptions().note(MetricKind::Gauge, &name, unit, text);
+    }
 
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, name: KeyName, unit: Option<Unit>, text: SharedString) {
+        self.registry.descriptions().note(MetricKind::Histogram, &name, unit, text);
+    }
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
         match self.find::<super::counter::Counter>(key) {

@@ -15,6 +15,7 @@
 //! 4. Past the limit a key's series is that of its metric's name with the one tag `overflow=true`.
 //! 5. [`Registry::evict`] holds the lock of registration and the shard's, so nobody can find the series while it goes.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,10 +24,12 @@ use std::sync::{
 };
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::OccupiedEntry;
 use metrics::{Key, Label};
-use metrics_util::KeyHasher;
+use metrics_util::{KeyHasher, MetricKind};
 
 use super::counter::Counter;
+use super::descriptions::Descriptions;
 use super::gauge::Gauge;
 use super::histogram::HistogramCell;
 use super::samples::{Histogram, Shape};
@@ -47,6 +50,16 @@ static NEXT_REGISTRY: AtomicU64 = AtomicU64::new(1);
 /// What a histogram with this cleaned name needs.
 pub(crate) type Shapes = Box<dyn Fn(&str) -> Shape + Send + Sync>;
 
+/// What a registry is made of.
+pub(crate) struct Options {
+    pub(crate) rules: Rules,
+    pub(crate) shapes: Shapes,
+    /// The most series, overflow series not counted.
+    pub(crate) limit: usize,
+    /// Whether a name gets the word of its unit.
+    pub(crate) has_unit_suffixes: bool,
+}
+
 /// See the module.
 pub(crate) struct Registry {
     number: u64,
@@ -58,6 +71,9 @@ pub(crate) struct Registry {
     gauges: Table<Gauge>,
     histograms: Table<Histogram>,
     registration: Mutex<Registration>,
+    descriptions: Descriptions,
+    /// Whether a name gets the word of its unit.
+    has_unit_suffixes: bool,
     stats: Arc<Counters>,
 }
 
@@ -97,6 +113,7 @@ struct Shard<K: Kind> {
 
 /// A kind that the registry has a table for.
 pub(crate) trait Registered: Kind {
+    const KIND: MetricKind;
     fn table(registry: &Registry) -> &Table<Self>;
     fn fresh(fresh: &mut Fresh) -> &mut Vec<Arc<Series<Self>>>;
     /// What is to be known of it before it is registered.
@@ -110,6 +127,7 @@ pub(crate) trait Registered: Kind {
 }
 
 impl Registered for Counter {
+    const KIND: MetricKind = MetricKind::Counter;
     fn table(registry: &Registry) -> &Table<Self> {
         &registry.counters
     }
@@ -130,6 +148,7 @@ impl Registered for Counter {
 }
 
 impl Registered for Gauge {
+    const KIND: MetricKind = MetricKind::Gauge;
     fn table(registry: &Registry) -> &Table<Self> {
         &registry.gauges
     }
@@ -150,6 +169,7 @@ impl Registered for Gauge {
 }
 
 impl Registered for Histogram {
+    const KIND: MetricKind = MetricKind::Histogram;
     fn table(registry: &Registry) -> &Table<Self> {
         &registry.histograms
     }
@@ -177,7 +197,8 @@ impl Registered for Histogram {
 }
 
 impl Registry {
-    pub(crate) fn new(rules: Rules, shapes: Shapes, limit: usize, stats: Arc<Counters>) -> Self {
+    pub(crate) fn new(options: Options, stats: Arc<Counters>) -> Self {
+        let Options { rules, shapes, limit, has_unit_suffixes } = options;
         Registry {
             number: NEXT_REGISTRY.fetch_add(1, Ordering::Relaxed),
             rules,
@@ -187,6 +208,8 @@ impl Registry {
             gauges: Table::new(),
             histograms: Table::new(),
             registration: Mutex::default(),
+            descriptions: Descriptions::default(),
+            has_unit_suffixes,
             stats,
         }
     }
@@ -194,6 +217,10 @@ impl Registry {
     /// Tells this registry from others of the process.
     pub(crate) fn number(&self) -> u64 {
         self.number
+    }
+
+    pub(crate) fn descriptions(&self) -> &Descriptions {
+        &self.descriptions
     }
 
     /// The series of a key, made if need be. `None` when there can be none.
@@ -218,7 +245,7 @@ impl Registry {
         let hash = series.hash;
         let mut shard = K::table(self).write(hash);
         let entry = shard.series.find_entry(hash, |known| Arc::ptr_eq(known, &series));
-        drop(entry.map(|entry| entry.remove()));
+        drop(entry.map(OccupiedEntry::remove));
         // From here on only an alias leads to it. Each of the two steps takes it from all others at once, or fails.
         let taken = if series.revoke() { Arc::try_unwrap(series) } else { Err(series) };
         if let Err(held) = taken {
@@ -250,10 +277,12 @@ impl Registry {
 
     #[cold]
     fn register<K: Registered>(&self, key: &Key) -> Option<Arc<Series<K>>> {
-        let shape = K::shape(self, key);
-        let identity = self.identify(key, K::own_tag(&shape));
-        let hash = canonical_hash(key, &identity);
-        let is_alias = identity.canonical.is_some();
+        let named = self.named::<K>(key);
+        let shape = K::shape(self, &named);
+        let identity = self.identify(&named, K::own_tag(&shape));
+        let hash = canonical_hash(&named, &identity);
+        // A key whose name got a unit does not say what its line says either.
+        let is_alias = identity.canonical.is_some() || matches!(named, Cow::Owned(_));
         let mut registration = self.registration();
         let (series, told) = match K::table(self).find_line(hash, &identity.line) {
             Some(series) if is_alias => (series, self.note_merge(&mut registration)),
@@ -265,7 +294,7 @@ impl Registry {
                 return None;
             }
             None if registration.series - registration.overflow_series >= self.limit => {
-                return self.overflow(&mut registration, key, shape);
+                return self.overflow(&mut registration, &named, shape);
             }
             None => (self.insert(&mut registration, hash, identity, shape), None),
         };
@@ -324,6 +353,17 @@ impl Registry {
         }
         registration.overflow_series += 1;
         Some(self.insert(registration, hash, identity, shape))
+    }
+
+    /// The key under the name that it is sent by.
+    fn named<'a, K: Registered>(&self, key: &'a Key) -> Cow<'a, Key> {
+        if !self.has_unit_suffixes {
+            return Cow::Borrowed(key);
+        }
+        match self.descriptions.with_unit(K::KIND, key.name()) {
+            Cow::Borrowed(_) => Cow::Borrowed(key),
+            Cow::Owned(name) => Cow::Owned(Key::from_parts(name, key.labels())),
+        }
     }
 
     fn identify(&self, key: &Key, own_tag: OwnTag) -> Identity {
@@ -431,7 +471,8 @@ mod tests {
         };
         let stats = Arc::new(Counters::default());
         let shapes = Box::new(|_: &str| Shape { scheme: Scheme::Log, own_tag: None });
-        (Registry::new(rules, shapes, limit, Arc::clone(&stats)), stats)
+        let options = Options { rules, shapes, limit, has_unit_suffixes: true };
+        (Registry::new(options, Arc::clone(&stats)), stats)
     }
 
     fn key(name: &'static str, labels: &[(&'static str, &'static str)]) -> Key {
@@ -463,6 +504,22 @@ mod tests {
         assert!(Arc::ptr_eq(&unclean, &counter(&registry, "a_b", &[])));
         assert!(Arc::ptr_eq(&unclean, &counter(&registry, "a\nb", &[])));
         assert_eq!((stats.series.get(), stats.series_merged.get()), (3, 3));
+    }
+
+    #[test]
+    fn a_key_whose_unit_was_told_has_it_in_its_name() {
+        let (registry, stats) = registry(100);
+        registry.descriptions().note(
+            MetricKind::Counter,
+            &"sent".into(),
+            Some(metrics::Unit::Bytes),
+            "".into(),
+        );
+        let first = counter(&registry, "sent", &[("to", "x")]);
+        assert_eq!(first.line.metric(), "app.sent_bytes");
+        assert!(Arc::ptr_eq(&first, &counter(&registry, "sent", &[("to", "x")])));
+        assert!(Arc::ptr_eq(&first, &counter(&registry, "sent_bytes", &[("to", "x")])));
+        assert_eq!(stats.series.get(), 1);
     }
 
     #[test]

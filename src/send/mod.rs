@@ -60,6 +60,9 @@ const WAKE: Token = Token(0);
 /// Something happened to the socket, of which there is one at a time.
 const SOCKET: Token = Token(1);
 
+/// Longer than any wait, and short enough to be added to any time.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// What the writer needs to know.
 #[derive(Debug)]
 pub(crate) struct Options {
@@ -119,7 +122,7 @@ fn prepare(
         rotation: Rotation::new(endpoints),
         registry: poll.registry().try_clone()?,
         token: SOCKET,
-        timeout: options.connect_timeout,
+        timeout: options.connect_timeout.min(FOREVER),
         endpoints: options.endpoints,
     };
     let delivery = Delivery {
@@ -130,13 +133,13 @@ fn prepare(
         modes: Modes::new(options.confirmation, endpoints),
         notices: Notices::default(),
         half_closed: None,
-        write_timeout: options.write_timeout,
+        write_timeout: options.write_timeout.min(FOREVER),
     };
     let (min, max) = options.backoff.into_inner();
     let writer = Writer {
         delivery,
         dialer,
-        backoff: Backoff::new(min, max),
+        backoff: Backoff::new(min.min(FOREVER), max.min(FOREVER)),
         clock,
         poll,
         events: Events::with_capacity(16),

@@ -149,7 +149,7 @@ impl Rules {
             match own.iter_mut().find(|tag| tag.key == *key) {
                 Some(tag) => tag.is_default = tag.value == *value,
                 None => {
-                    defaults.push(Tag { key: key.clone(), value: value.clone(), is_default: true })
+                    defaults.push(Tag { key: key.clone(), value: value.clone(), is_default: true });
                 }
             }
         }

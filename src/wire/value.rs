@@ -29,7 +29,7 @@ impl Value {
     pub(crate) fn write(self, to: &mut Vec<u8>) {
         match self {
             Value::Integer(integer) => {
-                to.extend_from_slice(itoa::Buffer::new().format(integer).as_bytes())
+                to.extend_from_slice(itoa::Buffer::new().format(integer).as_bytes());
             }
             Value::Float(float) => write_float(float, to),
         }
