@@ -91,11 +91,13 @@ pub fn two_threads(runs: [Run; 2]) -> Summary {
     })
 }
 
-fn is_undisturbed(wall: Duration, on_cpu: Duration) -> bool {
+/// Whether a thread had a processor for nearly all of that time.
+pub fn is_undisturbed(wall: Duration, on_cpu: Duration) -> bool {
     on_cpu.as_secs_f64() >= SHARE * wall.as_secs_f64()
 }
 
-fn collect(sample: impl Fn() -> Option<f64>) -> Summary {
+/// Samples until there are enough of those that count.
+pub fn collect(sample: impl Fn() -> Option<f64>) -> Summary {
     let (mut samples, mut tried) = (Vec::new(), 0);
     while samples.len() < WANTED && tried < TRIES {
         samples.extend(sample());

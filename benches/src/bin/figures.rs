@@ -2,6 +2,7 @@
 //!
 //! `benches/run` runs it for each exporter in turn, each time in a process of its own.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::hint::black_box;
 use std::io::Write;
@@ -14,7 +15,7 @@ use metrics::{Counter, Key, counter, histogram};
 use opentsdb_benches::clocks::{Thread, preemptions};
 use opentsdb_benches::exporter::{Exporter, Running};
 use opentsdb_benches::operations::{self, Operation, SAMPLES};
-use opentsdb_benches::sampling::{median, one_thread, two_threads};
+use opentsdb_benches::sampling::{collect, is_undisturbed, median, one_thread, two_threads};
 use opentsdb_benches::sink::Sink;
 
 const FLUSHER: &str = "opentsdb-flusher";
@@ -90,22 +91,20 @@ fn random(report: &Report) {
     let keys: Vec<Key> = (0..MILLION).map(operations::key).collect();
     let touch = |key: &Key| operations::counter_of(key).increment(1);
     keys.iter().for_each(touch);
-    let mut state = 1u64;
-    let samples = (0..15).filter_map(|_| {
-        const N: u32 = 100_000;
+    let random = Random::new(1);
+    let summary = collect(|| {
+        // Some milliseconds.
+        const N: u32 = 10_000;
         let thread = Thread::this();
         let (start, before) = (Instant::now(), thread.time());
         for _ in 0..N {
-            // Knuth's MMIX generator.
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            touch(&keys[(state >> 33) as usize % MILLION]);
+            touch(&keys[random.next() as usize % MILLION]);
         }
         let (wall, on_cpu) = (start.elapsed(), thread.time() - before);
-        (on_cpu.as_secs_f64() > 0.9 * wall.as_secs_f64()).then(|| wall.as_nanos() as f64 / f64::from(N))
+        is_undisturbed(wall, on_cpu).then(|| wall.as_nanos() as f64 / f64::from(N))
     });
-    let samples: Vec<f64> = samples.collect();
-    let note = format!("{} of 15 samples", samples.len());
-    report.say("counter at random of 1 M series", median(samples), "ns", &note);
+    let note = format!("{} of {} samples", summary.samples, summary.tried);
+    report.say("counter at random of 1 M series", summary.median, "ns", &note);
 }
 
 /// Registers so many counters.
@@ -147,7 +146,12 @@ fn flush(report: &Report, n: usize) {
         }
         Exporter::DogStatsD => {
             let samples = flushes_of_dogstatsd(&|| change_all(&counters), interval, rounds.min(5));
-            report.say(&row, median(samples) / n as f64, "ns", "its forwarder, without system time");
+            report.say(
+                &row,
+                median(samples) / n as f64,
+                "ns",
+                "its forwarder, without system time",
+            );
         }
         _ => {}
     }
@@ -216,7 +220,7 @@ fn drain(report: &Report) {
     let interval = Duration::from_millis(1_500);
     let running = report.exporter.install(Some(interval));
     let fill = || {
-        let mut random = Random(7);
+        let random = Random::new(7);
         for n in 0..HISTOGRAMS {
             let histogram = histogram!("latency", "shard" => n.to_string());
             (0..EACH).for_each(|_| histogram.record(random.over_three_decades()));
@@ -252,17 +256,32 @@ fn drain(report: &Report) {
     report.say(row, median(samples), "µs", "flush included");
 }
 
-struct Random(u64);
+/// Knuth's MMIX generator.
+struct Random(Cell<u64>);
 
 impl Random {
+    fn new(seed: u64) -> Self {
+        Random(Cell::new(seed))
+    }
+
+    /// 31 bits.
+    fn next(&self) -> u64 {
+        let next = self
+            .0
+            .get()
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        self.0.set(next);
+        next >> 33
+    }
+
     /// Evenly from 0 to 1.
-    fn even(&mut self) -> f64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 11) as f64 / (1u64 << 53) as f64
+    fn even(&self) -> f64 {
+        self.next() as f64 / (1u64 << 31) as f64
     }
 
     /// From 1 ms to 1 s, each decade as likely.
-    fn over_three_decades(&mut self) -> f64 {
+    fn over_three_decades(&self) -> f64 {
         10f64.powf(self.even() * 3.0 - 3.0)
     }
 }
@@ -274,7 +293,7 @@ fn accuracy(report: &Report) {
     for seed in 0..50 {
         let name = format!("latency{seed}");
         let histogram = histogram!(name.clone());
-        let mut random = Random(seed);
+        let random = Random::new(seed);
         let n = [100, 1_000, 10_000, 25_000][seed as usize % 4];
         let mut samples: Vec<f64> = (0..n).map(|_| random.over_three_decades()).collect();
         samples.iter().for_each(|&sample| histogram.record(sample));
@@ -289,10 +308,12 @@ fn accuracy(report: &Report) {
         {
             let (ours, theirs) =
                 (format!("put {name}.{ours} "), format!("{name}{{quantile=\"{theirs}\"}} "));
-            let line = text.lines().find(|line| line.starts_with(&ours) || line.starts_with(&theirs));
+            let line =
+                text.lines().find(|line| line.starts_with(&ours) || line.starts_with(&theirs));
             let line = line.expect("there is such a quantile");
             let word = if line.starts_with("put") { 3 } else { 1 };
-            let value: f64 = line.split(' ').nth(word).and_then(|word| word.parse().ok()).expect("a number");
+            let value: f64 =
+                line.split(' ').nth(word).and_then(|word| word.parse().ok()).expect("a number");
             let rank = (quantile * samples.len() as f64).ceil() as usize;
             let exact = samples[rank.max(1) - 1];
             let error = (value - exact).abs() / exact * 100.0;
@@ -309,7 +330,7 @@ fn register(report: &Report) {
     const NEW: usize = 20_000;
     let running = report.exporter.install(Some(Duration::from_millis(1)));
     let _counters = counters(MILLION);
-    let made = std::cell::Cell::new(2 * MILLION);
+    let made = Cell::new(2 * MILLION);
     let tail = |wanted: usize| {
         let mut took = Vec::new();
         while took.len() < wanted {

@@ -15,12 +15,21 @@ fn main() {
     let running = Exporter::from_env().install(None);
     if name == "flush" {
         let (handle, _sink) = running.opentsdb.as_ref().expect("only this crate can be told to");
-        let counters: Vec<_> = (0..LINES).map(|n| operations::counter_of(&operations::key(n))).collect();
+        let counters: Vec<_> =
+            (0..LINES).map(|n| operations::counter_of(&operations::key(n))).collect();
         for _ in 0..n {
             // Only what changed is sent when a second is used twice.
             counters.iter().for_each(|counter| counter.increment(1));
             let report = handle.flush(TIMEOUT).expect("it was not shut down");
             assert!(report.points >= LINES as u64 && report.pending == 0, "{report:?}");
+        }
+    } else if name == "random" {
+        let keys: Vec<_> = (0..10 * LINES).map(operations::key).collect();
+        keys.iter().for_each(|key| operations::counter_of(key).increment(1));
+        for n in 0..n {
+            // Any order that is not that of the keys.
+            let at = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+            operations::counter_of(&keys[at as usize % keys.len()]).increment(1);
         }
     } else {
         let operation = operations::all().find(|operation| operation.name == name);
