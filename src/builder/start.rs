@@ -23,7 +23,6 @@ use crate::host;
 use crate::queue::Queue;
 use crate::record::recorder::OpenTsdbRecorder;
 use crate::record::registry::{self, Registry};
-use crate::record::samples::Shape;
 use crate::send::endpoint::Endpoint;
 use crate::send::{self, SpawnError};
 use crate::stats::Counters;
@@ -111,12 +110,10 @@ impl OpenTsdbBuilder {
         let plans = Arc::clone(plans);
         let options = registry::Options {
             rules: rules.clone(),
-            shapes: Box::new(move |metric| {
-                let plan = plans.plan(metric);
-                Shape { scheme: plan.scheme(), own_tag: plan.own_tag() }
-            }),
+            shapes: Box::new(move |metric| plans.plan(metric).shape()),
             limit: self.series_limit,
             has_unit_suffixes: self.unit_suffixes,
+            reserved: self.telemetry(&rules).into_lines(),
         };
         Common {
             rules,
@@ -132,7 +129,7 @@ impl OpenTsdbBuilder {
         let options = snapshot::Options { counter_mode: self.counter_mode, plans, idle: self.idle };
         Flusher {
             snapshot: Snapshot::new(registry, options),
-            telemetry: if self.telemetry { Telemetry::new(&rules) } else { Telemetry::off() },
+            telemetry: self.telemetry(&rules),
             schedule: Schedule::new(self.flush_interval, self.precision, clock.now(), clock.wall()),
             is_delta: self.counter_mode == CounterMode::Delta,
             lines: Lines::new(queue.buffer()),
@@ -142,6 +139,10 @@ impl OpenTsdbBuilder {
             clock,
             log: Log::default(),
         }
+    }
+
+    fn telemetry(&self, rules: &Rules) -> Telemetry {
+        if self.telemetry { Telemetry::new(rules) } else { Telemetry::off() }
     }
 
     fn shared(&self, requests: Sender<Request>, common: Common) -> Shared {
