@@ -240,9 +240,16 @@ mod tests {
             globals: Vec::new(),
             host: Some(("host".into(), "a".into())),
         };
-        let shapes = Box::new(|_: &str| Shape { scheme: Scheme::Log, own_tag: None });
+        let shapes =
+            Box::new(|_: &str| Shape { scheme: Scheme::Log, own_tag: None, names: Arc::new(()) });
         Registry::new(
-            Options { rules, shapes, limit: 10_000, has_unit_suffixes: false },
+            Options {
+                rules,
+                shapes,
+                limit: 10_000,
+                has_unit_suffixes: false,
+                reserved: Vec::new(),
+            },
             Arc::new(Counters::default()),
         )
     }

@@ -200,6 +200,14 @@ impl Rules {
         excess
     }
 
+    /// Whether every series has this tag that says nothing else.
+    pub(crate) fn is_default(&self, key: &str, value: &str) -> bool {
+        self.globals
+            .iter()
+            .chain(&self.host)
+            .any(|(known, default)| known == key && default == value)
+    }
+
     /// A key that can be sent, is not reserved, and is not the exporter's.
     pub(crate) fn clean_key(&self, key: &str, own_tag: OwnTag) -> String {
         let mut key = self.charset.clean(key).into_owned();
