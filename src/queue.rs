@@ -93,13 +93,6 @@ pub(crate) struct Waiting {
     pub(crate) backlog: usize,
 }
 
-impl Waiting {
-    /// Whether nothing waits.
-    pub(crate) fn is_empty(self) -> bool {
-        self.fresh + self.backlog == 0
-    }
-}
-
 /// Everything that was pushed before it was drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Ticket(u64);
@@ -525,7 +518,7 @@ mod tests {
         assert_eq!(queue.waiting(), Waiting { fresh: 2, backlog: 3 });
         let order: Vec<_> = (0..5).map(|_| popped(&queue)).collect();
         assert_eq!(order, ["old1\n", "new1\n", "old2\n", "new2\n", "old3\n"]);
-        assert!(queue.waiting().is_empty());
+        assert_eq!(queue.waiting(), Waiting::default());
         assert!(queue.pop().is_none());
     }
 

@@ -14,11 +14,14 @@ pub enum Flavor {
     #[default]
     OpenTsdb,
     /// VictoriaMetrics: 30 tags (`-maxLabelsPerTimeseries`), any Unicode. It answers nothing, so [`Confirmation::Auto`] goes
-    /// straight to [`Confirmation::HalfClose`].
+    /// straight to [`Confirmation::HalfClose`]. It keeps 15 digits or so of a number, and takes some below 1e-290 for 0.
     VictoriaMetrics,
-    /// InfluxDB 1.x with an `[[opentsdb]]` listener: any Unicode; timestamps in seconds only, others are stored wrong.
+    /// InfluxDB 1.x with an `[[opentsdb]]` listener: any Unicode; timestamps in seconds only, others are stored wrong. While it shuts
+    /// down it goes on reading the connections that it has and answering `version`, and keeps nothing of what it reads: so
+    /// [`Confirmation::Auto`] goes straight to [`Confirmation::HalfClose`].
     InfluxDb,
-    /// KairosDB: any Unicode. Lines of 1024 bytes, as OpenTSDB.
+    /// KairosDB: any number of tags, `[A-Za-z0-9._/-]`, for it takes each byte for a character of ISO-8859-1. Lines of 1024 bytes, as
+    /// OpenTSDB. When it is stopped it forgets the points of the last moment, confirmed or not.
     KairosDb,
 }
 
@@ -33,14 +36,16 @@ impl Flavor {
 
     pub(super) fn charset(self) -> Charset {
         match self {
-            Flavor::OpenTsdb => Charset::Tsd,
-            Flavor::VictoriaMetrics | Flavor::InfluxDb | Flavor::KairosDb => Charset::Unicode,
+            Flavor::OpenTsdb | Flavor::KairosDb => Charset::Tsd,
+            Flavor::VictoriaMetrics | Flavor::InfluxDb => Charset::Unicode,
         }
     }
 
     pub(super) fn confirmation(self, asked: Confirmation) -> Confirmation {
         match (self, asked) {
-            (Flavor::VictoriaMetrics, Confirmation::Auto) => Confirmation::HalfClose,
+            (Flavor::VictoriaMetrics | Flavor::InfluxDb, Confirmation::Auto) => {
+                Confirmation::HalfClose
+            }
             _ => asked,
         }
     }

@@ -258,7 +258,7 @@ fn a_cap_holds_on_the_wire() {
     let mut rig = Rig::with(options);
     let start = Instant::now();
     rig.push(1200);
-    let queue = std::sync::Arc::clone(&rig.queue);
+    let queue = Arc::clone(&rig.queue);
     let _hurry = queue.hurry();
     rig.settle();
     let took = start.elapsed();
