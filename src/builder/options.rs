@@ -14,7 +14,8 @@ pub enum Flavor {
     #[default]
     OpenTsdb,
     /// VictoriaMetrics: 30 tags (`-maxLabelsPerTimeseries`), any Unicode. It answers nothing, so [`Confirmation::Auto`] goes
-    /// straight to [`Confirmation::HalfClose`]. It keeps 15 digits or so of a number, and takes some below 1e-290 for 0.
+    /// straight to [`Confirmation::HalfClose`]. It keeps 11 digits of a number and more, and takes some
+    /// below 1e-297 for 0.
     VictoriaMetrics,
     /// InfluxDB 1.x with an `[[opentsdb]]` listener: any Unicode; timestamps in seconds only, others are stored wrong. While it shuts
     /// down it goes on reading the connections that it has and answering `version`, and keeps nothing of what it reads: so
