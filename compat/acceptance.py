@@ -92,7 +92,25 @@ def read_kairosdb(url, expected):
             # An unexpected key merges series here, and shows as one with a tag of several values.
             tags = {key: ",".join(values) for key, values in series["tags"].items()}
             put(found, name, tags, ((at / 1000, value) for at, value in series["values"]))
-    return {key: sorted(points) for key, points in found.items()}  # whole numbers and fractions come apart
+    return found
+
+
+# One a server that has quantiles of its own: (url, name, quantile, end) -> {tags: value}.
+
+
+def quantile_opentsdb(url, name, quantile, end):
+    by_tag = [{"type": "wildcard", "tagk": tag, "filter": "*", "groupBy": True} for tag in ("host", "size")]
+    query = {"metric": name, "aggregator": "sum", "percentiles": [100 * quantile], "filters": by_tag}
+    answer = fetch(f"{url}/api/query", {"start": 1, "end": end, "queries": [query]})
+    return {tuple(sorted(series["tags"].items())): value for series in answer for value in series["dps"].values()}
+
+
+def quantile_victoria(url, name, quantile, end):
+    urllib.request.urlopen(f"{url}/internal/force_flush").close()
+    expression = 'histogram_quantile(%s, {__name__="%s_bucket"})' % (quantile, name)
+    query = urllib.parse.urlencode({"query": expression, "nocache": 1, "time": int(time.time()) + 5})
+    answer = fetch(f"{url}/api/v1/query?{query}")["data"]["result"]
+    return {tuple(sorted(series["metric"].items())): float(series["value"][1]) for series in answer}
 
 
 def put(found, name, tags, points):
@@ -115,6 +133,7 @@ SERVERS = {
     "influxdb": (read_influxdb, exactly),
     "kairosdb": (read_kairosdb, exactly),
 }
+QUANTILES = {"opentsdb": quantile_opentsdb, "victoria": quantile_victoria}
 
 
 class Expected:
@@ -122,6 +141,7 @@ class Expected:
 
     def __init__(self, path):
         self.path, self.stats, self.keys, snapshots = path, {}, {}, 0
+        self.quantiles = []  # (name, quantile, value, tags)
         self.points = {}  # (name, tags) -> [(time or "#k" or "last", value text)]
         texts = {}  # most texts come thousands of times
         with open(path, encoding="utf-8") as lines:
@@ -131,6 +151,9 @@ class Expected:
                     self.stats = dict(pair.split("=") for pair in rest.split())
                     continue
                 name, at, value, tags = rest.split(" ", 3)
+                if kind == "quantile":
+                    self.quantiles.append((name, float(at), float(value), dict(tag.split("=") for tag in tags.split(" "))))
+                    continue
                 key = texts.get((name, tags)) or (name, tuple(sorted(tuple(tag.split("=")) for tag in tags.split(" "))))
                 texts[(name, tags)] = key
                 self.keys.setdefault(name, set()).update(tag for tag, _ in key[1])
@@ -138,7 +161,7 @@ class Expected:
                 self.points.setdefault(key, []).append((at, value))
                 if isinstance(at, str) and at.startswith("#"):
                     snapshots = max(snapshots, int(at[1:]))
-        if not self.points:
+        if not self.points and not self.quantiles:
             raise Difference("the list is empty")
         if not self.stats:
             raise Difference("the list has no tally: its load ended early")
@@ -227,6 +250,16 @@ def points_differ(key, sent, found, same):
             yield f"missing: {name} {dict(tags)} at {at}: {value}"
 
 
+def compare_quantiles(server, url, expected):
+    worst = 0.0
+    for name, quantile, value, tags in expected.quantiles:
+        found = QUANTILES[server](url, name, quantile, expected.end).get(tuple(sorted(tags.items())))
+        if found is None or not math.isclose(found, value, rel_tol=0.15):
+            raise Difference(f"{name} {tags}: quantile {quantile} is {found}, of what was recorded {value}")
+        worst = max(worst, abs(found / value - 1))
+    return f"{len(expected.quantiles)} quantiles, off by {worst:.1%} at most"
+
+
 def check(server, url, path, rejected, lossy):
     expected = Expected(path)
     taken, confirmed = expected.stat("points_taken"), expected.stat("points_confirmed")
@@ -239,6 +272,8 @@ def check(server, url, path, rejected, lossy):
         return f"{confirmed} points refused as {rejected}"
     if expected.stat("rejected"):
         raise Difference(f"points were rejected: {expected.stats}")
+    if expected.quantiles:
+        return compare_quantiles(server, url, expected)
     differences, series, stored, lost = compare(server, url, expected, lossy)
     if differences:
         raise Difference("\n".join([f"{len(differences)} differences", *differences[:SHOWN]]))

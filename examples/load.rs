@@ -1,17 +1,18 @@
 //! The sending side of `compat/run`: series whose every value is known, and a list of what a reader must find afterwards.
 //!
 //! ```text
-//! load ADDRESS [--flavor opentsdb] [--confirmation auto] [--prefix load] [--series 5000] [--snapshots 4] [--raw 10000] [--until FILE]
+//! load ADDRESS [--flavor opentsdb] [--confirmation auto] [--prefix load] [--series 5000] [--snapshots 4] [--raw 10000] [--until FILE | --quantiles vmrange | --quantiles native]
 //! ```
 //!
 //! It takes `--snapshots` snapshots by hand and sends `--raw` raw points between them; or, with `--until`, it flushes every second, and by
-//! hand in between, until that file is there. What it prints:
+//! hand in between, until that file is there; or, with `--quantiles`, it sends one snapshot of histograms in that form. What it prints:
 //!
 //! | line | a reader must find |
 //! |---|---|
 //! | `put NAME 1700000000 VALUE KEY=VALUE…` | this point |
 //! | `put NAME #3 VALUE KEY=VALUE…` | this value at the time of the third snapshot, which is the same for all series |
 //! | `put NAME last VALUE KEY=VALUE…` | this value at the newest time of the series |
+//! | `quantile NAME 0.99 VALUE KEY=VALUE…` | this, within 15 %, from its own quantile function over the histogram |
 //! | `stats points_taken=… …` | the exporter's own tally |
 //!
 //! A value `~12.5` is within 1 %, a value `*` is any. The exit status is 0 when nothing was left pending or dropped.
@@ -25,7 +26,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
 use metrics_exporter_opentsdb::{
-    Confirmation, Flavor, HostTag, OpenTsdbBuilder, OpenTsdbHandle, Point, RateLimit, SendError,
+    Confirmation, Distribution, Flavor, HostTag, Matcher, OpenTsdbBuilder, OpenTsdbHandle, Point,
+    RateLimit, SendError,
 };
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -38,7 +40,7 @@ const LINE_LIMIT: usize = 1024;
 fn main() -> Result<ExitCode> {
     let options = Options::parse(std::env::args().skip(1))?;
     let interval = if options.until.is_some() { 1 } else { interval_without_ticks() };
-    let handle = OpenTsdbBuilder::new(&options.address)
+    let mut builder = OpenTsdbBuilder::new(&options.address)
         .with_flavor(options.flavor)
         .with_confirmation(options.confirmation)
         .with_flush_interval(Duration::from_secs(interval))
@@ -46,14 +48,21 @@ fn main() -> Result<ExitCode> {
         .with_queue_size(2_000_000)
         .with_host_tag(HostTag::Value("load".into()))
         .with_telemetry(false)
-        .install()?;
+        .set_distribution_for_metric(
+            Matcher::Full(format!("{}.buckets", options.prefix)),
+            Distribution::Buckets,
+        );
+    if let Some(distribution) = options.quantiles {
+        builder = builder.set_distribution(distribution);
+    }
+    let handle = builder.install()?;
 
     let mut out = BufWriter::new(std::io::stdout().lock());
-    let mut series = all_series(&options);
     let started = Instant::now();
     match &options.until {
-        None => send_known(&options, &handle, &mut series, &mut out)?,
-        Some(file) => send_until(file, &handle, &mut series, &mut out)?,
+        None if options.quantiles.is_some() => send_quantiles(&options, &mut out)?,
+        None => send_known(&options, &handle, &mut out)?,
+        Some(file) => send_until(file, &handle, &mut all_series(&options), &mut out)?,
     }
     let report = handle.shutdown(PATIENCE);
     let stats = handle.stats();
@@ -72,19 +81,15 @@ fn main() -> Result<ExitCode> {
 }
 
 /// A known number of snapshots with raw points between them, each flushed by hand; the last by the shutdown that follows.
-fn send_known(
-    options: &Options,
-    handle: &OpenTsdbHandle,
-    series: &mut [Series],
-    out: &mut impl Write,
-) -> Result<()> {
+fn send_known(options: &Options, handle: &OpenTsdbHandle, out: &mut impl Write) -> Result<()> {
+    let mut series = all_series(options);
     let mut raw = Raw::new(options);
     send_limits(options, handle, out)?;
     for snapshot in 1..=options.snapshots {
-        for one in series.iter_mut() {
+        for one in &mut series {
             one.update(snapshot);
-            for (name, value) in one.lines(true) {
-                writeln!(out, "put {name} #{snapshot} {value} {}", one.tags)?;
+            for line in one.expected(&format!("#{snapshot}"), true) {
+                writeln!(out, "{line}")?;
             }
         }
         for _ in 0..raw.share(snapshot, options.snapshots) {
@@ -122,8 +127,22 @@ fn send_until(
         }
     }
     for one in series {
-        for (name, value) in one.lines(false) {
-            writeln!(out, "put {name} last {value} {}", one.tags)?;
+        for line in one.expected("last", false) {
+            writeln!(out, "{line}")?;
+        }
+    }
+    Ok(())
+}
+
+/// One snapshot of histograms of very different sizes.
+fn send_quantiles(options: &Options, out: &mut impl Write) -> Result<()> {
+    for (size, scale) in [("small", 0.001), ("medium", 1.0), ("large", 1000.0)] {
+        let name = format!("{}.histogram", options.prefix);
+        let histogram = histogram!(name.clone(), "size" => size);
+        (1..=1000).for_each(|sample| histogram.record(f64::from(sample) * scale));
+        for quantile in [0.5, 0.9, 0.99] {
+            let value = quantile * 1000.0 * scale;
+            writeln!(out, "quantile {name} {quantile} {value} host=load size={size}")?;
         }
     }
     Ok(())
@@ -180,6 +199,10 @@ enum Cell {
         sum: f64,
         last: [f64; 3],
     },
+    Buckets {
+        handle: Histogram,
+        rounds: u64,
+    },
 }
 
 impl Series {
@@ -206,33 +229,58 @@ impl Series {
                 *count += 3;
                 *sum += last.iter().sum::<f64>();
             }
+            Cell::Buckets { handle, rounds } => {
+                *rounds += 1;
+                BUCKET_SAMPLES.iter().for_each(|sample| handle.record(*sample));
+            }
         }
     }
 
-    /// Names and values that must be found now. A histogram's quantiles are known only of a snapshot that saw one update.
-    fn lines(&self, one_update: bool) -> Vec<(String, String)> {
+    /// What must be found now. A histogram's quantiles are known only of a snapshot that saw one update.
+    fn expected(&self, at: &str, one_update: bool) -> Vec<String> {
+        let Series { name, tags, .. } = self;
+        let line = |suffix: &str, value: String| format!("put {name}{suffix} {at} {value} {tags}");
         match &self.cell {
             Cell::Counter { total, .. } | Cell::Absolute { total, .. } => {
-                vec![(self.name.clone(), total.to_string())]
+                vec![line("", total.to_string())]
             }
-            Cell::Gauge { value, .. } => vec![(self.name.clone(), format!("{value:?}"))],
+            Cell::Gauge { value, .. } => vec![line("", format!("{value:?}"))],
             Cell::Histogram { count, sum, last: [low, middle, high], .. } => {
                 let known = |value: String| if one_update { value } else { "*".into() };
-                [
-                    ("count", count.to_string()),
-                    ("sum", format!("{sum:?}")),
-                    ("min", known(format!("{low:?}"))),
-                    ("max", known(format!("{high:?}"))),
-                    ("p50", known(format!("~{middle:?}"))),
-                    ("p95", known(format!("~{high:?}"))),
-                    ("p99", known(format!("~{high:?}"))),
+                vec![
+                    line(".count", count.to_string()),
+                    line(".sum", format!("{sum:?}")),
+                    line(".min", known(format!("{low:?}"))),
+                    line(".max", known(format!("{high:?}"))),
+                    line(".p50", known(format!("~{middle:?}"))),
+                    line(".p95", known(format!("~{high:?}"))),
+                    line(".p99", known(format!("~{high:?}"))),
                 ]
-                .map(|(suffix, value)| (format!("{}.{suffix}", self.name), value))
-                .into()
             }
+            Cell::Buckets { rounds, .. } => BUCKETS
+                .iter()
+                .map(|(bound, count)| {
+                    format!("put {name}.bucket {at} {} le={bound} {tags}", count * rounds)
+                })
+                .chain([
+                    line(".count", (rounds * BUCKET_SAMPLES.len() as u64).to_string()),
+                    line(
+                        ".sum",
+                        format!("{:?}", *rounds as f64 * BUCKET_SAMPLES.iter().sum::<f64>()),
+                    ),
+                ])
+                .collect(),
         }
     }
 }
+
+/// What a histogram in buckets records at each update …
+const BUCKET_SAMPLES: [f64; 5] = [0.00390625, 0.5, 0.75, 7.5, 20.0];
+/// … and how many of these are at most as large as each of the default bounds.
+#[rustfmt::skip]
+const BUCKETS: &[(&str, u64)] = &[
+    ("0.005", 1), ("0.01", 1), ("0.025", 1), ("0.05", 1), ("0.1", 1), ("0.25", 1), ("0.5", 2), ("1.0", 3), ("2.5", 3), ("5.0", 3), ("10.0", 4), ("Inf", 5),
+];
 
 /// The series that each histogram becomes.
 const LINES_OF_A_HISTOGRAM: usize = 7;
@@ -241,6 +289,9 @@ const SERIES_OF_A_NAME: usize = 100;
 
 /// `--series` series as the server sees them: a fifth from histograms, three tenths gauges, the awkward ones, counters the rest.
 fn all_series(options: &Options) -> Vec<Series> {
+    if options.series == 0 {
+        return Vec::new();
+    }
     let mut all = awkward_series(options);
     let histograms = options.series / 5 / LINES_OF_A_HISTOGRAM;
     let gauges = options.series * 3 / 10;
@@ -304,7 +355,7 @@ impl To {
 }
 
 /// The most that VictoriaMetrics takes.
-const MANY_TAGS: usize = 30;
+const MANY_TAGS: usize = 29;
 const EIGHT: &[(&str, &str)] = &[
     ("a", "1"),
     ("b", "2"),
@@ -388,6 +439,9 @@ fn awkward_series(options: &Options) -> Vec<Series> {
         let cell = Cell::Gauge { handle: gauge!(name.clone()), value: 0.0, scale };
         all.push(Series { name, tags: "host=load".into(), number: 0, cell });
     }
+    let name = format!("{}.buckets", options.prefix);
+    let cell = Cell::Buckets { handle: histogram!(name.clone()), rounds: 0 };
+    all.push(Series { name, tags: "host=load".into(), number: 0, cell });
     all
 }
 
@@ -484,6 +538,7 @@ struct Options {
     snapshots: u64,
     raw: usize,
     until: Option<PathBuf>,
+    quantiles: Option<Distribution>,
 }
 
 impl Options {
@@ -497,6 +552,7 @@ impl Options {
             snapshots: 4,
             raw: 10_000,
             until: None,
+            quantiles: None,
         };
         while let Some(option) = args.next() {
             let value = args.next().ok_or_else(|| format!("{option} needs a value"))?;
@@ -509,6 +565,8 @@ impl Options {
                 ("--confirmation", "version") => options.confirmation = Confirmation::Version,
                 ("--confirmation", "half-close") => options.confirmation = Confirmation::HalfClose,
                 ("--confirmation", "written") => options.confirmation = Confirmation::Written,
+                ("--quantiles", "vmrange") => options.quantiles = Some(Distribution::VmRange),
+                ("--quantiles", "native") => options.quantiles = Some(Distribution::Native),
                 ("--prefix", _) => options.prefix = value,
                 ("--series", _) => options.series = value.parse()?,
                 ("--snapshots", _) => options.snapshots = value.parse()?,

@@ -13,8 +13,9 @@ pub enum Flavor {
     /// OpenTSDB 2.x, and what every other server takes too: 8 tags (`tsd.storage.max_tags`), `[A-Za-z0-9._/-]`. The default.
     #[default]
     OpenTsdb,
-    /// VictoriaMetrics: 30 tags (`-maxLabelsPerTimeseries`), any Unicode. It answers nothing, so [`Confirmation::Auto`] goes
-    /// straight to [`Confirmation::HalfClose`]. It keeps 15 digits or so of a number, and takes some below 1e-290 for 0.
+    /// VictoriaMetrics: 29 tags, for the name counts among the 30 of `-maxLabelsPerTimeseries`, and any Unicode. It answers nothing, so
+    /// [`Confirmation::Auto`] goes straight to [`Confirmation::HalfClose`]. It keeps 11 digits of a number and more, and takes some
+    /// below 1e-297 for 0.
     VictoriaMetrics,
     /// InfluxDB 1.x with an `[[opentsdb]]` listener: any Unicode; timestamps in seconds only, others are stored wrong. While it shuts
     /// down it goes on reading the connections that it has and answering `version`, and keeps nothing of what it reads: so
@@ -29,7 +30,7 @@ impl Flavor {
     pub(super) fn max_tags(self) -> usize {
         match self {
             Flavor::OpenTsdb => 8,
-            Flavor::VictoriaMetrics => 30,
+            Flavor::VictoriaMetrics => 29,
             Flavor::InfluxDb | Flavor::KairosDb => MOST_TAGS,
         }
     }
