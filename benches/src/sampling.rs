@@ -83,7 +83,7 @@ pub fn two_threads(runs: [Run; 2]) -> Summary {
                 })
             });
             start.wait();
-            thread::sleep(LENGTH);
+            thread::park_timeout(LENGTH);
             stop.store(true, Ordering::Relaxed);
             threads.map(|thread| thread.join().expect("it does not panic"))
         });

@@ -57,7 +57,7 @@ impl Sink {
     /// Waits until so many bytes were read.
     pub fn wait_for(&self, bytes: u64) {
         while self.bytes() < bytes {
-            thread::sleep(Duration::from_micros(50));
+            thread::park_timeout(Duration::from_micros(50));
         }
     }
 }

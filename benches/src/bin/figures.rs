@@ -194,7 +194,7 @@ fn flushes_of_dogstatsd(change: &dyn Fn(), interval: Duration, rounds: usize) ->
         let began = thread.time();
         let mut last = began;
         loop {
-            thread::sleep(interval / 20);
+            thread::park_timeout(interval / 20);
             let now = thread.time();
             if now == last && now > began + least {
                 return now - began;
@@ -371,7 +371,7 @@ fn register(report: &Report) {
                 flush();
             }
         });
-        thread::sleep(Duration::from_millis(50));
+        thread::park_timeout(Duration::from_millis(50));
         let busy = tail(NEW);
         stop.store(true, Ordering::Relaxed);
         busy
