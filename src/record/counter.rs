@@ -206,7 +206,7 @@ mod tests {
 }
 
 #[cfg(all(test, loom))]
-mod loom_tests {
+mod model {
     use super::*;
     use crate::wire::charset::Charset;
     use crate::wire::series::Rules;
