@@ -15,6 +15,7 @@ use crate::error::BuildError;
 use crate::flush::distribution::{Distribution, Invalid, Plans};
 use crate::flush::flusher::{self, Flusher, Log, Request};
 use crate::flush::raw::{RawPoints, Recent};
+use crate::flush::render::Renderer;
 use crate::flush::schedule::{Schedule, TimestampPrecision};
 use crate::flush::snapshot::{self, CounterMode, Snapshot};
 use crate::flush::telemetry::Telemetry;
@@ -23,7 +24,6 @@ use crate::host;
 use crate::queue::Queue;
 use crate::record::recorder::OpenTsdbRecorder;
 use crate::record::registry::{self, Registry};
-use crate::record::samples::Shape;
 use crate::send::endpoint::Endpoint;
 use crate::send::{self, SpawnError};
 use crate::stats::Counters;
@@ -93,7 +93,8 @@ impl OpenTsdbBuilder {
             SpawnError::EventQueue(source) => BuildError::EventQueue { source },
             SpawnError::Thread(source) => BuildError::Spawn { name: send::THREAD, source },
         })?;
-        let (requests, flusher) = match self.flusher(plans, common.clone()).spawn() {
+        let options = snapshot::Options { counter_mode: self.counter_mode, plans, idle: self.idle };
+        let (requests, flusher) = match self.flusher(options.clone(), common.clone()).spawn() {
             Ok(spawned) => spawned,
             Err(source) => {
                 queue.abandon();
@@ -102,7 +103,7 @@ impl OpenTsdbBuilder {
             }
         };
         let recorder = OpenTsdbRecorder { registry: Arc::clone(&common.registry) };
-        let handle = OpenTsdbHandle::new(self.shared(requests, common));
+        let handle = OpenTsdbHandle::new(self.shared(requests, options, common));
         Ok((recorder, handle, Threads { writer, flusher }))
     }
 
@@ -111,12 +112,10 @@ impl OpenTsdbBuilder {
         let plans = Arc::clone(plans);
         let options = registry::Options {
             rules: rules.clone(),
-            shapes: Box::new(move |metric| {
-                let plan = plans.plan(metric);
-                Shape { scheme: plan.scheme(), own_tag: plan.own_tag() }
-            }),
+            shapes: Box::new(move |metric| plans.plan(metric).shape()),
             limit: self.series_limit,
             has_unit_suffixes: self.unit_suffixes,
+            reserved: self.telemetry(&rules).into_lines(),
         };
         Common {
             rules,
@@ -127,12 +126,15 @@ impl OpenTsdbBuilder {
         }
     }
 
-    fn flusher(&self, plans: Arc<Plans>, common: Common) -> Flusher {
+    fn telemetry(&self, rules: &Rules) -> Telemetry {
+        if self.telemetry { Telemetry::new(rules) } else { Telemetry::off() }
+    }
+
+    fn flusher(&self, options: snapshot::Options, common: Common) -> Flusher {
         let Common { rules, registry, queue, counters, clock } = common;
-        let options = snapshot::Options { counter_mode: self.counter_mode, plans, idle: self.idle };
         Flusher {
             snapshot: Snapshot::new(registry, options),
-            telemetry: if self.telemetry { Telemetry::new(&rules) } else { Telemetry::off() },
+            telemetry: self.telemetry(&rules),
             schedule: Schedule::new(self.flush_interval, self.precision, clock.now(), clock.wall()),
             is_delta: self.counter_mode == CounterMode::Delta,
             lines: Lines::new(queue.buffer()),
@@ -144,12 +146,24 @@ impl OpenTsdbBuilder {
         }
     }
 
-    fn shared(&self, requests: Sender<Request>, common: Common) -> Shared {
+    fn shared(
+        &self,
+        requests: Sender<Request>,
+        options: snapshot::Options,
+        common: Common,
+    ) -> Shared {
         let Common { rules, registry, queue, counters, clock } = common;
         Shared {
             requests,
             queue: Arc::clone(&queue),
             counters: Arc::clone(&counters),
+            renderer: Renderer {
+                registry: Arc::clone(&registry),
+                options,
+                telemetry: self.telemetry(&rules),
+                precision: self.precision,
+                clock: clock.clone(),
+            },
             raw: RawPoints {
                 rules,
                 precision: self.precision,

@@ -12,6 +12,7 @@ use hashbrown::hash_table::OccupiedEntry;
 use metrics::Key;
 use metrics_util::KeyHasher;
 
+use super::conflict::WireName;
 use super::series::{Kind, Series};
 use crate::wire::series::Line;
 
@@ -49,6 +50,21 @@ impl<K: Kind> Table<K> {
     /// The series with this line, whose canonical hash is `hash`.
     pub(super) fn find_line(&self, hash: u64, line: &Line) -> Option<Arc<Series<K>>> {
         self.read(hash).series.find(hash, |series| series.line.is_same_series(line)).cloned()
+    }
+
+    /// Appends all series, by line.
+    pub(super) fn all(&self, to: &mut Vec<Arc<Series<K>>>) {
+        for shard in &self.shards {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            to.extend(shard.series.iter().cloned());
+        }
+        to.sort_by(|a, b| a.line.cmp(&b.line));
+    }
+
+    /// Whether a series is called so.
+    pub(super) fn has(&self, name: &WireName<'_>) -> bool {
+        let is_called_so = |series: &Arc<Series<K>>| name.is_of(&series.line);
+        self.read(name.hash()).series.find(name.hash(), is_called_so).is_some()
     }
 
     /// Adds a series that is not there.

@@ -104,9 +104,9 @@ impl Lines {
         Ok(())
     }
 
-    /// Whether another line might make the buffer grow beyond `size`.
-    pub(crate) fn is_full(&self, size: usize) -> bool {
-        self.bytes.len() + MAX_LINE > size
+    /// Whether there are `points` lines, or another one might make the buffer grow beyond `size`.
+    pub(crate) fn is_full(&self, size: usize, points: usize) -> bool {
+        self.bytes.len() + MAX_LINE > size || self.points >= points
     }
 
     /// Whether there is no line.

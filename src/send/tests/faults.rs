@@ -268,7 +268,8 @@ fn a_cap_holds_on_the_wire() {
     let mut rig = Rig::with(options);
     let start = Instant::now();
     rig.push(1200);
-    rig.queue.hurry(rig.queue.ticket());
+    let queue = Arc::clone(&rig.queue);
+    let _hurry = queue.hurry();
     rig.settle();
     let took = start.elapsed();
     assert!(took >= Duration::from_millis(500) && took < SECOND, "{took:?}");
