@@ -225,26 +225,33 @@ mod model {
         Arc::new(Series::new(0, line, AtomicU64::new(0)))
     }
 
+    /// The owner is the first thread: loom finds the orders that matter from a reader that comes after the stores, not before.
     #[test]
-    fn owner_and_guest_add_while_a_snapshot_reads_and_folds() {
-        loom::model(|| {
+    fn owner_and_guest_add_while_a_snapshot_reads() {
+        let seen = std::sync::Mutex::new(std::collections::BTreeSet::new());
+        let seen = Arc::new(seen);
+        let all = Arc::clone(&seen);
+        loom::model(move || {
             let series = series();
             let local = series.adopt(1).upgrade().unwrap();
-            let owner = thread::spawn({
+            let guest = thread::spawn({
                 let local = Arc::clone(&local);
-                move || {
-                    local.increment_from(1, 1);
-                    local.increment_from(1, 1);
-                }
+                move || local.increment_from(2, 10)
             });
-            let guest = thread::spawn(move || local.increment_from(2, 10));
-            let seen = series.value();
-            assert!([0, 1, 2, 10, 11, 12].contains(&seen), "{seen}");
-            (owner.join().unwrap(), guest.join().unwrap());
+            let reader = thread::spawn({
+                let series = Arc::clone(&series);
+                move || series.value()
+            });
+            local.increment_from(1, 1);
+            local.increment_from(1, 1);
+            all.lock().unwrap().insert(reader.join().unwrap());
+            guest.join().unwrap();
             assert_eq!(series.value(), 12);
+            drop(local);
             series.sweep();
             assert_eq!(series.value(), 12);
         });
+        assert_eq!(Vec::from_iter(seen.lock().unwrap().iter().copied()), [0, 1, 2, 10, 11, 12]);
     }
 
     #[test]
