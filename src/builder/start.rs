@@ -24,7 +24,6 @@ use crate::host;
 use crate::queue::Queue;
 use crate::record::recorder::OpenTsdbRecorder;
 use crate::record::registry::{self, Registry};
-use crate::record::samples::Shape;
 use crate::send::endpoint::Endpoint;
 use crate::send::{self, SpawnError};
 use crate::stats::Counters;
@@ -113,12 +112,10 @@ impl OpenTsdbBuilder {
         let plans = Arc::clone(plans);
         let options = registry::Options {
             rules: rules.clone(),
-            shapes: Box::new(move |metric| {
-                let plan = plans.plan(metric);
-                Shape { scheme: plan.scheme(), own_tag: plan.own_tag() }
-            }),
+            shapes: Box::new(move |metric| plans.plan(metric).shape()),
             limit: self.series_limit,
             has_unit_suffixes: self.unit_suffixes,
+            reserved: self.telemetry(&rules).into_lines(),
         };
         Common {
             rules,

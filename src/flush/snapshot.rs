@@ -410,9 +410,19 @@ mod tests {
                 host: Some(("host".into(), "a".into())),
             };
             let counters = Arc::new(Counters::default());
-            let shapes = Box::new(|_: &str| Shape { scheme: Scheme::Log, own_tag: None });
+            let shapes = Box::new(|_: &str| Shape {
+                scheme: Scheme::Log,
+                own_tag: None,
+                names: Arc::new(()),
+            });
             let registry = Arc::new(Registry::new(
-                registry::Options { rules, shapes, limit: 100, has_unit_suffixes: false },
+                registry::Options {
+                    rules,
+                    shapes,
+                    limit: 100,
+                    has_unit_suffixes: false,
+                    reserved: Vec::new(),
+                },
                 Arc::clone(&counters),
             ));
             let options = Options {

@@ -89,6 +89,11 @@ impl Telemetry {
         }
     }
 
+    /// What each series is called, so that nobody else is.
+    pub(crate) fn into_lines(self) -> Vec<Line> {
+        self.series.into_iter().map(|(line, ..)| line).collect()
+    }
+
     /// Gives the lines of a snapshot to `sink`.
     pub(crate) fn take(&mut self, stamp: Stamp, stats: &Stats, sink: &mut impl Sink) {
         for (line, read, sent) in &mut self.series {

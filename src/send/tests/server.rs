@@ -1,8 +1,11 @@
-//! A server on 127.0.0.1 that does with each connection what it was told to.
+//! A server on a loopback address of its own that does with each connection what it was told to.
+//!
+//! Of its own, since the port of 127.0.0.1 that one test got may be one that another's client, of this or of any other process, still
+//! tries to reach.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -58,7 +61,7 @@ pub(super) struct Server {
 impl Server {
     /// The first connection gets the first script, and so on; the last one is for all others.
     pub(super) fn start(scripts: &[Script]) -> Self {
-        Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), scripts)
+        Self::on(TcpListener::bind((own_address(), 0)).unwrap(), scripts)
     }
 
     /// The same on a socket that listens already.
@@ -103,6 +106,17 @@ impl Server {
     pub(super) fn resume(&self) {
         self.log.change(|_| self.log.is_resumed.store(true, Ordering::Relaxed));
     }
+}
+
+/// A loopback address that no other server of this process has, and hardly one of another process.
+pub(super) fn own_address() -> IpAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    if !cfg!(target_os = "linux") {
+        return Ipv4Addr::LOCALHOST.into();
+    }
+    let n = NEXT.fetch_add(1, Ordering::Relaxed) % 250 + 1;
+    let [.., high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, high | 128, low, n as u8).into()
 }
 
 impl Log {
