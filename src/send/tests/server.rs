@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What a server does with a connection.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +42,6 @@ pub(super) struct Received {
     pub(super) bytes: Vec<u8>,
     /// The client has closed its side.
     pub(super) is_ended: bool,
-    pub(super) accepted: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -77,7 +76,7 @@ impl Server {
             for (index, stream) in listener.incoming().enumerate() {
                 let log = Arc::clone(&shared);
                 let script = scripts[index.min(scripts.len() - 1)];
-                let received = Received { accepted: Some(Instant::now()), ..Received::default() };
+                let received = Received::default();
                 log.change(|log| log.push(received));
                 let stream = stream.unwrap();
                 std::thread::spawn(move || serve(stream, script, index, &log));
