@@ -11,7 +11,7 @@ source "$(dirname "$0")/../lib.sh"
 fetch() { from_debian victoria-metrics victoria-metrics >/dev/null; }
 boot() {
   launch server "$(from_debian victoria-metrics victoria-metrics)" -storageDataPath="$DIR/data" -retentionPeriod=100y -dedup.minScrapeInterval=0 \
-    -httpListenAddr="127.0.0.1:$HTTP_PORT" -opentsdbListenAddr="127.0.0.1:$PORT" -loggerErrorsPerSecondLimit=0
+    -httpListenAddr="127.0.0.1:$HTTP_PORT" -opentsdbListenAddr="127.0.0.1:$PORT" -search.latencyOffset=1s -loggerErrorsPerSecondLimit=0
   await server 20 answers "http://127.0.0.1:$HTTP_PORT/health"
   await server 20 put
 }
