@@ -23,6 +23,8 @@ use crate::wire::value::Value;
 pub(crate) const NAME: &str = "opentsdb-flusher";
 /// Requests that may wait; more only if someone flushes from that many threads at once.
 const REQUESTS: usize = 64;
+/// How often a flusher that nobody can ask any more looks whether anybody still records.
+const ORPHAN_CHECK: Duration = Duration::from_secs(1);
 /// The least time between two log lines of one cause.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -81,21 +83,23 @@ impl Flusher {
     }
 
     fn run(&mut self, requests: &Receiver<Request>) {
-        let mut requests = requests.clone();
+        let (mut requests, mut is_alone) = (requests.clone(), false);
         while self.queue.phase() == Phase::Open {
-            match requests.recv_timeout(self.schedule.until_tick(self.clock.wall())) {
+            let wait = self.schedule.until_tick(self.clock.wall());
+            match requests.recv_timeout(if is_alone { wait.min(ORPHAN_CHECK) } else { wait }) {
                 Ok(request) => {
                     if self.serve(request).is_break() {
                         return;
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                // Nobody can record or ask any more.
-                Err(RecvTimeoutError::Disconnected) if self.snapshot.is_orphaned() => {
-                    self.by_hand();
-                    return self.queue.close();
-                }
-                Err(RecvTimeoutError::Disconnected) => requests = never(),
+                // The last handle is gone; its share of the registry goes a moment later, and a recorder may stay for long.
+                Err(RecvTimeoutError::Disconnected) => (requests, is_alone) = (never(), true),
+            }
+            // Nobody can record or ask any more.
+            if is_alone && self.snapshot.is_orphaned() {
+                self.by_hand();
+                return self.queue.close();
             }
             self.tick();
         }

@@ -62,6 +62,7 @@ impl Lines {
     }
 
     /// Adds a line, whole or not at all.
+    #[inline]
     pub(crate) fn push(
         &mut self,
         line: &Line,
@@ -73,7 +74,9 @@ impl Lines {
         }
         let start = self.bytes.len();
         self.bytes.extend_from_slice(line.head());
-        self.bytes.extend_from_slice(variant.suffix.as_bytes());
+        if !variant.suffix.is_empty() {
+            self.bytes.extend_from_slice(variant.suffix.as_bytes());
+        }
         self.bytes.extend_from_slice(&self.time);
         value.write(&mut self.bytes);
         if !variant.tag.is_empty() {

@@ -74,8 +74,9 @@ impl App {
     /// Flushes until nothing is pending.
     pub(crate) fn settle(&self) -> FlushReport {
         let mut report = FlushReport::default();
-        for _ in 0..100 {
-            report = self.handle.flush(PATIENCE / 10).unwrap();
+        // Each one takes all series anew, so a short one would never come to an end under a cap.
+        for _ in 0..3 {
+            report = self.handle.flush(PATIENCE).unwrap();
             if report.pending == 0 {
                 return report;
             }
