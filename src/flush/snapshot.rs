@@ -402,13 +402,7 @@ mod tests {
 
     impl Fixture {
         fn new(counter_mode: CounterMode, idle: Option<(MetricKindMask, Duration)>) -> Self {
-            let rules = Rules {
-                charset: Charset::Tsd,
-                max_tags: 8,
-                prefix: String::new(),
-                globals: Vec::new(),
-                host: Some(("host".into(), "a".into())),
-            };
+            let rules = Rules::of_a_test();
             let counters = Arc::new(Counters::default());
             let shapes = Box::new(|_: &str| Shape {
                 scheme: Scheme::Log,

@@ -228,18 +228,11 @@ mod tests {
     use super::super::samples::Shape;
     use super::*;
     use crate::stats::Counters;
-    use crate::wire::charset::Charset;
     use crate::wire::series::Rules;
     use metrics::CounterFn;
 
     fn registry() -> Registry {
-        let rules = Rules {
-            charset: Charset::Tsd,
-            max_tags: 8,
-            prefix: String::new(),
-            globals: Vec::new(),
-            host: Some(("host".into(), "a".into())),
-        };
+        let rules = Rules::of_a_test();
         let shapes =
             Box::new(|_: &str| Shape { scheme: Scheme::Log, own_tag: None, names: Arc::new(()) });
         Registry::new(
