@@ -36,6 +36,9 @@ pub enum CounterMode {
     #[default]
     Cumulative,
     /// The count since the last line that was made, for servers whose queries sum.
+    ///
+    /// While a snapshot still waits to be sent, ticks are skipped and counts stay in their counters, so an outage costs none of
+    /// them. What is dropped is lost for good: give the queue room for two snapshots, since a flush by hand does not wait.
     Delta,
 }
 
