@@ -2,4 +2,5 @@
 //! What needs a process of its own (the global recorder, the counting allocator) lies beside this folder.
 mod counters;
 mod idle;
+mod layers;
 mod tidy;
