@@ -3,4 +3,5 @@
 mod counters;
 mod idle;
 mod layers;
+mod limits;
 mod tidy;
