@@ -315,7 +315,7 @@ mod tests {
         increment(&registry, &key);
         let mut fresh = super::super::registry::Fresh::default();
         registry.take_fresh(&mut fresh);
-        assert!(registry.evict(fresh.counters.pop().unwrap()).is_ok());
+        assert!(registry.evict(fresh.counters.pop().unwrap(), |_| true).is_ok());
         assert!(increment(&registry, &key));
         assert_eq!(value(&registry, &key), 1);
     }
