@@ -3,7 +3,7 @@
 //! Each turn reads what the server says, then writes once at most, so that neither a flood of replies nor a long backlog starves the
 //! other. Between two lines it is decided what comes next:
 //!
-//! 1. a question, `version`: when a burst is sent, or 256 KiB or a second after the last one (see [`confirm`](super::confirm));
+//! 1. a question, `version`: when a burst is sent, or 16 to 256 KiB or a second after the last one (see [`confirm`](super::confirm));
 //! 2. a half-close, where that is how the server confirms: when a burst is sent, when the window is full, when the burst lasts, and
 //!    always at the end of the shutdown when something is unconfirmed;
 //! 3. the next lines, as many as the limiter allows;
@@ -134,7 +134,15 @@ impl Session {
             (Stage::HalfClosed { .. }, Drained::Ended) => self.settle(delivery, now)?,
             (Stage::HalfClosed { .. }, _) => Next::Wait(None),
             (Stage::Open, Drained::Ended) => return Err(self.lost(Failure::Closed, delivery, now)),
-            (Stage::Open, _) => self.advance(delivery, now)?,
+            (Stage::Open, _) => match self.advance(delivery, now) {
+                Ok(next) => next,
+                Err(end) => {
+                    // An answer may have come since the reading, and must not be lost with the connection: what it confirms
+                    // would be sent again, for ever where no connection lasts.
+                    let _ = self.read(delivery, buffer, name, now);
+                    return Err(end);
+                }
+            },
         };
         let deadline = self.check_deadline(delivery, now)?;
         Ok(match next {
