@@ -32,8 +32,11 @@ fn build(builder: OpenTsdbBuilder) -> (OpenTsdbRecorder, OpenTsdbHandle) {
     builder.build().expect("nothing has to be there")
 }
 
+/// Name, tags and value.
+type Line = (String, Vec<(String, String)>, String);
+
 /// Metric, tags and value of each line.
-fn lines(handle: &OpenTsdbHandle) -> Vec<(String, Vec<(String, String)>, String)> {
+fn lines(handle: &OpenTsdbHandle) -> Vec<Line> {
     let rendered = handle.render();
     let line = |line: &str| {
         assert!(line.len() < LONGEST_LINE, "with its line feed: {line}");
