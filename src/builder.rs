@@ -258,8 +258,21 @@ impl OpenTsdbBuilder {
         self
     }
 
-    /// Sends no more points of a series of these kinds once it has not changed for `timeout`, until it does; forgets it when, besides,
-    /// no handle of it is held. `None` sends every series for ever, which is the default.
+    /// Sends no more points of a series of these kinds once it has not changed for `timeout`, in whole seconds, until it does; forgets
+    /// it when, besides, no handle of it is held. `None` sends every series for ever, which is the default.
+    ///
+    /// No update is ever lost: a handle that was kept goes on where it was, and its series with it. A series that was forgotten
+    /// and comes back starts anew, a counter from zero. What a server makes of that:
+    ///
+    /// | query | a counter at 100 is forgotten and comes back at 7 |
+    /// |---|---|
+    /// | OpenTSDB `rate` | one negative rate, -93 over the time between |
+    /// | OpenTSDB `rate{counter}` | one absurdly high rate, for it is taken for an overflow at 2^63; `rate{counter,,1000000}` answers 0 for a rate above a million, `rate{dropcounter}` leaves the point out |
+    /// | VictoriaMetrics `rate`, `increase` | a reset: it counts 7 |
+    /// | [`CounterMode::Delta`] | nothing to tell: it counts 7 |
+    ///
+    /// While a series is dormant OpenTSDB has no points of it, and a query that adds series up interpolates between those around the
+    /// gap; VictoriaMetrics ends the line some minutes after the last point.
     pub fn idle_timeout(mut self, kinds: MetricKindMask, timeout: Option<Duration>) -> Self {
         self.idle = timeout.map(|timeout| (kinds, timeout));
         self
@@ -273,8 +286,9 @@ impl OpenTsdbBuilder {
     }
 
     /// Sets how many tags a series may have, 1 to 64, the host tag counted. Beyond it, global labels are left out first, from the
-    /// last, then the host tag, then the metric's own labels from the last. Defaults to what the flavor's server takes: 8 for
-    /// OpenTSDB.
+    /// last, then the host tag, then the metric's own labels from the last; each is counted (`tags_dropped`). Metrics that differ only
+    /// in what is left out are one series. A histogram whose buckets are told apart by a tag has one tag fewer. Defaults to what the
+    /// flavor's server takes: 8 for OpenTSDB.
     pub fn with_max_tags(mut self, tags: usize) -> Self {
         self.max_tags = Some(tags);
         self

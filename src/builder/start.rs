@@ -314,6 +314,15 @@ impl OpenTsdbBuilder {
                 fix,
             )?;
         }
+        let has_own_tag =
+            [Distribution::Buckets, Distribution::VmRange].iter().any(|&kind| plans.uses(kind));
+        let max_tags = self.max_tags.unwrap_or(self.flavor.max_tags());
+        require(
+            max_tags > 1 || !has_own_tag,
+            "with_max_tags",
+            max_tags,
+            "give at least 2: the bucket of a histogram is a tag, and count and sum need another",
+        )?;
         Ok(plans)
     }
 

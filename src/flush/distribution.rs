@@ -196,7 +196,10 @@ impl Plans {
 
     /// Whether any metric may be sent in this way.
     pub(crate) fn uses(&self, distribution: Distribution) -> bool {
-        self.kind == distribution || self.kinds.iter().any(|(_, kind)| *kind == distribution)
+        let by_bounds = distribution == Distribution::Buckets && !self.buckets.is_empty();
+        by_bounds
+            || self.kind == distribution
+            || self.kinds.iter().any(|(_, kind)| *kind == distribution)
     }
 
     /// The plan for a metric, by its name as it is sent.

@@ -36,6 +36,9 @@ pub enum CounterMode {
     #[default]
     Cumulative,
     /// The count since the last line that was made, for servers whose queries sum.
+    ///
+    /// While a snapshot still waits to be sent, ticks are skipped and counts stay in their counters, so an outage costs none of
+    /// them. What is dropped is lost for good: give the queue room for two snapshots, since a flush by hand does not wait.
     Delta,
 }
 
@@ -223,7 +226,8 @@ impl<K: Sampled> Group<K> {
         let timeout = options
             .idle
             .filter(|(kinds, _)| kinds.matches(K::KIND))
-            .map(|(_, timeout)| timeout.as_secs());
+            // Ages are in whole seconds: a part of one counts as a whole one.
+            .map(|(_, timeout)| timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0));
         for tracked in &mut self.tracked {
             let is_changed = K::is_changed(&tracked.memory);
             if is_changed {
@@ -247,14 +251,19 @@ impl<K: Sampled> Group<K> {
     }
 
     /// Evicts what is dormant and not held; answers how many dormant series are left.
-    fn evict(&mut self, registry: &Registry) -> usize {
+    fn evict(&mut self, registry: &Registry, scratch: &mut Readout) -> usize {
         let mut dormant = self.tracked.iter().filter(|tracked| tracked.is_dormant).count();
         if dormant == 0 {
             return 0;
         }
         let kept = std::mem::take(&mut self.tracked).into_iter().filter_map(|mut tracked| {
             if tracked.is_dormant {
-                match registry.evict(tracked.series) {
+                let memory = &mut tracked.memory;
+                let is_settled = |series: &Series<K>| {
+                    K::read(series, memory, Take::Peek, scratch);
+                    !K::is_changed(memory)
+                };
+                match registry.evict(tracked.series, is_settled) {
                     Ok(()) => {
                         dormant -= 1;
                         return None;
@@ -327,9 +336,10 @@ impl Snapshot {
         if self.options.idle.is_none() {
             return 0;
         }
-        let dormant = self.counters.evict(&self.registry)
-            + self.gauges.evict(&self.registry)
-            + self.histograms.evict(&self.registry);
+        let (registry, scratch) = (&self.registry, &mut self.scratch);
+        let dormant = self.counters.evict(registry, scratch)
+            + self.gauges.evict(registry, scratch)
+            + self.histograms.evict(registry, scratch);
         self.registry.purge_aliases();
         dormant
     }
@@ -367,7 +377,7 @@ mod tests {
     use crate::stats::Counters;
     use crate::wire::charset::Charset;
     use crate::wire::series::Rules;
-    use metrics::{CounterFn, GaugeFn, Key};
+    use metrics::{CounterFn, GaugeFn, HistogramFn, Key};
 
     /// Keeps what is sent as `name suffix value`.
     #[derive(Default)]
@@ -402,13 +412,7 @@ mod tests {
 
     impl Fixture {
         fn new(counter_mode: CounterMode, idle: Option<(MetricKindMask, Duration)>) -> Self {
-            let rules = Rules {
-                charset: Charset::Tsd,
-                max_tags: 8,
-                prefix: String::new(),
-                globals: Vec::new(),
-                host: Some(("host".into(), "a".into())),
-            };
+            let rules = Rules::of_a_test();
             let counters = Arc::new(Counters::default());
             let shapes = Box::new(|_: &str| Shape {
                 scheme: Scheme::Log,
@@ -531,5 +535,37 @@ mod tests {
         assert_eq!(fixture.take(70, false), ["held 7", "g 1.0"]);
         fixture.counter("free").increment(1);
         assert_eq!(fixture.take(80, false), ["held 7", "free 1", "g 1.0"]);
+    }
+
+    /// An update between the reading and the eviction, by a handle that is not held any more.
+    #[test]
+    fn what_was_updated_since_the_last_reading_is_not_evicted() {
+        let idle = Some((MetricKindMask::ALL, Duration::from_secs(60)));
+        let mut fixture = Fixture::new(CounterMode::Cumulative, idle);
+        let update = |fixture: &Fixture, n: u8| {
+            fixture.counter("c").increment(n.into());
+            fixture.gauge("g").set(n.into());
+            fixture.registry.get::<Histogram>(&Key::from_name("h")).unwrap().record(n.into());
+        };
+        update(&fixture, 1);
+        assert_eq!(fixture.take(0, false).len(), 9);
+        assert_eq!(fixture.take(60, false), Vec::<String>::new());
+        update(&fixture, 2);
+        assert_eq!(fixture.snapshot.evict(), 3, "still dormant, since nobody has read them");
+        let lines = fixture.take(61, false);
+        assert_eq!(lines[..4], ["c 3", "g 2.0", "h.count 2", "h.sum 3.0"]);
+        assert_eq!(fixture.snapshot.evict(), 0);
+        fixture.take(121, false);
+        assert_eq!((fixture.snapshot.evict(), fixture.counters.series_evicted.get()), (0, 3));
+    }
+
+    #[test]
+    fn a_timeout_of_less_than_a_second_is_one() {
+        let idle = Some((MetricKindMask::ALL, Duration::from_millis(1)));
+        let mut fixture = Fixture::new(CounterMode::Cumulative, idle);
+        fixture.counter("c").increment(1);
+        for (second, lines) in [(0, 1), (0, 1), (1, 0)] {
+            assert_eq!(fixture.take(second, false).len(), lines, "{second}");
+        }
     }
 }

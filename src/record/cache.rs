@@ -228,18 +228,11 @@ mod tests {
     use super::super::samples::Shape;
     use super::*;
     use crate::stats::Counters;
-    use crate::wire::charset::Charset;
     use crate::wire::series::Rules;
     use metrics::CounterFn;
 
     fn registry() -> Registry {
-        let rules = Rules {
-            charset: Charset::Tsd,
-            max_tags: 8,
-            prefix: String::new(),
-            globals: Vec::new(),
-            host: Some(("host".into(), "a".into())),
-        };
+        let rules = Rules::of_a_test();
         let shapes =
             Box::new(|_: &str| Shape { scheme: Scheme::Log, own_tag: None, names: Arc::new(()) });
         Registry::new(
@@ -322,7 +315,7 @@ mod tests {
         increment(&registry, &key);
         let mut fresh = super::super::registry::Fresh::default();
         registry.take_fresh(&mut fresh);
-        assert!(registry.evict(fresh.counters.pop().unwrap()).is_ok());
+        assert!(registry.evict(fresh.counters.pop().unwrap(), |_| true).is_ok());
         assert!(increment(&registry, &key));
         assert_eq!(value(&registry, &key), 1);
     }

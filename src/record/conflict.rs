@@ -308,7 +308,7 @@ mod tests {
         assert!(is_taken::<Counter>(&registry, "summary.count", &[]));
         let mut fresh = Fresh::default();
         registry.take_fresh(&mut fresh);
-        assert!(registry.evict(fresh.histograms.pop().unwrap()).is_ok());
+        assert!(registry.evict(fresh.histograms.pop().unwrap(), |_| true).is_ok());
         assert!(!is_taken::<Counter>(&registry, "summary.count", &[]));
         assert!(is_taken::<Histogram>(&registry, "summary", &[]));
     }

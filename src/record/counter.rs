@@ -110,17 +110,10 @@ fn add(cell: &AtomicU64, value: u64) {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::wire::charset::Charset;
     use crate::wire::series::Rules;
 
     fn series() -> Arc<Series<Counter>> {
-        let rules = Rules {
-            charset: Charset::Tsd,
-            max_tags: 8,
-            prefix: String::new(),
-            globals: Vec::new(),
-            host: Some(("host".into(), "a".into())),
-        };
+        let rules = Rules::of_a_test();
         let line = rules.identify("m", std::iter::empty(), None).line;
         Arc::new(Series::new(0, line, AtomicU64::new(0)))
     }
@@ -208,19 +201,11 @@ mod tests {
 #[cfg(all(test, loom))]
 mod model {
     use super::*;
-    use crate::wire::charset::Charset;
     use crate::wire::series::Rules;
     use loom::thread;
 
     fn series() -> Arc<Series<Counter>> {
-        let host = Some(("host".into(), "a".into()));
-        let rules = Rules {
-            charset: Charset::Tsd,
-            max_tags: 8,
-            prefix: String::new(),
-            globals: Vec::new(),
-            host,
-        };
+        let rules = Rules::of_a_test();
         let line = rules.identify("m", std::iter::empty(), None).line;
         Arc::new(Series::new(0, line, AtomicU64::new(0)))
     }

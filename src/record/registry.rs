@@ -172,22 +172,26 @@ impl Registry {
         self.histograms.all(&mut to.histograms);
     }
 
-    /// Forgets a series if nobody but the caller holds it in any way; else hands it back.
+    /// Forgets a series if nobody but the caller holds it in any way, and if it is settled then: an update may have come and gone
+    /// since it was last read. Else hands it back, not necessarily at the same address.
     pub(crate) fn evict<K: Registered>(
         &self,
         series: Arc<Series<K>>,
+        is_settled: impl FnOnce(&Series<K>) -> bool,
     ) -> Result<(), Arc<Series<K>>> {
         let address = Arc::as_ptr(&series) as usize;
         let mut registration = self.registration();
-        K::table(self).remove_if(series, |series| {
+        let evicted = K::table(self).remove_if(series, |series| {
             // From here on only an alias leads to it. Each of the two steps takes it from all others at once, or fails.
-            if series.revoke() { Arc::try_unwrap(series).map(drop) } else { Err(series) }
+            let ended =
+                if series.revoke() { Arc::try_unwrap(series)? } else { return Err(series) };
+            if is_settled(&ended) { Ok(()) } else { Err(Arc::new(ended)) }
+        });
+        let is_overflow = registration.overflow.remove(&address);
+        evicted.inspect_err(|kept| {
+            is_overflow.then(|| registration.overflow.insert(Arc::as_ptr(kept) as usize));
         })?;
-        let size = if registration.overflow.remove(&address) {
-            &self.sizes.overflow
-        } else {
-            &self.sizes.series
-        };
+        let size = if is_overflow { &self.sizes.overflow } else { &self.sizes.series };
         size.fetch_sub(1, Ordering::Relaxed);
         self.publish_sizes();
         self.stats.series_evicted.add(1);
@@ -493,7 +497,9 @@ mod tests {
             if round % 2 == 0 {
                 fresh.counters.reverse();
             }
-            assert!(fresh.counters.drain(..).all(|series| registry.evict(series).is_ok()));
+            assert!(
+                fresh.counters.drain(..).all(|series| registry.evict(series, |_| true).is_ok())
+            );
             assert_eq!(stats.series.get(), 0);
             registry.purge_aliases();
         }
@@ -538,7 +544,7 @@ mod tests {
         registry.take_fresh(&mut fresh);
         let mut evicted: Vec<bool> = std::mem::take(&mut fresh.counters)
             .into_iter()
-            .map(|series| registry.evict(series).is_ok())
+            .map(|series| registry.evict(series, |_| true).is_ok())
             .collect();
         assert_eq!(evicted, [false, false, true]);
         held.increment(3);
@@ -549,7 +555,11 @@ mod tests {
         assert_eq!((stats.series.get(), stats.series_evicted.get()), (3, 1));
         registry.purge_aliases();
         registry.take_fresh(&mut fresh);
-        evicted = fresh.counters.drain(..).map(|series| registry.evict(series).is_ok()).collect();
+        evicted = fresh
+            .counters
+            .drain(..)
+            .map(|series| registry.evict(series, |_| true).is_ok())
+            .collect();
         assert_eq!(evicted, [true]);
     }
 }

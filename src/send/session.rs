@@ -110,7 +110,15 @@ impl Session {
             (Stage::HalfClosed { .. }, Drained::Ended) => self.settle(delivery, now)?,
             (Stage::HalfClosed { .. }, _) => Next::Wait(None),
             (Stage::Open, Drained::Ended) => return Err(self.lost(Failure::Closed, delivery, now)),
-            (Stage::Open, _) => self.advance(delivery, now)?,
+            (Stage::Open, _) => match self.advance(delivery, now) {
+                Ok(next) => next,
+                Err(end) => {
+                    // An answer may have come since the reading, and must not be lost with the connection: what it confirms
+                    // would be sent again, for ever where no connection lasts.
+                    let _ = self.read(delivery, buffer, name, now);
+                    return Err(end);
+                }
+            },
         };
         let deadline = self.check_deadline(delivery, now)?;
         Ok(match next {

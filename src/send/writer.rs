@@ -7,7 +7,8 @@
 //!
 //! **Mechanism.** Its states:
 //!
-//! 1. *Idle*: no connection, because there is nothing to send or because the last failure is too fresh.
+//! 1. *Idle*: no connection, because there is nothing to send or because the last failure is too fresh. After a quiet time there is
+//!    a short random wait, *scattered*: the ticks of all clients of a server are at one moment, and their connects are not to be.
 //! 2. *Dialing*: an [`Attempt`] goes through the endpoints. It ends in 3, or, failed, in 1 with a wait.
 //! 3. *Connected*: a [`Session`] sends and has it confirmed. It ends in 1: without a wait when it ended in good order, with one when
 //!    it failed. Whatever is not confirmed then is sent again by the next one.
@@ -42,6 +43,8 @@ pub(super) struct Writer {
     /// For reading.
     pub(super) buffer: Box<[u8]>,
     pub(super) state: State,
+    /// The most that a connect waits after a quiet time, unless somebody waits for it.
+    pub(super) scatter: Duration,
     /// Whether the log was last told that points arrive.
     pub(super) is_announced: bool,
 }
@@ -49,6 +52,8 @@ pub(super) struct Writer {
 pub(super) enum State {
     /// No attempt before the time, if there is one.
     Idle(Option<Instant>),
+    /// There is something to send, and the connect waits until then.
+    Scattered(Instant),
     Dialing(Attempt),
     Connected(Box<Session>),
 }
@@ -88,14 +93,21 @@ impl Writer {
             return None;
         }
         match &mut self.state {
-            State::Idle(_) if !self.delivery.has_work() => {
+            State::Idle(_) | State::Scattered(_) if !self.delivery.has_work() => {
                 // The phase was asked first: so nothing can have come in between that would be left behind.
                 (phase == Phase::Open).then_some(Next::Wait(None))
             }
             State::Idle(Some(not_before)) if now < *not_before => {
                 Some(Next::Wait(Some(*not_before)))
             }
-            State::Idle(_) => {
+            State::Idle(None) => {
+                self.state = State::Scattered(now + self.scatter.mul_f64(fastrand::f64()));
+                Some(Next::Again)
+            }
+            State::Scattered(until) if now < *until && !self.delivery.work().demand.is_hurried => {
+                Some(Next::Wait(Some(*until)))
+            }
+            State::Idle(Some(_)) | State::Scattered(_) => {
                 self.state = State::Dialing(Attempt::new(&mut self.dialer, now));
                 Some(Next::Again)
             }

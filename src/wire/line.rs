@@ -130,18 +130,11 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
-    use super::super::charset::Charset;
     use super::super::series::Rules;
     use super::*;
 
     fn line(name: &str) -> Line {
-        let rules = Rules {
-            charset: Charset::Tsd,
-            max_tags: 8,
-            prefix: String::new(),
-            globals: Vec::new(),
-            host: Some(("host".into(), "a".into())),
-        };
+        let rules = Rules::of_a_test();
         rules.identify(name, std::iter::empty(), None).line
     }
 

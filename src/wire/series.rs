@@ -234,6 +234,20 @@ impl Rules {
 }
 
 #[cfg(test)]
+impl Rules {
+    /// For tests that have other things in mind: a TSD's rules, and the one tag `host=a`.
+    pub(crate) fn of_a_test() -> Self {
+        Rules {
+            charset: Charset::Tsd,
+            max_tags: 8,
+            prefix: String::new(),
+            globals: Vec::new(),
+            host: Some(("host".into(), "a".into())),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
