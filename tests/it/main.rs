@@ -1,6 +1,7 @@
 //! The integration tests, in one binary so that the crate is linked once.
 //! What needs a process of its own (the global recorder, the counting allocator) lies beside this folder.
 mod counters;
+mod distributions;
 mod idle;
 mod layers;
 mod limits;
