@@ -15,6 +15,7 @@ use crate::error::BuildError;
 use crate::flush::distribution::{Distribution, Invalid, Plans};
 use crate::flush::flusher::{self, Flusher, Log, Request};
 use crate::flush::raw::{RawPoints, Recent};
+use crate::flush::render::Renderer;
 use crate::flush::schedule::{Schedule, TimestampPrecision};
 use crate::flush::snapshot::{self, CounterMode, Snapshot};
 use crate::flush::telemetry::Telemetry;
@@ -92,7 +93,8 @@ impl OpenTsdbBuilder {
             SpawnError::EventQueue(source) => BuildError::EventQueue { source },
             SpawnError::Thread(source) => BuildError::Spawn { name: send::THREAD, source },
         })?;
-        let (requests, flusher) = match self.flusher(plans, common.clone()).spawn() {
+        let options = snapshot::Options { counter_mode: self.counter_mode, plans, idle: self.idle };
+        let (requests, flusher) = match self.flusher(options.clone(), common.clone()).spawn() {
             Ok(spawned) => spawned,
             Err(source) => {
                 queue.abandon();
@@ -101,7 +103,7 @@ impl OpenTsdbBuilder {
             }
         };
         let recorder = OpenTsdbRecorder { registry: Arc::clone(&common.registry) };
-        let handle = OpenTsdbHandle::new(self.shared(requests, common));
+        let handle = OpenTsdbHandle::new(self.shared(requests, options, common));
         Ok((recorder, handle, Threads { writer, flusher }))
     }
 
@@ -124,9 +126,12 @@ impl OpenTsdbBuilder {
         }
     }
 
-    fn flusher(&self, plans: Arc<Plans>, common: Common) -> Flusher {
+    fn telemetry(&self, rules: &Rules) -> Telemetry {
+        if self.telemetry { Telemetry::new(rules) } else { Telemetry::off() }
+    }
+
+    fn flusher(&self, options: snapshot::Options, common: Common) -> Flusher {
         let Common { rules, registry, queue, counters, clock } = common;
-        let options = snapshot::Options { counter_mode: self.counter_mode, plans, idle: self.idle };
         Flusher {
             snapshot: Snapshot::new(registry, options),
             telemetry: self.telemetry(&rules),
@@ -141,16 +146,24 @@ impl OpenTsdbBuilder {
         }
     }
 
-    fn telemetry(&self, rules: &Rules) -> Telemetry {
-        if self.telemetry { Telemetry::new(rules) } else { Telemetry::off() }
-    }
-
-    fn shared(&self, requests: Sender<Request>, common: Common) -> Shared {
+    fn shared(
+        &self,
+        requests: Sender<Request>,
+        options: snapshot::Options,
+        common: Common,
+    ) -> Shared {
         let Common { rules, registry, queue, counters, clock } = common;
         Shared {
             requests,
             queue: Arc::clone(&queue),
             counters: Arc::clone(&counters),
+            renderer: Renderer {
+                registry: Arc::clone(&registry),
+                options,
+                telemetry: self.telemetry(&rules),
+                precision: self.precision,
+                clock: clock.clone(),
+            },
             raw: RawPoints {
                 rules,
                 precision: self.precision,

@@ -251,7 +251,7 @@ pub(crate) enum Plan {
     Buckets { bounds: Arc<[f64]>, tags: Vec<String> },
     /// The edges, and the tags of the ranges: one more.
     VmRange { edges: Arc<[f64]>, tags: Vec<String> },
-    /// By [`Plan::native`].
+    /// A `histogram` line.
     Native,
 }
 

@@ -34,8 +34,6 @@ pub(crate) enum Request {
     Flush(Sender<Ticket>),
     /// The same for the last time, then close the queue and end.
     Shutdown(Sender<Ticket>),
-    /// Answer with the lines of a snapshot, and change nothing.
-    Render(Sender<String>),
 }
 
 /// What the flusher works with.
@@ -120,10 +118,6 @@ impl Flusher {
                 let _ = answer.send(self.queue.ticket());
                 ControlFlow::Break(())
             }
-            Request::Render(answer) => {
-                let _ = answer.send(self.render());
-                ControlFlow::Continue(())
-            }
         }
     }
 
@@ -201,16 +195,6 @@ impl Flusher {
         }
     }
 
-    fn render(&mut self) -> String {
-        let now = self.clock.now();
-        let mut out = Rendering::default();
-        out.lines.set_time(self.schedule.time(self.clock.wall()));
-        let stats = self.stats(now);
-        self.snapshot.peek(now.saturating_duration_since(self.started), &mut out);
-        self.telemetry.peek(&stats, &mut out);
-        String::from_utf8_lossy(out.lines.bytes()).into_owned()
-    }
-
     fn stats(&self, now: Instant) -> Stats {
         let oldest_pending =
             self.queue.oldest().map(|oldest| now.saturating_duration_since(oldest));
@@ -246,7 +230,7 @@ impl Output<'_> {
 
     fn sent(&mut self, line: &Line, pushed: Result<(), Unsendable>) {
         match pushed {
-            Ok(()) if self.lines.is_full(BATCH_BYTES) => self.push(),
+            Ok(()) if self.lines.is_full(BATCH_BYTES, self.queue.batch_points()) => self.push(),
             Ok(()) => {}
             Err(why) => self.refuse(line, why, 1),
         }
@@ -276,23 +260,4 @@ impl Sink for Output<'_> {
         counter.add(points);
         first.get_or_insert_with(|| line.metric().chars().take(100).collect());
     }
-}
-
-/// The lines of a snapshot that is only looked at.
-#[derive(Default)]
-struct Rendering {
-    lines: Lines,
-}
-
-impl Sink for Rendering {
-    fn point(&mut self, line: &Line, variant: Variant<'_>, value: Value) {
-        // What would not be sent is not shown.
-        let _ = self.lines.push(line, variant, value);
-    }
-
-    fn histogram(&mut self, line: &Line, value: &[u8]) {
-        let _ = self.lines.push_histogram(line, value);
-    }
-
-    fn refuse(&mut self, _line: &Line, _why: Unsendable, _points: u64) {}
 }

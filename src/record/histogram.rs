@@ -599,7 +599,7 @@ mod tests {
 #[cfg(all(test, loom))]
 mod model {
     use super::*;
-    use crate::sync::Arc;
+    use loom::sync::Arc;
     use loom::thread;
 
     fn is_whole(readout: &Readout) -> bool {

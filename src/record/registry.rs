@@ -7,7 +7,7 @@
 //! line, word by word. That saves the key's labels, more than half of the memory of a series with two of them.
 //!
 //! **Mechanism.**
-//! 1. [`Registry::find`]: a shard's read lock, the table of lines, then the few aliases: keys that are not plain, kept whole.
+//! 1. [`Table::find`]: a shard's read lock, the table of lines, then the few aliases: keys that are not plain, kept whole.
 //! 2. [`Registry::register`], once per key: under the one lock of registration the key is cleaned into its [`Identity`], whose
 //!    canonical hash finds the series again if another key has made it; else it is made and put on the list of fresh series.
 //! 3. The flusher takes that list before each snapshot ([`Registry::take_fresh`]) and keeps series in the order of registration, so
@@ -163,6 +163,13 @@ impl Registry {
         to.counters.append(&mut registration.fresh.counters);
         to.gauges.append(&mut registration.fresh.gauges);
         to.histograms.append(&mut registration.fresh.histograms);
+    }
+
+    /// Appends all series, by name.
+    pub(crate) fn all(&self, to: &mut Fresh) {
+        self.counters.all(&mut to.counters);
+        self.gauges.all(&mut to.gauges);
+        self.histograms.all(&mut to.histograms);
     }
 
     /// Forgets a series if nobody but the caller holds it in any way, and if it is settled then: an update may have come and gone

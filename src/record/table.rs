@@ -52,6 +52,15 @@ impl<K: Kind> Table<K> {
         self.read(hash).series.find(hash, |series| series.line.is_same_series(line)).cloned()
     }
 
+    /// Appends all series, by line.
+    pub(super) fn all(&self, to: &mut Vec<Arc<Series<K>>>) {
+        for shard in &self.shards {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            to.extend(shard.series.iter().cloned());
+        }
+        to.sort_by(|a, b| a.line.cmp(&b.line));
+    }
+
     /// Whether a series is called so.
     pub(super) fn has(&self, name: &WireName<'_>) -> bool {
         let is_called_so = |series: &Arc<Series<K>>| name.is_of(&series.line);

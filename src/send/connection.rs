@@ -101,6 +101,13 @@ impl Connection {
         Ok(Drained::More)
     }
 
+    /// Lets the kernel hold more than it does otherwise, for the rest of a line on a connection that takes nothing.
+    pub(super) fn make_room(&self) {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        // Without it the line stays torn, which is what happens elsewhere too.
+        let _ = SockRef::from(&self.stream).set_tcp_notsent_lowat(u32::MAX);
+    }
+
     /// Says that nothing more will be written.
     pub(super) fn half_close(&self) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)

@@ -6,11 +6,12 @@
 //! 4. [`dial`]: an attempt to reach one, with [`resolve`] and [`rotation`] behind it;
 //! 5. [`backoff`]: how long to stay away when it failed;
 //! 6. [`connection`]: one socket;
-//! 7. [`session`]: what is written to it and when, and what is read;
+//! 7. [`session`]: what is written to it, by the [`agenda`], and what is read;
 //! 8. [`confirm`]: how it is known that a server has parsed it;
 //! 9. [`delivery`]: what outlives a connection: the [`window`] of unconfirmed lines, the [`limiter`], what is known of the servers;
 //! 10. [`failure`] and [`notices`]: what went wrong, and how often it is said.
 
+mod agenda;
 mod backoff;
 mod check;
 mod confirm;

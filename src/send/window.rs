@@ -246,8 +246,10 @@ fn leading_lines(bytes: &[u8], max: usize) -> (usize, usize) {
     (length, max)
 }
 
+/// In pieces whose count fits a byte, which lets the compiler compare and add 16 bytes at a time: a tenth of the instructions.
 fn count_lines(bytes: &[u8]) -> u64 {
-    bytes.iter().filter(|&&byte| byte == b'\n').count() as u64
+    let count = |piece: &[u8]| piece.iter().map(|&byte| u8::from(byte == b'\n')).sum::<u8>();
+    bytes.chunks(u8::MAX.into()).map(|piece| u64::from(count(piece))).sum()
 }
 
 #[cfg(test)]

@@ -152,6 +152,10 @@ impl Writer {
                 Next::Again
             }
             Err(End::Failed(failure)) => {
+                if failure.cost() == Cost::GivenUp {
+                    // The kernel still delivers what it holds should the server go on, and that had better be whole lines.
+                    self.let_go();
+                }
                 if self.dialer.rotation.failed(endpoint) {
                     // The preferred endpoint is no better yet; the one before it takes over.
                     self.disconnect(State::Idle(None));
@@ -186,9 +190,13 @@ impl Writer {
     }
 
     fn abandon(&mut self) {
+        self.let_go();
+        self.delivery.abandon();
+    }
+
+    fn let_go(&mut self) {
         if let State::Connected(session) = std::mem::replace(&mut self.state, State::Idle(None)) {
             session.abandon(&mut self.delivery, &mut self.buffer);
         }
-        self.delivery.abandon();
     }
 }

@@ -26,6 +26,7 @@ impl Value {
     }
 
     /// Appends the shortest digits that read back as the same number.
+    #[inline]
     pub(crate) fn write(self, to: &mut Vec<u8>) {
         match self {
             Value::Integer(integer) => {
@@ -36,6 +37,7 @@ impl Value {
     }
 }
 
+#[inline(never)]
 fn write_float(float: f64, to: &mut Vec<u8>) {
     let mut buffer = zmij::Buffer::new();
     let digits = buffer.format_finite(float).as_bytes();

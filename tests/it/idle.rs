@@ -96,7 +96,7 @@ fn recency_loses_a_handle_that_was_kept() {
 fn a_macro_finds_a_forgotten_series_again_and_it_starts_from_zero() {
     // The thread's cache still knows the key when the series is gone.
     let last = last_after_idling(|recorder, n| {
-        with_local_recorder(recorder, || counter!("m").increment(n))
+        with_local_recorder(recorder, || counter!("m").increment(n));
     });
     assert_eq!(last, Some(Value::Integer(4)));
 }

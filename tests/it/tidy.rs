@@ -26,6 +26,7 @@ const EDGES: &[Edge] = &[
     Edge { from: "handle", to: "flush", why: "`flush`, `shutdown`, `render` are its requests" },
     Edge { from: "handle", to: "record", why: "`describe` hands out what the recorder was told" },
     Edge { from: "handle", to: "queue", why: "`send` puts a raw point in, `shutdown` closes it" },
+    Edge { from: "handle", to: "record", why: "what was described, on request" },
     Edge { from: "handle", to: "wire", why: "`send` takes a `Point`" },
     Edge { from: "handle", to: "stats", why: "`stats` reads the counters" },
     Edge { from: "handle", to: "clock", why: "deadlines" },

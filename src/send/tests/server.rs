@@ -1,10 +1,13 @@
-//! A server on 127.0.0.1 that does with each connection what it was told to.
+//! A server on a loopback address of its own that does with each connection what it was told to.
+//!
+//! Of its own, since the port of 127.0.0.1 that one test got may be one that another's client, of this or of any other process, still
+//! tries to reach.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What a server does with a connection.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +42,6 @@ pub(super) struct Received {
     pub(super) bytes: Vec<u8>,
     /// The client has closed its side.
     pub(super) is_ended: bool,
-    pub(super) accepted: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -58,7 +60,11 @@ pub(super) struct Server {
 impl Server {
     /// The first connection gets the first script, and so on; the last one is for all others.
     pub(super) fn start(scripts: &[Script]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::on(TcpListener::bind((own_address(), 0)).unwrap(), scripts)
+    }
+
+    /// The same on a socket that listens already.
+    pub(super) fn on(listener: TcpListener, scripts: &[Script]) -> Self {
         let address = listener.local_addr().unwrap();
         if scripts.iter().any(|script| matches!(script, Script::Slow(_))) {
             // Connections inherit it.
@@ -70,7 +76,7 @@ impl Server {
             for (index, stream) in listener.incoming().enumerate() {
                 let log = Arc::clone(&shared);
                 let script = scripts[index.min(scripts.len() - 1)];
-                let received = Received { accepted: Some(Instant::now()), ..Received::default() };
+                let received = Received::default();
                 log.change(|log| log.push(received));
                 let stream = stream.unwrap();
                 std::thread::spawn(move || serve(stream, script, index, &log));
@@ -99,6 +105,17 @@ impl Server {
     pub(super) fn resume(&self) {
         self.log.change(|_| self.log.is_resumed.store(true, Ordering::Relaxed));
     }
+}
+
+/// A loopback address that no other server of this process has, and hardly one of another process.
+pub(super) fn own_address() -> IpAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    if !cfg!(target_os = "linux") {
+        return Ipv4Addr::LOCALHOST.into();
+    }
+    let n = NEXT.fetch_add(1, Ordering::Relaxed) % 250 + 1;
+    let [.., high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, high | 128, low, n as u8).into()
 }
 
 impl Log {

@@ -1,0 +1,245 @@
+//! Promises 8 and 9: what a server has to bear, and how fairly a narrow way is shared.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+
+use metrics::gauge;
+use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
+use metrics_exporter_opentsdb::{Confirmation, RateLimit, TimestampPrecision};
+
+use crate::Size;
+use crate::delivery::{pass, until};
+use crate::neighbour::{capped, most_at_once, most_in_a_second};
+use crate::rig::{App, builder, connections};
+
+/// The defaults of the crate where `rig::builder` is in a hurry.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// Storage hangs, as under an OpenTSDB whose HBase is frozen: `version` stays unanswered behind a new series.
+pub(crate) fn frozen(size: Size) -> String {
+    let time = Duration::from_secs(size.pick(15, 60));
+    let mut told = Vec::new();
+    for mode in [Confirmation::Auto, Confirmation::Version] {
+        let tsd = FakeTsd::start();
+        let builder = builder(tsd.address(), mode)
+            .with_flush_interval(Duration::from_millis(500))
+            .with_backoff(BACKOFF.0, BACKOFF.1)
+            .with_connect_timeout(Duration::from_secs(3))
+            .with_write_timeout(Duration::from_secs(size.pick(5, 30)));
+        // Of one counter, for the tag of each single series is a word that storage does not know yet.
+        let mut app = App::start(builder, 1);
+        app.work();
+        app.settle();
+        tsd.script(Fault::FreezeStorage);
+        let before = tsd.connections();
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            app.work();
+            pass(Duration::from_millis(100));
+        }
+        let connects = tsd.connections() - before;
+        assert!(app.handle.stats().points_pending > 0, "nothing was frozen");
+        assert!((1..=6).contains(&connects), "{connects} connects in {time:?}");
+        assert_eq!(most_at_once(&tsd), 1);
+        tsd.heal();
+        app.settle();
+        app.assert_exact(&[&tsd]);
+        app.assert_lawful(&[&tsd]);
+        told.push(format!("{mode:?}: {connects} connects"));
+    }
+    format!("{} in {time:?}", told.join(", "))
+}
+
+pub(crate) fn cap(size: Size) -> String {
+    let mut told = Vec::new();
+    for (cap, points, resets) in
+        [(1_000, size.pick(4_000, 20_000), 3), (50, size.pick(200, 1_000), 1)]
+    {
+        let (most, cap) = capped(cap, points, resets);
+        // 5 %, and the burst of a tenth of a second.
+        let allowed = cap as f64 * 1.05 + (cap as f64 / 10.0).max(1.0);
+        assert!(most as f64 <= allowed, "{most} in a second, {allowed} allowed");
+        told.push(format!("{most} of {cap} (allowed {allowed})"));
+    }
+    told.join("; ")
+}
+
+/// A server at its limit of connections: nothing is ever confirmed, so the wait goes on doubling.
+pub(crate) fn envelope(size: Size) -> String {
+    let mut told = Vec::new();
+    for (name, fault) in
+        [("accepts and closes", Fault::CloseNew), ("accepts and resets", Fault::ResetNew)]
+    {
+        let tsd = FakeTsd::start();
+        tsd.script(fault);
+        let (min, max) =
+            (Duration::from_millis(size.pick(200, 1_000)), Duration::from_secs(size.pick(2, 30)));
+        let builder = builder(tsd.address(), Confirmation::Auto).with_backoff(min, max);
+        let mut app = App::start(builder, 10);
+        let end = Instant::now() + Duration::from_secs(size.pick(12, 120));
+        while Instant::now() < end {
+            app.count();
+            pass(Duration::from_millis(50));
+        }
+        let opened: Vec<_> = connections(&tsd).map(|connection| connection.opened).collect();
+        assert!(opened.len() >= 4, "{name}: {} attempts", opened.len());
+        // Each wait is at most its ceiling, the sum of them about the sum of their halves.
+        let mut ceilings = Duration::ZERO;
+        for (n, pair) in opened.windows(2).enumerate() {
+            let ceiling = min.saturating_mul(1 << n.min(20)).min(max);
+            ceilings += ceiling;
+            let gap = pair[1] - pair[0];
+            // What a tick, a connect and this machine take.
+            let slack = Duration::from_millis(250);
+            assert!(gap <= ceiling + slack, "{name}: wait {n} was {gap:?} of {ceiling:?}");
+        }
+        let waited = opened[opened.len() - 1] - opened[0];
+        let share = waited.as_secs_f64() / ceilings.as_secs_f64();
+        assert!((0.1..=0.95).contains(&share), "{name}: waits of {share:.2} of their ceilings");
+        tsd.heal();
+        app.settle();
+        app.assert_exact(&[&tsd]);
+        told.push(format!("{name}: {} attempts, waits {share:.2} of their ceilings", opened.len()));
+    }
+    told.join("; ")
+}
+
+/// One server is lost to a hundred clients at one moment.
+pub(crate) fn herd(_: Size) -> String {
+    const CLIENTS: usize = 100;
+    let tsd = FakeTsd::start();
+    let mut apps: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let builder = builder(tsd.address(), Confirmation::Version)
+                .with_flush_interval(Duration::from_millis(200))
+                .with_write_timeout(Duration::from_secs(10))
+                .with_backoff(Duration::from_secs(2), Duration::from_secs(30));
+            App::start(builder, 1)
+        })
+        .collect();
+    for app in &mut apps {
+        app.count();
+    }
+    until("all are there", || {
+        apps.iter_mut().for_each(App::count);
+        tsd.open_connections() == CLIENTS
+    });
+    let before = tsd.connections();
+    let lost = Instant::now();
+    tsd.script(Fault::Reset);
+    until("all are there again", || {
+        apps.iter_mut().for_each(App::count);
+        tsd.open_connections() == CLIENTS
+    });
+    let mut returns: Vec<_> =
+        connections(&tsd).skip(before).map(|connection| connection.opened - lost).collect();
+    returns.sort();
+    let span = Duration::from_millis(200);
+    let most = returns
+        .iter()
+        .map(|&from| returns.iter().filter(|&&at| at >= from && at < from + span).count())
+        .max()
+        .unwrap_or(0);
+    assert!(returns.len() >= CLIENTS);
+    // A tenth of the two seconds has ten of them on average; in step it would have them all.
+    assert!(most <= 30, "{most} of {CLIENTS} within {span:?}: {returns:?}");
+    let last = returns[returns.len() - 1];
+    format!("{CLIENTS} clients back over {last:.1?}, at most {most} within {span:?}")
+}
+
+/// Complains of ten points, then takes all that comes.
+pub(crate) fn throttle(_: Size) -> String {
+    let tsd = FakeTsd::builder().keep_lines(false).start();
+    let limit = RateLimit::PerSecond(NonZeroU32::new(2_000).expect("a number"));
+    let builder = builder(tsd.address(), Confirmation::Version)
+        .with_flush_interval(Duration::from_secs(1))
+        .with_rate_limit(limit);
+    let mut app = App::start(builder, 20_000);
+    let rate = |app: &mut App, time: Duration| {
+        let before = tsd.accepted();
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            app.count();
+            pass(Duration::from_millis(50));
+        }
+        (tsd.accepted() - before) as f64 / time.as_secs_f64()
+    };
+    rate(&mut app, Duration::from_secs(2));
+    let full = rate(&mut app, Duration::from_secs(3));
+    tsd.script(Fault::Throttle);
+    let before = tsd.rejections();
+    tsd.script(Fault::Heal.after_lines(10));
+    until("ten complaints", || tsd.steps_left() == 0);
+    let complaints = tsd.rejections() - before;
+    rate(&mut app, Duration::from_millis(500));
+    let slow = rate(&mut app, Duration::from_secs(3));
+    for _ in 0..56 {
+        rate(&mut app, Duration::from_secs(1));
+    }
+    let recovered = rate(&mut app, Duration::from_secs(3));
+    assert!(
+        slow <= full * 0.6,
+        "{full:.0} a second before, {slow:.0} after {complaints} complaints"
+    );
+    assert!(recovered >= full * 0.9, "{full:.0} a second before, {recovered:.0} after a minute");
+    format!(
+        "{full:.0} points a second, {slow:.0} after {complaints} complaints, {recovered:.0} after a minute"
+    )
+}
+
+/// Ten times more than the way takes: each series gets its tenth.
+pub(crate) fn overload(size: Size) -> String {
+    let tsd = FakeTsd::start();
+    let (series, cap) = size.pick((2_000, 1_000), (10_000, 1_000));
+    let limit = RateLimit::PerSecond(NonZeroU32::new(cap).expect("a number"));
+    let (recorder, handle) = builder(tsd.address(), Confirmation::Version)
+        .with_timestamp_precision(TimestampPrecision::Seconds)
+        .with_flush_interval(Duration::from_secs(1))
+        .with_rate_limit(limit)
+        .build()
+        .expect("no check");
+    let gauges: Vec<_> = metrics::with_local_recorder(&recorder, || {
+        (0..series).map(|n| gauge!("g", "n" => n.to_string())).collect()
+    });
+    let began = Instant::now();
+    let time = Duration::from_secs(size.pick(12, 65));
+    while began.elapsed() < time {
+        let now = began.elapsed().as_secs_f64();
+        gauges.iter().for_each(|gauge| gauge.set(now));
+        pass(Duration::from_millis(100));
+    }
+    let points = tsd.points();
+    let arrivals: Vec<_> = tsd
+        .arrivals()
+        .into_iter()
+        .flat_map(|(at, points)| std::iter::repeat_n(at, points))
+        .collect();
+    // The stretched interval, and two seconds for the tick and the way.
+    let allowed = f64::from(series as u32) / f64::from(cap) + 2.0;
+    let mut seen: HashMap<&str, (usize, Instant)> = HashMap::new();
+    let (mut gap, mut age) = (0.0_f64, 0.0_f64);
+    for (point, &at) in points.iter().zip(&arrivals) {
+        let n = point.tags.iter().find(|(key, _)| key == "n").map_or("", |(_, n)| n);
+        if let metrics_exporter_opentsdb::Value::Float(taken) = point.value {
+            age = age.max((at - began).as_secs_f64() - taken);
+        }
+        let (count, last) = seen.entry(n).or_insert((0, at));
+        gap = gap.max((at - *last).as_secs_f64());
+        (*count, *last) = (*count + 1, at);
+    }
+    let counts = || seen.values().map(|(count, _)| *count);
+    let (least, most) = (counts().min().unwrap_or(0), counts().max().unwrap_or(0));
+    let stats = handle.stats();
+    let rate = most_in_a_second(&tsd.arrivals());
+    let _ = handle.shutdown(Duration::ZERO);
+    assert_eq!(seen.len(), series as usize, "some series never came");
+    assert!(stats.ticks_skipped > 0, "there was no overload: {stats:?}");
+    assert!(most - least <= 2, "{least} to {most} points a series");
+    assert!(gap <= allowed, "{gap:.1} s without a point of some series");
+    assert!(age <= allowed, "a value was {age:.1} s old");
+    format!(
+        "{series} series, {least} to {most} points each, at most {gap:.1} s apart and {age:.1} s old, {rate} a second, {} ticks skipped",
+        stats.ticks_skipped
+    )
+}

@@ -1,0 +1,135 @@
+//! All promises at once, for long: faults by seed, several at a time, of the server and of the network; after each spell everything
+//! heals and everything has to be exact.
+
+use std::time::{Duration, Instant};
+
+use metrics_exporter_opentsdb::Confirmation;
+use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
+
+use crate::Size;
+use crate::net::{Filter, port};
+use crate::rig::{App, assert_law, builder};
+
+/// How long spells go on in all.
+const LONG: Duration = Duration::from_secs(30 * 60);
+const SHORT: Duration = Duration::from_secs(15);
+
+fn random_fault(random: &mut fastrand::Rng) -> Fault {
+    let down = Duration::from_millis(random.u64(0..300));
+    match random.u8(0..16) {
+        0 | 1 => Fault::Reset,
+        2 => Fault::Close,
+        3 | 4 => Fault::Restart { down },
+        5 | 6 => Fault::Crash { down },
+        7 => Fault::StopReading,
+        8 => Fault::Mute,
+        9 => Fault::Flood,
+        10 => Fault::FreezeStorage,
+        11 => Fault::Trickle { bytes: random.usize(100..5_000), every: Duration::from_millis(5) },
+        12 => Fault::CloseNew,
+        13 => Fault::IgnoreNew,
+        14 => Fault::Delay(Duration::from_millis(random.u64(1..400))),
+        _ => Fault::Say((0..random.usize(1..20_000)).map(|_| random.u8(..)).collect()),
+    }
+}
+
+fn random_filter(random: &mut fastrand::Rng, port: u16) -> Option<Filter> {
+    match random.u8(0..8) {
+        0 => Some(Filter::blackhole(port)),
+        1 => Some(Filter::loss(port, random.u32(5..40))),
+        2 => Some(Filter::reset(port)),
+        _ => None,
+    }
+}
+
+pub(crate) fn run(size: Size) -> String {
+    let minutes = std::env::var("FAULTS_MINUTES").ok().and_then(|text| text.parse::<u64>().ok());
+    let time = minutes.map_or(size.pick(SHORT, LONG), |minutes| Duration::from_secs(60 * minutes));
+    let end = Instant::now() + time;
+    let mut random = fastrand::Rng::with_seed(size.seed);
+    let (mut spells, mut faults, mut filtered, mut lines, mut resent) = (0, 0, 0, 0, 0);
+    while Instant::now() < end {
+        let seed = random.u64(..);
+        let told = spell(seed);
+        (spells, faults, filtered) = (spells + 1, faults + told.faults, filtered + told.filtered);
+        (lines, resent) = (lines + told.lines, resent + told.resent);
+    }
+    assert!(faults > 0 && resent > 0);
+    format!(
+        "seed {}, {spells} spells, {faults} faults, {filtered} packets filtered, {lines} lines, {resent} sent again",
+        size.seed
+    )
+}
+
+#[derive(Default)]
+struct Told {
+    faults: usize,
+    filtered: u64,
+    lines: usize,
+    resent: u64,
+}
+
+/// One exporter and two servers through some twenty faults.
+fn spell(seed: u64) -> Told {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let servers = [FakeTsd::start(), FakeTsd::start()];
+    let servers = if random.bool() { &servers[..] } else { &servers[..1] };
+    let all: Vec<_> = servers.iter().collect();
+    let mode =
+        [Confirmation::Auto, Confirmation::Version, Confirmation::HalfClose][random.usize(0..3)];
+    let mut made = builder(servers[0].address(), mode).with_queue_size(1_000_000);
+    for other in &servers[1..] {
+        made = made.add_endpoint(other.address());
+    }
+    let mut app = App::start(made, random.usize(1..500));
+    let mut told = Told::default();
+    for _ in 0..20 {
+        let tsd = all[random.usize(0..all.len())];
+        let filter = random_filter(&mut random, port(&tsd.address()));
+        for _ in 0..random.usize(1..3) {
+            let fault = random_fault(&mut random);
+            if random.bool() {
+                tsd.script(fault.after(Duration::from_millis(random.u64(0..100))));
+            } else {
+                tsd.script(fault);
+            }
+            told.faults += 1;
+        }
+        let until = Instant::now() + Duration::from_millis(random.u64(10..1_000));
+        while Instant::now() < until {
+            app.work();
+            app.handle.flush(Duration::from_millis(random.u64(1..50))).expect("it runs");
+        }
+        told.filtered += filter.as_ref().map_or(0, Filter::packets);
+        drop(filter);
+        if random.bool() {
+            all.iter().for_each(|tsd| tsd.heal());
+        }
+        check_law(&app, &all, seed);
+    }
+    while all.iter().any(|tsd| tsd.steps_left() > 0) {
+        app.work();
+        app.handle.flush(Duration::from_millis(10)).expect("it runs");
+    }
+    all.iter().for_each(|tsd| tsd.heal());
+    app.settle();
+    app.assert_exact(&all);
+    check_law(&app, &all, seed);
+    let report = app.handle.shutdown(Duration::from_secs(10)).expect("the first");
+    assert_eq!((report.pending, report.dropped), (0, 0), "seed of the spell {seed}: {report:?}");
+    told.lines = all.iter().map(|tsd| tsd.accepted()).sum();
+    told.resent = app.handle.stats().points_resent;
+    told
+}
+
+/// As `App::assert_lawful`, but for what a filter in the middle tears.
+fn check_law(app: &App, servers: &[&FakeTsd], seed: u64) {
+    let stats = app.handle.stats();
+    assert_law(&stats);
+    let known: usize = servers.iter().map(|tsd| tsd.accepted() - tsd.resent()).sum();
+    assert!(stats.points_confirmed <= known as u64, "spell {seed}: {stats:?}, {known} in the logs");
+    for tsd in servers {
+        assert!(tsd.poisoned().is_empty() && tsd.rejected().is_empty(), "spell {seed}");
+    }
+    assert_eq!(stats.restarts, 0, "spell {seed}");
+}
