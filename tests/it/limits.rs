@@ -32,11 +32,10 @@ fn build(builder: OpenTsdbBuilder) -> (OpenTsdbRecorder, OpenTsdbHandle) {
     builder.build().expect("nothing has to be there")
 }
 
-/// Name, tags and value.
-type Line = (String, Vec<(String, String)>, String);
+type Labels = Vec<(String, String)>;
 
 /// Metric, tags and value of each line.
-fn lines(handle: &OpenTsdbHandle) -> Vec<Line> {
+fn lines(handle: &OpenTsdbHandle) -> Vec<(String, Labels, String)> {
     let rendered = handle.render();
     let line = |line: &str| {
         assert!(line.len() < LONGEST_LINE, "with its line feed: {line}");
@@ -47,8 +46,6 @@ fn lines(handle: &OpenTsdbHandle) -> Vec<Line> {
     };
     rendered.lines().filter(|line| line.starts_with("put ")).map(line).collect()
 }
-
-type Labels = Vec<(String, String)>;
 
 /// What the documentation of `with_max_tags` says, one step after the other. Answers the tags, and how many were left out.
 fn naive_tags(labels: &Labels, max_tags: usize) -> (BTreeMap<String, String>, usize) {

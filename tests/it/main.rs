@@ -2,6 +2,7 @@
 //! What needs a process of its own (the global recorder, the counting allocator) lies beside this folder.
 mod confirm;
 mod counters;
+mod distributions;
 mod idle;
 mod layers;
 mod limits;

@@ -1,0 +1,145 @@
+//! How far off the quantiles are, how many bytes a histogram takes, and how long recording and reading take: here and elsewhere.
+//!
+//! `cargo run --release --manifest-path benches/accuracy/Cargo.toml` prints the two tables of ARCHITECTURE.md. Bytes and errors are
+//! the same in each run; times are the least of several rounds, so that a busy neighbour does not count.
+//!
+//! What the crate has for a histogram is private, so its files are included as they are, and the cell is measured alone, as the others
+//! are: no registry, no thread, no line.
+mod peers;
+#[allow(dead_code, reason = "not all of it is used here")]
+mod record;
+mod samples;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use peers::{MAKERS, Peer};
+
+#[allow(dead_code, unused_imports, reason = "not all of it is used here")]
+#[path = "../../../src/sync.rs"]
+mod sync;
+
+/// Rounds of which the fastest counts.
+const ROUNDS: usize = 15;
+
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: all is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+/// The quantiles that are compared.
+fn quantiles() -> impl Iterator<Item = f64> {
+    (1..1000).map(|k| f64::from(k) / 1000.0).chain([0.9995, 0.9999])
+}
+
+/// The greatest relative error. Libraries differ in which sample a quantile is, so one rank more or less is held against nobody.
+fn worst_error(peer: &mut dyn Peer, sorted: &[f64]) -> f64 {
+    let error = |q: f64, found: f64| {
+        let rank = ((q * sorted.len() as f64).ceil() as usize).clamp(1, sorted.len()) - 1;
+        let nearby = &sorted[rank.saturating_sub(1)..sorted.len().min(rank + 2)];
+        let of = |&expected: &f64| match (found - expected).abs() {
+            0.0 => 0.0,
+            difference => difference / expected.abs(),
+        };
+        nearby.iter().map(of).fold(f64::INFINITY, f64::min)
+    };
+    let quantiles: Vec<_> = quantiles().collect();
+    let found = peer.read(&quantiles);
+    quantiles.iter().zip(found).map(|(&q, found)| error(q, found)).fold(0.0, f64::max)
+}
+
+fn main() {
+    let header: Vec<_> = MAKERS.iter().map(|maker| maker.name).collect();
+    println!("| worst error | {} |\n|---|{}", header.join(" | "), "---|".repeat(header.len()));
+    for (name, samples) in samples::all() {
+        let mut sorted = samples.clone();
+        sorted.sort_by(f64::total_cmp);
+        let cells = MAKERS.iter().map(|maker| {
+            let mut peer = (maker.make)();
+            if !samples.iter().all(|&sample| peer.record(sample)) {
+                return "–".to_owned();
+            }
+            percent(worst_error(&mut *peer, &sorted))
+        });
+        println!("| {name} | {} |", cells.collect::<Vec<_>>().join(" | "));
+    }
+    println!();
+    println!("| over three decades | {} |\n|---|{}", header.join(" | "), "---|".repeat(header.len()));
+    let samples = samples::three_decades();
+    for (name, figure) in [
+        ("bytes, 1,000 samples", (|maker, samples| bytes(maker, &samples[..1_000])) as Figure),
+        ("bytes, a million samples", |maker, samples| bytes(maker, samples)),
+        ("record, ns", record_time),
+        ("read p50, p95, p99 of 1,000 and begin anew, µs", |maker, samples| {
+            read_time(maker, &samples[..1_000])
+        }),
+        ("the same of a million, µs", read_time),
+    ] {
+        let cells: Vec<_> = MAKERS.iter().map(|maker| figure(maker.make, &samples)).collect();
+        println!("| {name} | {} |", cells.join(" | "));
+    }
+}
+
+type Figure = fn(fn() -> Box<dyn Peer>, &[f64]) -> String;
+
+fn bytes(make: fn() -> Box<dyn Peer>, samples: &[f64]) -> String {
+    let before = LIVE.load(Ordering::Relaxed);
+    let mut peer = make();
+    samples.iter().for_each(|&sample| assert!(peer.record(sample)));
+    let bytes = LIVE.load(Ordering::Relaxed) - before;
+    drop(peer);
+    // In groups of three.
+    let digits = bytes.to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
+}
+
+fn record_time(make: fn() -> Box<dyn Peer>, samples: &[f64]) -> String {
+    let samples = &samples[..100_000];
+    let round = |_| {
+        let mut peer = make();
+        let start = Instant::now();
+        samples.iter().for_each(|&sample| assert!(peer.record(black_box(sample))));
+        start.elapsed().as_secs_f64() / samples.len() as f64 * 1e9
+    };
+    format!("{:.1}", (0..ROUNDS).map(round).fold(f64::INFINITY, f64::min))
+}
+
+fn read_time(make: fn() -> Box<dyn Peer>, samples: &[f64]) -> String {
+    let mut peer = make();
+    let round = |_| {
+        samples.iter().for_each(|&sample| assert!(peer.record(sample)));
+        let start = Instant::now();
+        black_box(peer.read(&[0.5, 0.95, 0.99]));
+        peer.clear();
+        start.elapsed().as_secs_f64() * 1e6
+    };
+    let rounds = if samples.len() > 10_000 { 5 } else { ROUNDS };
+    format!("{:.1}", (0..rounds).map(round).fold(f64::INFINITY, f64::min))
+}
+
+fn percent(error: f64) -> String {
+    let percent = error * 100.0;
+    match percent {
+        0.0 => "0".to_owned(),
+        1e4.. => "> 10,000 %".to_owned(),
+        _ if percent < 0.005 => "< 0.01 %".to_owned(),
+        _ => format!("{percent:.2} %"),
+    }
+}
