@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll};
 
 use super::backoff::{Backoff, Cost};
+use super::connection::{Connection, Drained};
 use super::delivery::Delivery;
 use super::dial::{Attempt, Dialer, Progress};
 use super::failure::Failure;
@@ -30,6 +31,8 @@ use super::session::{End, Next, Session};
 use crate::clock::Clock;
 use crate::queue::{Link, Phase};
 
+/// How long an abandoned connection is read on from.
+const LINGER: Duration = Duration::from_secs(2);
 /// What is read at once.
 pub(super) const READ_BUFFER: usize = 16 * 1024;
 
@@ -166,7 +169,7 @@ impl Writer {
             Err(End::Failed(failure)) => {
                 if failure.cost() == Cost::GivenUp {
                     // The kernel still delivers what it holds should the server go on, and that had better be whole lines.
-                    self.let_go();
+                    drop(self.let_go());
                 }
                 if self.dialer.rotation.failed(endpoint) {
                     // The preferred endpoint is no better yet; the one before it takes over.
@@ -202,13 +205,34 @@ impl Writer {
     }
 
     fn abandon(&mut self) {
-        self.let_go();
+        let connection = self.let_go();
         self.delivery.abandon();
+        // Nobody waits for what follows.
+        self.delivery.queue.finish();
+        if let Some(connection) = connection {
+            self.linger(connection);
+        }
     }
 
-    fn let_go(&mut self) {
-        if let State::Connected(session) = std::mem::replace(&mut self.state, State::Idle(None)) {
-            session.abandon(&mut self.delivery, &mut self.buffer);
+    fn let_go(&mut self) -> Option<Connection> {
+        match std::mem::replace(&mut self.state, State::Idle(None)) {
+            State::Connected(session) => Some(session.abandon(&mut self.delivery, &mut self.buffer)),
+            _ => None,
+        }
+    }
+
+    /// Reads on until the server closes too, for a moment: a reply that comes after our end would be answered with a reset, and the
+    /// kernel would throw away what it has not sent yet, in the middle of a line.
+    fn linger(&mut self, mut connection: Connection) {
+        let until = self.clock.now() + LINGER;
+        while let Ok(drained @ (Drained::Empty | Drained::More)) =
+            connection.drain(&mut self.buffer, |_| {})
+        {
+            let left = until.saturating_duration_since(self.clock.now());
+            let wait = if drained == Drained::More { Duration::ZERO } else { left };
+            if left.is_zero() || self.poll.poll(&mut self.events, Some(wait)).is_err() {
+                return;
+            }
         }
     }
 }
