@@ -49,6 +49,9 @@ const ABOVE_ALL: &str = "Inf";
 /// | `VmRange` | `name_bucket` with the tag `vmrange`, `name_count`, `name_sum`, all since the start | exact at each edge, 18 a decade |
 /// | `Native` | a `histogram` line with the buckets of the last interval | as fine as fits in the 1024 bytes of a line |
 ///
+/// How far off the quantiles are on data of many shapes, and what others make of it, is a table in the repository's
+/// [ARCHITECTURE.md](https://docs.rs/crate/metrics-exporter-opentsdb/latest/source/ARCHITECTURE.md).
+///
 /// An interval without samples sends count and sum alone (`Summary`), or nothing (`Native`): a minimum of nothing is no number.
 ///
 /// The quantiles of `Summary` belong to one series and interval; no server can combine them to those of two hosts or of a day. The

@@ -15,7 +15,7 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use peers::{MAKERS, Peer};
+use peers::{MAKERS, Maker, Peer};
 
 #[allow(dead_code, unused_imports, reason = "not all of it is used here")]
 #[path = "../../../src/sync.rs"]
@@ -65,35 +65,52 @@ fn worst_error(peer: &mut dyn Peer, sorted: &[f64]) -> f64 {
 }
 
 fn main() {
-    let header: Vec<_> = MAKERS.iter().map(|maker| maker.name).collect();
-    println!("| worst error | {} |\n|---|{}", header.join(" | "), "---|".repeat(header.len()));
+    // Before all else: the memory of an `AtomicBucket` is freed some time after it was dropped.
+    let three_decades = samples::three_decades();
+    let bytes: Vec<_> = [1_000, 1_000_000]
+        .map(|n| MAKERS.iter().map(|maker| bytes(maker.make, &three_decades[..n])).collect())
+        .into();
+    print_errors();
+    println!();
+    print_figures(&bytes, &three_decades);
+}
+
+fn print_errors() {
+    print_header("worst error of a quantile");
     for (name, samples) in samples::all() {
         let mut sorted = samples.clone();
         sorted.sort_by(f64::total_cmp);
-        let cells = MAKERS.iter().map(|maker| {
+        let cell = |maker: &Maker| {
             let mut peer = (maker.make)();
             if !samples.iter().all(|&sample| peer.record(sample)) {
                 return "–".to_owned();
             }
             percent(worst_error(&mut *peer, &sorted))
-        });
-        println!("| {name} | {} |", cells.collect::<Vec<_>>().join(" | "));
+        };
+        print_row(name, MAKERS.iter().map(cell).collect());
     }
-    println!();
-    println!("| over three decades | {} |\n|---|{}", header.join(" | "), "---|".repeat(header.len()));
-    let samples = samples::three_decades();
-    for (name, figure) in [
-        ("bytes, 1,000 samples", (|maker, samples| bytes(maker, &samples[..1_000])) as Figure),
-        ("bytes, a million samples", |maker, samples| bytes(maker, samples)),
-        ("record, ns", record_time),
-        ("read p50, p95, p99 of 1,000 and begin anew, µs", |maker, samples| {
-            read_time(maker, &samples[..1_000])
-        }),
-        ("the same of a million, µs", read_time),
+}
+
+fn print_figures(bytes: &[Vec<String>], samples: &[f64]) {
+    print_header("three decades");
+    print_row("bytes, a thousand samples", bytes[0].clone());
+    print_row("bytes, a million samples", bytes[1].clone());
+    for (name, figure, samples) in [
+        ("record a sample, ns", record_time as Figure, &samples[..100_000]),
+        ("read p50, p95, p99 of a thousand and begin anew, µs", read_time, &samples[..1_000]),
+        ("the same of a million, µs", read_time, samples),
     ] {
-        let cells: Vec<_> = MAKERS.iter().map(|maker| figure(maker.make, &samples)).collect();
-        println!("| {name} | {} |", cells.join(" | "));
+        print_row(name, MAKERS.iter().map(|maker| figure(maker.make, samples)).collect());
     }
+}
+
+fn print_header(name: &str) {
+    print_row(name, MAKERS.iter().map(|maker| maker.name.to_owned()).collect());
+    println!("|---|{}", "---|".repeat(MAKERS.len()));
+}
+
+fn print_row(name: &str, cells: Vec<String>) {
+    println!("| {name} | {} |", cells.join(" | "));
 }
 
 type Figure = fn(fn() -> Box<dyn Peer>, &[f64]) -> String;
@@ -111,7 +128,6 @@ fn bytes(make: fn() -> Box<dyn Peer>, samples: &[f64]) -> String {
 }
 
 fn record_time(make: fn() -> Box<dyn Peer>, samples: &[f64]) -> String {
-    let samples = &samples[..100_000];
     let round = |_| {
         let mut peer = make();
         let start = Instant::now();
@@ -139,7 +155,7 @@ fn percent(error: f64) -> String {
     match percent {
         0.0 => "0".to_owned(),
         1e4.. => "> 10,000 %".to_owned(),
-        _ if percent < 0.005 => "< 0.01 %".to_owned(),
+        _ if percent < 0.01 => "< 0.01 %".to_owned(),
         _ => format!("{percent:.2} %"),
     }
 }

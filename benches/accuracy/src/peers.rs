@@ -21,10 +21,7 @@ pub(crate) struct Maker {
 
 pub(crate) const MAKERS: &[Maker] = &[
     Maker { name: "this crate", make: || Box::new(Ours::default()) },
-    Maker {
-        name: "metrics-util `Summary`",
-        make: || Box::new(Summed(Summary::with_defaults())),
-    },
+    Maker { name: "metrics-util `Summary`", make: || Box::new(Summed(Summary::with_defaults())) },
     Maker {
         name: "metrics-util `AtomicBucket`, sorted",
         make: || Box::new(Sorted(AtomicBucket::new())),
