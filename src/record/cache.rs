@@ -108,18 +108,30 @@ pub(crate) fn get<K: Cached>(
     key: &Key,
     find: impl Fn() -> Option<Arc<Series<K>>>,
 ) -> Found<K> {
-    let cached = CACHE.try_with(|cache| {
-        let mut cache = cache.try_borrow_mut().ok()?;
-        let slots = K::slots(&mut cache);
-        match slots.hit(registry, key) {
-            Some(local) => Some(Found::Local(local)),
-            None => Some(slots.miss(registry, key, &find)),
-        }
-    });
-    match cached {
-        Ok(Some(found)) => found,
-        _ => find().map_or(Found::Nothing, Found::Shared),
+    match with_slots(|slots: &mut Slots<K>| slots.hit(registry, key)).flatten() {
+        Some(local) => Found::Local(local),
+        None => miss(registry, key, find),
     }
+}
+
+/// Apart, so that a hit has no more registers to save than it needs.
+#[cold]
+#[inline(never)]
+fn miss<K: Cached>(
+    registry: u64,
+    key: &Key,
+    find: impl Fn() -> Option<Arc<Series<K>>>,
+) -> Found<K> {
+    with_slots(|slots: &mut Slots<K>| slots.miss(registry, key, &find))
+        .unwrap_or_else(|| find().map_or(Found::Nothing, Found::Shared))
+}
+
+/// `None` when this thread is being torn down or is here already.
+#[inline]
+fn with_slots<K: Cached, T>(then: impl FnOnce(&mut Slots<K>) -> T) -> Option<T> {
+    let in_slots =
+        |cache: &RefCell<Cache>| Some(then(K::slots(&mut *cache.try_borrow_mut().ok()?)));
+    CACHE.try_with(in_slots).ok().flatten()
 }
 
 /// The table of one kind.
