@@ -216,7 +216,9 @@ impl Writer {
 
     fn let_go(&mut self) -> Option<Connection> {
         match std::mem::replace(&mut self.state, State::Idle(None)) {
-            State::Connected(session) => Some(session.abandon(&mut self.delivery, &mut self.buffer)),
+            State::Connected(session) => {
+                Some(session.abandon(&mut self.delivery, &mut self.buffer))
+            }
             _ => None,
         }
     }
