@@ -79,7 +79,8 @@ pub fn two_threads(runs: [Run; 2]) -> Summary {
                         n += 500;
                     }
                     let (wall, on_cpu) = (began.elapsed(), thread.time() - before);
-                    is_undisturbed(wall, on_cpu).then(|| wall.as_nanos() as f64 / n as f64)
+                    (n > 0 && is_undisturbed(wall, on_cpu))
+                        .then(|| wall.as_nanos() as f64 / n as f64)
                 })
             });
             start.wait();

@@ -145,10 +145,7 @@ fn record(address: &str, milliseconds: u64) {
 /// The time of each of so many records, spread over `time`; one in a hundred of them is of a new series while there are fewer than
 /// 50,000.
 fn latency(address: &str, records: u64, time: Duration) {
-    let handle = quick(address)
-        .with_queue_size(100_000)
-        .install()
-        .expect("no check");
+    let handle = quick(address).with_queue_size(100_000).install().expect("no check");
     let known: Vec<_> = (0..1_000).map(|n| counter!("hits", "n" => n.to_string())).collect();
     // Buckets of 10 ns to 1 ms, and one for the rest.
     let mut buckets = vec![0_u64; 100_001];

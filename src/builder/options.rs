@@ -7,6 +7,20 @@ use crate::wire::charset::Charset;
 pub(super) const MOST_TAGS: usize = 64;
 
 /// The server, where they differ.
+///
+/// | | tags | words | histograms besides `Summary` and `Buckets` | confirmed by ([`Confirmation::Auto`]) | timestamps |
+/// |---|---|---|---|---|---|
+/// | `OpenTsdb` | 8 | `[A-Za-z0-9._/-]` | `Native` | `version` | seconds or milliseconds |
+/// | `VictoriaMetrics` | 29 | Unicode | `VmRange` | half-close | seconds; milliseconds from 1.88 on |
+/// | `InfluxDb` | 64 | Unicode | – | half-close | seconds |
+/// | `KairosDb` | 64 | `[A-Za-z0-9._/-]` | – | `version` | seconds or milliseconds |
+///
+/// Each was run against the real server (`compat/` in the repository, whose README has what was seen, to the byte), but for
+/// milliseconds. The rules' sources: OpenTSDB's `Tags.java`, `PutDataPointRpc.java` and `tsd.storage.max_tags`; VictoriaMetrics'
+/// `lib/protoparser/opentsdb` and `-maxLabelsPerTimeseries`; InfluxDB's `services/opentsdb/handler.go`; KairosDB's `TelnetServer.java`.
+///
+/// *Not run:* TDengine's taosadapter takes the default flavor by its documentation: 1 to 128 tags, any word, and `1` without a line
+/// feed as its answer to `version`. So do other servers that speak the protocol: the default is what all of the above take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Flavor {

@@ -17,7 +17,7 @@
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Weak};
 
-use metrics::Key;
+use metrics::{Key, Label};
 
 use super::counter::Counter;
 use super::gauge::Gauge;
@@ -108,18 +108,30 @@ pub(crate) fn get<K: Cached>(
     key: &Key,
     find: impl Fn() -> Option<Arc<Series<K>>>,
 ) -> Found<K> {
-    let cached = CACHE.try_with(|cache| {
-        let mut cache = cache.try_borrow_mut().ok()?;
-        let slots = K::slots(&mut cache);
-        slots
-            .hit(registry, key)
-            .map(Found::Local)
-            .or_else(|| Some(slots.miss(registry, key, &find)))
-    });
-    match cached {
-        Ok(Some(found)) => found,
-        _ => find().map_or(Found::Nothing, Found::Shared),
+    match with_slots(|slots: &mut Slots<K>| slots.hit(registry, key)).flatten() {
+        Some(local) => Found::Local(local),
+        None => miss(registry, key, find),
     }
+}
+
+/// Apart, so that a hit has no more registers to save than it needs.
+#[cold]
+#[inline(never)]
+fn miss<K: Cached>(
+    registry: u64,
+    key: &Key,
+    find: impl Fn() -> Option<Arc<Series<K>>>,
+) -> Found<K> {
+    with_slots(|slots: &mut Slots<K>| slots.miss(registry, key, &find))
+        .unwrap_or_else(|| find().map_or(Found::Nothing, Found::Shared))
+}
+
+/// `None` when this thread is being torn down or is here already.
+#[inline]
+fn with_slots<K: Cached, T>(then: impl FnOnce(&mut Slots<K>) -> T) -> Option<T> {
+    let in_slots =
+        |cache: &RefCell<Cache>| Some(then(K::slots(&mut *cache.try_borrow_mut().ok()?)));
+    CACHE.try_with(in_slots).ok().flatten()
 }
 
 /// The table of one kind.
@@ -130,6 +142,8 @@ pub(crate) struct Slots<K: Kind> {
 
 struct Slot<K: Kind> {
     key: Key,
+    /// Where the words of `key` are. Kept, since a key tells it only by two calls into another crate.
+    place: Place,
     registry: u64,
     local: Weak<K::Local>,
     series: Weak<Series<K>>,
@@ -141,6 +155,18 @@ struct Slot<K: Kind> {
 }
 
 impl<K: Kind> Slot<K> {
+    /// Whether it is for this key. The kept key never changes and keeps its words alive, so words at the same address are the same.
+    #[inline]
+    fn is_of(&self, key: &Key) -> bool {
+        if self.key.get_hash() != key.get_hash() {
+            return false;
+        }
+        let place = Place::of(key);
+        let same_place = std::ptr::eq(self.place.name, place.name)
+            && std::ptr::eq(self.place.labels, place.labels);
+        same_place || self.key == *key
+    }
+
     /// Whether it keeps its key although another one came. A slot whose local was revoked belongs to nobody.
     fn holds_against(&mut self, key: &Key) -> bool {
         // No misses yet: the last call was a hit, and nothing is in a row.
@@ -161,7 +187,7 @@ impl<K: Kind> Slots<K> {
     #[inline]
     fn hit(&mut self, registry: u64, key: &Key) -> Option<Arc<K::Local>> {
         let slot = self.slots.get_mut(index(key))?.as_mut()?;
-        if slot.registry != registry || !is_same(&slot.key, key) {
+        if slot.registry != registry || !slot.is_of(key) {
             return None;
         }
         slot.misses = 0;
@@ -187,8 +213,10 @@ impl<K: Kind> Slots<K> {
         let local = series.adopt(numbered());
         let found =
             local.upgrade().map_or_else(|| Found::Shared(Arc::clone(&series)), Found::Local);
+        let key = key.to_retained();
         *slot = Some(Box::new(Slot {
-            key: key.to_retained(),
+            place: Place::of(&key),
+            key,
             registry,
             local,
             series: Arc::downgrade(&series),
@@ -209,16 +237,17 @@ fn index(key: &Key) -> usize {
     key.get_hash() as usize % SLOTS
 }
 
-/// Whether the kept key is this one. The kept key never changes and keeps its words alive, so words at the same address are the same.
-#[inline]
-fn is_same(kept: &Key, key: &Key) -> bool {
-    if kept.get_hash() != key.get_hash() {
-        return false;
+/// The addresses and lengths of a key's name and labels.
+struct Place {
+    name: *const str,
+    labels: *const [Label],
+}
+
+impl Place {
+    #[inline]
+    fn of(key: &Key) -> Self {
+        Place { name: key.name(), labels: key.labels().as_slice() }
     }
-    let (kept_labels, labels) = (kept.labels(), key.labels());
-    let same_place = std::ptr::eq(kept.name(), key.name())
-        && std::ptr::eq(kept_labels.as_slice(), labels.as_slice());
-    same_place || kept == key
 }
 
 #[cfg(test)]

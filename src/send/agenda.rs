@@ -10,7 +10,7 @@
 //!
 //! 1. a half-close, where that is how the server confirms: when a burst is over, when the window is full, when the burst has lasted
 //!    long; at the end of the shutdown unless `version` does it;
-//! 2. a question: when a burst is over, when the window is full, or 256 KiB or a second after the last question;
+//! 2. a question: when a burst is over, when the window is full, or 16 to 256 KiB or a second after the last question;
 //! 3. the next lines;
 //! 4. to leave, when everything is confirmed, at the shutdown or for a preferred endpoint;
 //! 5. nothing until something happens.

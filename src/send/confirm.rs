@@ -15,6 +15,7 @@
 //! | the connection is lost under the question | undecided; the second time `HalfClose` |
 //! | `Version` by this table, and later a `version` stays unanswered until the connection is given up | undecided again |
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use super::window::Place;
@@ -26,8 +27,9 @@ pub(super) const QUESTION: &[u8] = b"version\n";
 pub(super) const ANSWER_TIME: Duration = Duration::from_secs(2);
 /// How often a connection may be lost under the question.
 const MAX_LOST: u8 = 2;
-/// Bytes behind the last question at which the next one is due though there is more to send.
-const QUESTION_BYTES: u64 = 256 * 1024;
+/// Bytes behind the last question at which the next one is due though there is more to send: the first on a connection, which
+/// doubles with each answer up to the last. Where every connection breaks after a while, each one still gets something confirmed.
+const QUESTION_BYTES: RangeInclusive<u64> = 16 * 1024..=256 * 1024;
 /// The age of the first unasked byte at which a question is due though there is more to send.
 const QUESTION_AGE: Duration = Duration::from_secs(1);
 
@@ -125,6 +127,8 @@ pub(super) struct Barrier {
     asked_upto: Place,
     /// When the first byte behind `asked_upto` was written.
     since: Option<Instant>,
+    /// How many bytes there may be behind it.
+    stride: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +149,8 @@ enum Stage {
 impl Barrier {
     /// For a connection that begins at `place`.
     pub(super) fn new(place: Place) -> Self {
-        Barrier { stage: Stage::None, asked_upto: place, since: None }
+        let stride = *QUESTION_BYTES.start();
+        Barrier { stage: Stage::None, asked_upto: place, since: None, stride }
     }
 
     /// Lines were written.
@@ -160,7 +165,7 @@ impl Barrier {
 
     /// Whether to ask though there is more to send.
     pub(super) fn is_due(&self, written: Place, now: Instant) -> bool {
-        written.since(self.asked_upto) >= QUESTION_BYTES || self.due().is_some_and(|due| now >= due)
+        written.since(self.asked_upto) >= self.stride || self.due().is_some_and(|due| now >= due)
     }
 
     /// When to ask though there is more to send.
@@ -217,6 +222,7 @@ impl Barrier {
     pub(super) fn answered(&mut self) -> Option<Place> {
         let Stage::Asked { place, .. } = self.stage else { return None };
         self.stage = Stage::None;
+        self.stride = (self.stride * 2).min(*QUESTION_BYTES.end());
         Some(place)
     }
 }

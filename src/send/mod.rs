@@ -56,6 +56,8 @@ use crate::stats::{Confirmation, Counters};
 
 /// The name of the thread.
 pub(crate) const THREAD: &str = "opentsdb-writer";
+/// The most that a connect waits after a quiet time: this part of the interval, and this.
+const SCATTER: (u32, Duration) = (10, Duration::from_secs(1));
 /// The thread is woken by the queue or a resolver.
 const WAKE: Token = Token(0);
 /// Something happened to the socket, of which there is one at a time.
@@ -146,6 +148,7 @@ fn prepare(
         events: Events::with_capacity(16),
         buffer: vec![0; READ_BUFFER].into_boxed_slice(),
         state: State::Idle(None),
+        scatter: (options.interval / SCATTER.0).min(SCATTER.1),
         is_announced: false,
     };
     Ok((writer, waker))

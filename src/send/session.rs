@@ -110,7 +110,15 @@ impl Session {
             (Stage::HalfClosed { .. }, Drained::Ended) => self.settle(delivery, now)?,
             (Stage::HalfClosed { .. }, _) => Next::Wait(None),
             (Stage::Open, Drained::Ended) => return Err(self.lost(Failure::Closed, delivery, now)),
-            (Stage::Open, _) => self.advance(delivery, now)?,
+            (Stage::Open, _) => match self.advance(delivery, now) {
+                Ok(next) => next,
+                Err(end) => {
+                    // An answer may have come since the reading, and must not be lost with the connection: what it confirms
+                    // would be sent again, for ever where no connection lasts.
+                    let _ = self.read(delivery, buffer, name, now);
+                    return Err(end);
+                }
+            },
         };
         let deadline = self.check_deadline(delivery, now)?;
         Ok(match next {
@@ -120,8 +128,9 @@ impl Session {
         })
     }
 
-    /// Leaves in the middle of it, but not of a line: a server may store half a line as a point of its own.
-    pub(super) fn abandon(mut self, delivery: &mut Delivery, buffer: &mut [u8]) {
+    /// Leaves in the middle of it, but not of a line: a server may store half a line as a point of its own. Answers the connection,
+    /// of which we have closed our side.
+    pub(super) fn abandon(mut self, delivery: &mut Delivery, buffer: &mut [u8]) -> Connection {
         let question = self.barrier.to_write();
         let rest = delivery.window.rest_of_line();
         self.connection.make_room();
@@ -138,6 +147,7 @@ impl Session {
         // Unread bytes would make the kernel reset the connection, and what is under way would be lost.
         let _ = self.connection.drain(buffer, |_| {});
         let _ = self.connection.half_close();
+        self.connection
     }
 
     /// Whether the server has shown that it takes points.

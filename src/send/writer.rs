@@ -7,7 +7,8 @@
 //!
 //! **Mechanism.** Its states:
 //!
-//! 1. *Idle*: no connection, because there is nothing to send or because the last failure is too fresh.
+//! 1. *Idle*: no connection, because there is nothing to send or because the last failure is too fresh. After a quiet time there is
+//!    a short random wait, *scattered*: the ticks of all clients of a server are at one moment, and their connects are not to be.
 //! 2. *Dialing*: an [`Attempt`] goes through the endpoints. It ends in 3, or, failed, in 1 with a wait.
 //! 3. *Connected*: a [`Session`] sends and has it confirmed. It ends in 1: without a wait when it ended in good order, with one when
 //!    it failed. Whatever is not confirmed then is sent again by the next one.
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll};
 
 use super::backoff::{Backoff, Cost};
+use super::connection::{Connection, Drained};
 use super::delivery::Delivery;
 use super::dial::{Attempt, Dialer, Progress};
 use super::failure::Failure;
@@ -29,6 +31,8 @@ use super::session::{End, Next, Session};
 use crate::clock::Clock;
 use crate::queue::{Link, Phase};
 
+/// How long an abandoned connection is read on from.
+const LINGER: Duration = Duration::from_secs(2);
 /// What is read at once.
 pub(super) const READ_BUFFER: usize = 16 * 1024;
 
@@ -42,6 +46,8 @@ pub(super) struct Writer {
     /// For reading.
     pub(super) buffer: Box<[u8]>,
     pub(super) state: State,
+    /// The most that a connect waits after a quiet time, unless somebody waits for it.
+    pub(super) scatter: Duration,
     /// Whether the log was last told that points arrive.
     pub(super) is_announced: bool,
 }
@@ -49,6 +55,8 @@ pub(super) struct Writer {
 pub(super) enum State {
     /// No attempt before the time, if there is one.
     Idle(Option<Instant>),
+    /// There is something to send, and the connect waits until then.
+    Scattered(Instant),
     Dialing(Attempt),
     Connected(Box<Session>),
 }
@@ -88,14 +96,21 @@ impl Writer {
             return None;
         }
         match &mut self.state {
-            State::Idle(_) if !self.delivery.has_work() => {
+            State::Idle(_) | State::Scattered(_) if !self.delivery.has_work() => {
                 // The phase was asked first: so nothing can have come in between that would be left behind.
                 (phase == Phase::Open).then_some(Next::Wait(None))
             }
             State::Idle(Some(not_before)) if now < *not_before => {
                 Some(Next::Wait(Some(*not_before)))
             }
-            State::Idle(_) => {
+            State::Idle(None) => {
+                self.state = State::Scattered(now + self.scatter.mul_f64(fastrand::f64()));
+                Some(Next::Again)
+            }
+            State::Scattered(until) if now < *until && !self.delivery.work().demand.is_hurried => {
+                Some(Next::Wait(Some(*until)))
+            }
+            State::Idle(Some(_)) | State::Scattered(_) => {
                 self.state = State::Dialing(Attempt::new(&mut self.dialer, now));
                 Some(Next::Again)
             }
@@ -154,7 +169,7 @@ impl Writer {
             Err(End::Failed(failure)) => {
                 if failure.cost() == Cost::GivenUp {
                     // The kernel still delivers what it holds should the server go on, and that had better be whole lines.
-                    self.let_go();
+                    drop(self.let_go());
                 }
                 if self.dialer.rotation.failed(endpoint) {
                     // The preferred endpoint is no better yet; the one before it takes over.
@@ -190,13 +205,34 @@ impl Writer {
     }
 
     fn abandon(&mut self) {
-        self.let_go();
+        let connection = self.let_go();
         self.delivery.abandon();
+        // Nobody waits for what follows.
+        self.delivery.queue.finish();
+        if let Some(connection) = connection {
+            self.linger(connection);
+        }
     }
 
-    fn let_go(&mut self) {
-        if let State::Connected(session) = std::mem::replace(&mut self.state, State::Idle(None)) {
-            session.abandon(&mut self.delivery, &mut self.buffer);
+    fn let_go(&mut self) -> Option<Connection> {
+        match std::mem::replace(&mut self.state, State::Idle(None)) {
+            State::Connected(session) => Some(session.abandon(&mut self.delivery, &mut self.buffer)),
+            _ => None,
+        }
+    }
+
+    /// Reads on until the server closes too, for a moment: a reply that comes after our end would be answered with a reset, and the
+    /// kernel would throw away what it has not sent yet, in the middle of a line.
+    fn linger(&mut self, mut connection: Connection) {
+        let until = self.clock.now() + LINGER;
+        while let Ok(drained @ (Drained::Empty | Drained::More)) =
+            connection.drain(&mut self.buffer, |_| {})
+        {
+            let left = until.saturating_duration_since(self.clock.now());
+            let wait = if drained == Drained::More { Duration::ZERO } else { left };
+            if left.is_zero() || self.poll.poll(&mut self.events, Some(wait)).is_err() {
+                return;
+            }
         }
     }
 }

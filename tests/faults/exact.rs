@@ -124,6 +124,27 @@ mod tests {
         }
     }
 
+    /// As behind a device that ends every connection at some size: what a connection could still confirm must not be lost with it.
+    #[test]
+    fn a_backlog_gets_through_connections_that_break_after_150_kilobytes_each() {
+        let tsd = FakeTsd::start();
+        tsd.script(Fault::Refuse);
+        let builder = builder(tsd.address(), Confirmation::Version).with_flush_interval(PATIENCE);
+        let mut app = App::start(builder, 10_000);
+        app.count();
+        app.handle.flush(Duration::from_millis(50)).unwrap();
+        for _ in 0..200 {
+            tsd.script(Fault::Reset.after_bytes(150_000));
+        }
+        tsd.heal();
+        app.settle();
+        let left = tsd.steps_left();
+        assert!(left > 0, "it got through only once the connections lasted");
+        assert!(left < 195, "{left} of 200 connections did not break");
+        app.assert_exact(&[&tsd]);
+        app.assert_lawful(&[&tsd]);
+    }
+
     #[test]
     fn restarts_under_load_lose_nothing() {
         for (seed, mode) in MODES.into_iter().enumerate() {
