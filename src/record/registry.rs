@@ -233,7 +233,13 @@ impl Registry {
         // A key whose name got a unit does not say what its line says either.
         let is_alias = identity.canonical.is_some() || matches!(named, Cow::Owned(_));
         let size = (&self.sizes.series, self.limit);
-        match self.place::<K>(hash, &identity.line, &shape, size) {
+        // Where nothing was refused yet, one look at who else writes the line is enough: the one under the lock.
+        let place = if self.told_refusal.load(Ordering::Relaxed) {
+            self.place::<K>(hash, &identity.line, &shape, size)
+        } else {
+            self.glance::<K>(hash, &identity.line, size)
+        };
+        match place {
             Place::Known(series) if !is_alias || !self.has_room_for_alias() => return Some(series),
             Place::Known(_) | Place::Free => {}
             Place::Taken => return self.refuse(key),
@@ -249,10 +255,13 @@ impl Registry {
                 self.sizes.series.fetch_add(1, Ordering::Relaxed);
                 self.insert(&mut registration, hash, identity, shape)
             }
-            Place::Taken | Place::Beyond => {
+            Place::Taken => {
                 drop(registration);
-                // Somebody was quicker. Whatever it is now, it is so before the lock.
-                return self.register(key);
+                return self.refuse(key);
+            }
+            Place::Beyond => {
+                drop(registration);
+                return self.overflow(&named, shape);
             }
         };
         if is_alias && self.has_room_for_alias() {
@@ -274,10 +283,22 @@ impl Registry {
         shape: &K::Shape,
         (size, limit): (&AtomicUsize, usize),
     ) -> Place<K> {
+        match self.glance(hash, line, (size, limit)) {
+            Place::Free if K::is_taken(self, &WireName::of(line, hash), shape) => Place::Taken,
+            place => place,
+        }
+    }
+
+    /// The same, but for who else writes the line.
+    fn glance<K: Registered>(
+        &self,
+        hash: u64,
+        line: &Line,
+        (size, limit): (&AtomicUsize, usize),
+    ) -> Place<K> {
         match K::table(self).find_line(hash, line) {
             Some(series) => Place::Known(series),
             None if size.load(Ordering::Relaxed) >= limit => Place::Beyond,
-            None if K::is_taken(self, &WireName::of(line, hash), shape) => Place::Taken,
             None => Place::Free,
         }
     }
