@@ -11,7 +11,7 @@ fn main() -> std::io::Result<()> {
     let mut lines = u64::MAX;
     while lines != sink.lines() {
         lines = sink.lines();
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        std::thread::park_timeout(std::time::Duration::from_millis(200));
     }
     println!("{lines}");
     Ok(())
