@@ -1,6 +1,7 @@
 //! A little service, instrumented, and the lines that its metrics become.
 //!
-//! `cargo run --example demo` sends to a TSD inside the process, `TSD=host:port cargo run --example demo` to a real one.
+//! `cargo run --example demo` sends to a TSD inside the process, `TSD=host:port cargo run --example demo` to a real one;
+//! `FOR=60` lets it run a minute.
 use std::collections::HashMap;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,13 +18,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let real = std::env::var("TSD").ok();
     let fake = real.is_none().then(FakeTsd::start);
     let address = real.or_else(|| fake.as_ref().map(FakeTsd::address)).unwrap_or_default();
+    let seconds = std::env::var("FOR").map_or(Ok(SECONDS), |text| text.parse())?;
     let interval = Duration::from_secs(1);
     let exporter = OpenTsdbBuilder::new(&address).with_flush_interval(interval).install()?;
     println!(
-        "{WORKERS} workers for {SECONDS} s, a snapshot a second to {address} ({OWN}* not shown)\n"
+        "{WORKERS} workers for {seconds} s, a snapshot a second to {address} ({OWN}* not shown)\n"
     );
 
-    let end = Instant::now() + Duration::from_secs(SECONDS);
+    let end = Instant::now() + Duration::from_secs(seconds);
     let workers: Vec<_> = (0..WORKERS).map(|n| thread::spawn(move || serve(n, end))).collect();
     let mut shown = 0;
     while Instant::now() < end {

@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::error::{FlushError, SendError};
 use crate::flush::flusher::Request;
 use crate::flush::raw::RawPoints;
+use crate::flush::render::Renderer;
 use crate::queue::Queue;
 use crate::record::descriptions::Description;
 use crate::stats::{Counters, Stats};
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) queue: Arc<Queue>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) raw: RawPoints,
+    pub(crate) renderer: Renderer,
     pub(crate) clock: Clock,
     /// The process whose threads these are; a fork of it has none.
     pub(crate) process: u32,
@@ -76,9 +78,8 @@ impl OpenTsdbHandle {
         self.check()?;
         let deadline = deadline(timeout);
         let before = self.shared.counters.stats();
-        let ticket = self.ask(Request::Flush, deadline);
-        if let Some(ticket) = ticket {
-            self.shared.queue.hurry(ticket);
+        let _hurry = self.shared.queue.hurry();
+        if let Some(ticket) = self.ask(Request::Flush, deadline) {
             self.shared.queue.wait_settled(ticket, deadline);
         }
         Ok(self.report(&before))
@@ -126,17 +127,19 @@ impl OpenTsdbHandle {
     /// If a word has characters that cannot be sent, if the timestamp is not in the exporter's precision, if a recorded metric is
     /// the same series, and after [`shutdown`](Self::shutdown). See [`SendError`].
     #[doc(alias = "log")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a point is made to be sent: `send(Point::new(…))`"
+    )]
     pub fn send(&self, point: Point) -> Result<(), SendError> {
         self.check().map_err(|_| SendError::AlreadyShutdown)?;
         self.shared.raw.send(&point)
     }
 
-    /// The `put` lines that a snapshot would send now. Changes nothing; empty after [`shutdown`](Self::shutdown).
+    /// The `put` lines of a snapshot taken now, in order of their names. Changes nothing and waits for nobody, whatever the server
+    /// does; with [`CounterMode::Delta`](crate::CounterMode::Delta) a counter's line says its count since the start.
     pub fn render(&self) -> String {
-        if self.check().is_err() {
-            return String::new();
-        }
-        self.ask(Request::Render, None).unwrap_or_default()
+        self.shared.renderer.render(&self.stats())
     }
 
     /// What the application said of its metrics by `describe_counter!` and the like: the protocol cannot carry it.
@@ -159,10 +162,10 @@ impl OpenTsdbHandle {
         }
         let queue = &self.shared.queue;
         let before = self.shared.counters.stats();
-        let ticket = self.ask(Request::Shutdown, deadline);
+        let _hurry = queue.hurry();
         // Without an answer the flusher is still pushing, or has ended; either way nothing more is taken.
+        let _ = self.ask(Request::Shutdown, deadline);
         queue.close();
-        queue.hurry(ticket.unwrap_or_else(|| queue.ticket()));
         if !queue.wait_finished(deadline) {
             queue.abandon();
         }

@@ -93,16 +93,18 @@ pub(crate) struct Waiting {
     pub(crate) backlog: usize,
 }
 
-impl Waiting {
-    /// Whether nothing waits.
-    pub(crate) fn is_empty(self) -> bool {
-        self.fresh + self.backlog == 0
-    }
-}
-
 /// Everything that was pushed before it was drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Ticket(u64);
+
+/// As long as it lives, points are sent as fast as they may be.
+pub(crate) struct Hurry<'a>(&'a Queue);
+
+impl Drop for Hurry<'_> {
+    fn drop(&mut self) {
+        self.0.lock().hurries -= 1;
+    }
+}
 
 /// The queue; shared by the flusher, the writer and the handles.
 pub(crate) struct Queue {
@@ -131,8 +133,8 @@ struct Inner {
     next_order: u64,
     /// The lowest order that the writer holds unconfirmed, and when its oldest point was taken.
     in_flight: Option<(u64, Instant)>,
-    /// Everything before this is to be sent without spreading.
-    hurried: Ticket,
+    /// How many calls wait for points to arrive: until they return, nothing is spread over the interval.
+    hurries: usize,
     link: Link,
     phase: Phase,
     /// Empty buffers, at most `SPARE_BUFFERS`.
@@ -149,7 +151,7 @@ impl Queue {
             backlog_points: 0,
             next_order: 0,
             in_flight: None,
-            hurried: Ticket(0),
+            hurries: 0,
             link: Link::Up,
             phase: Phase::Open,
             spare: Vec::new(),
@@ -169,6 +171,11 @@ impl Queue {
     }
 
     // ---- the flusher's side ----
+
+    /// The most points that a batch should hold: no more than may wait.
+    pub(crate) fn batch_points(&self) -> usize {
+        self.limit
+    }
 
     /// An empty buffer with room for a batch.
     pub(crate) fn buffer(&self) -> Vec<u8> {
@@ -248,12 +255,11 @@ impl Queue {
 
     // ---- the handles' side ----
 
-    /// Asks for everything up to `ticket` to be sent without spreading it over the interval.
-    pub(crate) fn hurry(&self, ticket: Ticket) {
-        let mut inner = self.lock();
-        inner.hurried = inner.hurried.max(ticket);
-        drop(inner);
+    /// Asks for everything to be sent without spreading it over the interval, while the answer lives.
+    pub(crate) fn hurry(&self) -> Hurry<'_> {
+        self.lock().hurries += 1;
         self.wake();
+        Hurry(self)
     }
 
     /// Waits until everything up to `ticket` is confirmed or dropped, or until the deadline; answers whether it is.
@@ -350,10 +356,9 @@ impl Queue {
         Waiting { fresh: inner.points - inner.backlog_points, backlog: inner.backlog_points }
     }
 
-    /// Whether a flush or the shutdown waits for points that are not settled yet.
+    /// Whether a flush or the shutdown waits for points to arrive.
     pub(crate) fn is_hurried(&self) -> bool {
-        let inner = self.lock();
-        !inner.is_settled(inner.hurried)
+        self.lock().hurries > 0
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -513,7 +518,7 @@ mod tests {
         assert_eq!(queue.waiting(), Waiting { fresh: 2, backlog: 3 });
         let order: Vec<_> = (0..5).map(|_| popped(&queue)).collect();
         assert_eq!(order, ["old1\n", "new1\n", "old2\n", "new2\n", "old3\n"]);
-        assert!(queue.waiting().is_empty());
+        assert_eq!(queue.waiting(), Waiting::default());
         assert!(queue.pop().is_none());
     }
 

@@ -6,7 +6,7 @@
 #[cfg(loom)]
 pub(crate) use loom::{
     hint::spin_loop,
-    sync::{Arc, Mutex, MutexGuard, atomic},
+    sync::{Mutex, MutexGuard, atomic},
     thread::yield_now,
 };
 #[cfg(loom)]

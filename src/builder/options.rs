@@ -13,12 +13,16 @@ pub enum Flavor {
     /// OpenTSDB 2.x, and what every other server takes too: 8 tags (`tsd.storage.max_tags`), `[A-Za-z0-9._/-]`. The default.
     #[default]
     OpenTsdb,
-    /// VictoriaMetrics: 30 tags (`-maxLabelsPerTimeseries`), any Unicode. It answers nothing, so [`Confirmation::Auto`] goes
-    /// straight to [`Confirmation::HalfClose`].
+    /// VictoriaMetrics: 29 tags, for the name counts among the 30 of `-maxLabelsPerTimeseries`, and any Unicode. It answers nothing, so
+    /// [`Confirmation::Auto`] goes straight to [`Confirmation::HalfClose`]. It keeps 11 digits of a number and more, and takes some
+    /// below 1e-297 for 0.
     VictoriaMetrics,
-    /// InfluxDB 1.x with an `[[opentsdb]]` listener: any Unicode; timestamps in seconds only, others are stored wrong.
+    /// InfluxDB 1.x with an `[[opentsdb]]` listener: any Unicode; timestamps in seconds only, others are stored wrong. While it shuts
+    /// down it goes on reading the connections that it has and answering `version`, and keeps nothing of what it reads: so
+    /// [`Confirmation::Auto`] goes straight to [`Confirmation::HalfClose`].
     InfluxDb,
-    /// KairosDB: any Unicode. Lines of 1024 bytes, as OpenTSDB.
+    /// KairosDB: any number of tags, `[A-Za-z0-9._/-]`, for it takes each byte for a character of ISO-8859-1. Lines of 1024 bytes, as
+    /// OpenTSDB. When it is stopped it forgets the points of the last moment, confirmed or not.
     KairosDb,
 }
 
@@ -26,21 +30,23 @@ impl Flavor {
     pub(super) fn max_tags(self) -> usize {
         match self {
             Flavor::OpenTsdb => 8,
-            Flavor::VictoriaMetrics => 30,
+            Flavor::VictoriaMetrics => 29,
             Flavor::InfluxDb | Flavor::KairosDb => MOST_TAGS,
         }
     }
 
     pub(super) fn charset(self) -> Charset {
         match self {
-            Flavor::OpenTsdb => Charset::Tsd,
-            Flavor::VictoriaMetrics | Flavor::InfluxDb | Flavor::KairosDb => Charset::Unicode,
+            Flavor::OpenTsdb | Flavor::KairosDb => Charset::Tsd,
+            Flavor::VictoriaMetrics | Flavor::InfluxDb => Charset::Unicode,
         }
     }
 
     pub(super) fn confirmation(self, asked: Confirmation) -> Confirmation {
         match (self, asked) {
-            (Flavor::VictoriaMetrics, Confirmation::Auto) => Confirmation::HalfClose,
+            (Flavor::VictoriaMetrics | Flavor::InfluxDb, Confirmation::Auto) => {
+                Confirmation::HalfClose
+            }
             _ => asked,
         }
     }

@@ -6,13 +6,16 @@ use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
+
 use super::options::{ConnectivityCheck, Flavor, HostTag, MOST_TAGS};
 use super::{CONNECT_TIMEOUT, OpenTsdbBuilder};
 use crate::clock::Clock;
 use crate::error::BuildError;
 use crate::flush::distribution::{Distribution, Invalid, Plans};
-use crate::flush::flusher::{self, Flusher, Log};
+use crate::flush::flusher::{self, Flusher, Log, Request};
 use crate::flush::raw::{RawPoints, Recent};
+use crate::flush::render::Renderer;
 use crate::flush::schedule::{Schedule, TimestampPrecision};
 use crate::flush::snapshot::{self, CounterMode, Snapshot};
 use crate::flush::telemetry::Telemetry;
@@ -21,7 +24,6 @@ use crate::host;
 use crate::queue::Queue;
 use crate::record::recorder::OpenTsdbRecorder;
 use crate::record::registry::{self, Registry};
-use crate::record::samples::Shape;
 use crate::send::endpoint::Endpoint;
 use crate::send::{self, SpawnError};
 use crate::stats::Counters;
@@ -39,12 +41,14 @@ pub(super) struct Threads {
     pub(super) flusher: JoinHandle<()>,
 }
 
-/// What the flusher takes snapshots of, and where they go.
-struct Snapshots<'a> {
-    registry: &'a Arc<Registry>,
-    queue: &'a Arc<Queue>,
-    counters: &'a Arc<Counters>,
-    clock: &'a Clock,
+/// What the threads and the handles share.
+#[derive(Clone)]
+struct Common {
+    rules: Rules,
+    registry: Arc<Registry>,
+    queue: Arc<Queue>,
+    counters: Arc<Counters>,
+    clock: Clock,
 }
 
 /// An error that names the option, its value and the fix.
@@ -82,28 +86,15 @@ impl OpenTsdbBuilder {
             send::check(&endpoints, CONNECT_TIMEOUT)
                 .map_err(|(address, source)| BuildError::Unreachable { address, source })?;
         }
-        let clock = Clock::default();
-        let counters = Arc::new(Counters::default());
-        let queue = Arc::new(Queue::new(self.queue_size, Arc::clone(&counters)));
-        let registry =
-            Arc::new(Registry::new(self.registry(&rules, &plans), Arc::clone(&counters)));
-
-        let writer = send::spawn(
-            self.sending(endpoints),
-            Arc::clone(&queue),
-            Arc::clone(&counters),
-            clock.clone(),
-        );
+        let common = self.common(rules, &plans);
+        let Common { queue, counters, clock, .. } = common.clone();
+        let writer = send::spawn(self.sending(endpoints), Arc::clone(&queue), counters, clock);
         let writer = writer.map_err(|error| match error {
             SpawnError::EventQueue(source) => BuildError::EventQueue { source },
             SpawnError::Thread(source) => BuildError::Spawn { name: send::THREAD, source },
         })?;
-        let flusher = self.flusher(
-            &rules,
-            plans,
-            Snapshots { registry: &registry, queue: &queue, counters: &counters, clock: &clock },
-        );
-        let (requests, flusher) = match flusher.spawn() {
+        let options = snapshot::Options { counter_mode: self.counter_mode, plans, idle: self.idle };
+        let (requests, flusher) = match self.flusher(options.clone(), common.clone()).spawn() {
             Ok(spawned) => spawned,
             Err(source) => {
                 queue.abandon();
@@ -111,59 +102,80 @@ impl OpenTsdbBuilder {
                 return Err(BuildError::Spawn { name: flusher::NAME, source });
             }
         };
-        let raw = RawPoints {
-            rules,
-            precision: self.precision,
-            registry: Arc::clone(&registry),
-            queue: Arc::clone(&queue),
-            counters: Arc::clone(&counters),
-            clock: clock.clone(),
-            recent: Recent::default(),
-        };
-        let process = std::process::id();
-        let shared = Shared {
-            requests,
-            queue,
-            counters,
-            raw,
-            clock,
-            process,
-            is_shut_down: AtomicBool::new(false),
-        };
-        Ok((
-            OpenTsdbRecorder { registry },
-            OpenTsdbHandle::new(shared),
-            Threads { writer, flusher },
-        ))
+        let recorder = OpenTsdbRecorder { registry: Arc::clone(&common.registry) };
+        let handle = OpenTsdbHandle::new(self.shared(requests, options, common));
+        Ok((recorder, handle, Threads { writer, flusher }))
     }
 
-    fn registry(&self, rules: &Rules, plans: &Arc<Plans>) -> registry::Options {
+    fn common(&self, rules: Rules, plans: &Arc<Plans>) -> Common {
+        let counters = Arc::new(Counters::default());
         let plans = Arc::clone(plans);
-        registry::Options {
+        let options = registry::Options {
             rules: rules.clone(),
-            shapes: Box::new(move |metric| {
-                let plan = plans.plan(metric);
-                Shape { scheme: plan.scheme(), own_tag: plan.own_tag() }
-            }),
+            shapes: Box::new(move |metric| plans.plan(metric).shape()),
             limit: self.series_limit,
             has_unit_suffixes: self.unit_suffixes,
+            reserved: self.telemetry(&rules).into_lines(),
+        };
+        Common {
+            rules,
+            registry: Arc::new(Registry::new(options, Arc::clone(&counters))),
+            queue: Arc::new(Queue::new(self.queue_size, Arc::clone(&counters))),
+            counters,
+            clock: Clock::default(),
         }
     }
 
-    fn flusher(&self, rules: &Rules, plans: Arc<Plans>, of: Snapshots<'_>) -> Flusher {
-        let options = snapshot::Options { counter_mode: self.counter_mode, plans, idle: self.idle };
-        let now = of.clock.now();
+    fn telemetry(&self, rules: &Rules) -> Telemetry {
+        if self.telemetry { Telemetry::new(rules) } else { Telemetry::off() }
+    }
+
+    fn flusher(&self, options: snapshot::Options, common: Common) -> Flusher {
+        let Common { rules, registry, queue, counters, clock } = common;
         Flusher {
-            snapshot: Snapshot::new(Arc::clone(of.registry), options),
-            telemetry: if self.telemetry { Telemetry::new(rules) } else { Telemetry::off() },
-            schedule: Schedule::new(self.flush_interval, self.precision, now, of.clock.wall()),
+            snapshot: Snapshot::new(registry, options),
+            telemetry: self.telemetry(&rules),
+            schedule: Schedule::new(self.flush_interval, self.precision, clock.now(), clock.wall()),
             is_delta: self.counter_mode == CounterMode::Delta,
-            lines: Lines::new(of.queue.buffer()),
-            queue: Arc::clone(of.queue),
-            counters: Arc::clone(of.counters),
-            clock: of.clock.clone(),
-            started: now,
+            lines: Lines::new(queue.buffer()),
+            queue,
+            counters,
+            started: clock.now(),
+            clock,
             log: Log::default(),
+        }
+    }
+
+    fn shared(
+        &self,
+        requests: Sender<Request>,
+        options: snapshot::Options,
+        common: Common,
+    ) -> Shared {
+        let Common { rules, registry, queue, counters, clock } = common;
+        Shared {
+            requests,
+            queue: Arc::clone(&queue),
+            counters: Arc::clone(&counters),
+            renderer: Renderer {
+                registry: Arc::clone(&registry),
+                options,
+                telemetry: self.telemetry(&rules),
+                precision: self.precision,
+                clock: clock.clone(),
+            },
+            raw: RawPoints {
+                rules,
+                precision: self.precision,
+                registry,
+                queue,
+                counters,
+                clock: clock.clone(),
+                recent: Recent::default(),
+            },
+            clock,
+            process: std::process::id(),
+            is_shut_down: AtomicBool::new(false),
         }
     }
 

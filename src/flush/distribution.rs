@@ -22,6 +22,7 @@ use std::sync::Arc;
 use super::{native, vmrange};
 use crate::record::buckets::{Bucket, Scheme};
 use crate::record::readout::Readout;
+use crate::record::samples::{Names, Shape};
 use crate::wire::charset::Charset;
 use crate::wire::line::Variant;
 use crate::wire::series::OwnTag;
@@ -247,7 +248,7 @@ pub(crate) enum Plan {
     Buckets { bounds: Arc<[f64]>, tags: Vec<String> },
     /// The edges, and the tags of the ranges: one more.
     VmRange { edges: Arc<[f64]>, tags: Vec<String> },
-    /// By [`Plan::native`].
+    /// A `histogram` line.
     Native,
 }
 
@@ -301,6 +302,12 @@ impl Plan {
         }
     }
 
+    /// What the registration of such a histogram has to know.
+    pub(crate) fn shape(self: &Arc<Self>) -> Shape {
+        let names: Arc<dyn Names> = Arc::<Plan>::clone(self);
+        Shape { scheme: self.scheme(), own_tag: self.own_tag(), names }
+    }
+
     /// Keeps of a reading what the lines will say. `room` is for the value of a `histogram` line, in bytes.
     pub(crate) fn digest(&self, readout: &Readout, room: usize, into: &mut Digest) {
         (into.samples, into.count, into.sum) =
@@ -317,10 +324,10 @@ impl Plan {
             }
             Plan::Summary(_) => {}
             Plan::Buckets { .. } | Plan::VmRange { .. } => {
-                into.buckets.extend_from_slice(&readout.buckets)
+                into.buckets.extend_from_slice(&readout.buckets);
             }
             Plan::Native if readout.count > 0 => {
-                into.is_too_long = !native::write(readout, room, &mut into.native)
+                into.is_too_long = !native::write(readout, room, &mut into.native);
             }
             Plan::Native => {}
         }
@@ -363,6 +370,28 @@ impl Plan {
                 line(plain("_sum"), sum);
             }
             Plan::Native => {}
+        }
+    }
+}
+
+impl Names for Plan {
+    fn suffixes(&self) -> Vec<&str> {
+        match self {
+            Plan::Summary(quantiles) => {
+                let quantiles = quantiles.iter().map(|(_, suffix)| suffix.as_str());
+                [".count", ".sum", ".min", ".max"].into_iter().chain(quantiles).collect()
+            }
+            Plan::Buckets { .. } => vec![".count", ".sum"],
+            Plan::VmRange { .. } => vec!["_count", "_sum"],
+            Plan::Native => Vec::new(),
+        }
+    }
+
+    fn tagged(&self) -> Option<(&str, &[String])> {
+        match self {
+            Plan::Buckets { tags, .. } => Some((".bucket", tags)),
+            Plan::VmRange { tags, .. } => Some(("_bucket", tags)),
+            Plan::Summary(_) | Plan::Native => None,
         }
     }
 }
@@ -517,7 +546,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tag_of_the_lines_is_told_beforehand() {
+    fn names_and_tags_of_the_lines_are_told_beforehand() {
         for (kind, key) in [
             (Distribution::Summary, None),
             (Distribution::Buckets, Some("le")),
@@ -525,11 +554,25 @@ mod tests {
             (Distribution::Native, None),
         ] {
             let plan = distribution(kind);
-            assert_eq!(plan.own_tag(), key);
+            let shape = plan.shape();
+            assert_eq!(shape.own_tag, key);
+            let mut told = shape.names.suffixes();
             for line in &intervals(&plan, &[&[1.0]])[0] {
-                let tag = line.split(' ').nth(2).map(|tag| tag.split_once('=').unwrap().0);
-                assert!(tag.is_none() || tag == key, "{line}");
+                let words: Vec<_> = line.split(' ').collect();
+                match words.get(2) {
+                    Some(tag) => {
+                        assert_eq!(Some(tag.split_once('=').unwrap().0), key);
+                        let (suffix, tags) = shape.names.tagged().unwrap();
+                        assert!(
+                            suffix == words[0] && tags.iter().any(|told| told == tag),
+                            "{line}"
+                        );
+                    }
+                    None => told.retain(|suffix| *suffix != words[0]),
+                }
+                assert!(words.len() > 2 || !told.contains(&words[0]), "{line}");
             }
+            assert!(told.is_empty(), "no line is called {told:?}");
         }
     }
 

@@ -23,6 +23,8 @@ use crate::wire::value::Value;
 pub(crate) const NAME: &str = "opentsdb-flusher";
 /// Requests that may wait; more only if someone flushes from that many threads at once.
 const REQUESTS: usize = 64;
+/// How often a flusher that nobody can ask any more looks whether anybody still records.
+const ORPHAN_CHECK: Duration = Duration::from_secs(1);
 /// The least time between two log lines of one cause.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -32,8 +34,6 @@ pub(crate) enum Request {
     Flush(Sender<Ticket>),
     /// The same for the last time, then close the queue and end.
     Shutdown(Sender<Ticket>),
-    /// Answer with the lines of a snapshot, and change nothing.
-    Render(Sender<String>),
 }
 
 /// What the flusher works with.
@@ -83,21 +83,23 @@ impl Flusher {
     }
 
     fn run(&mut self, requests: &Receiver<Request>) {
-        let mut requests = requests.clone();
+        let (mut requests, mut is_alone) = (requests.clone(), false);
         while self.queue.phase() == Phase::Open {
-            match requests.recv_timeout(self.schedule.until_tick(self.clock.wall())) {
+            let wait = self.schedule.until_tick(self.clock.wall());
+            match requests.recv_timeout(if is_alone { wait.min(ORPHAN_CHECK) } else { wait }) {
                 Ok(request) => {
                     if self.serve(request).is_break() {
                         return;
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                // Nobody can record or ask any more.
-                Err(RecvTimeoutError::Disconnected) if self.snapshot.is_orphaned() => {
-                    self.by_hand();
-                    return self.queue.close();
-                }
-                Err(RecvTimeoutError::Disconnected) => requests = never(),
+                // The last handle is gone; its share of the registry goes a moment later, and a recorder may stay for long.
+                Err(RecvTimeoutError::Disconnected) => (requests, is_alone) = (never(), true),
+            }
+            // Nobody can record or ask any more.
+            if is_alone && self.snapshot.is_orphaned() {
+                self.by_hand();
+                return self.queue.close();
             }
             self.tick();
         }
@@ -115,10 +117,6 @@ impl Flusher {
                 self.queue.close();
                 let _ = answer.send(self.queue.ticket());
                 ControlFlow::Break(())
-            }
-            Request::Render(answer) => {
-                let _ = answer.send(self.render());
-                ControlFlow::Continue(())
             }
         }
     }
@@ -197,16 +195,6 @@ impl Flusher {
         }
     }
 
-    fn render(&mut self) -> String {
-        let now = self.clock.now();
-        let mut out = Rendering::default();
-        out.lines.set_time(self.schedule.time(self.clock.wall()));
-        let stats = self.stats(now);
-        self.snapshot.peek(now.saturating_duration_since(self.started), &mut out);
-        self.telemetry.peek(&stats, &mut out);
-        String::from_utf8_lossy(out.lines.bytes()).into_owned()
-    }
-
     fn stats(&self, now: Instant) -> Stats {
         let oldest_pending =
             self.queue.oldest().map(|oldest| now.saturating_duration_since(oldest));
@@ -242,7 +230,7 @@ impl Output<'_> {
 
     fn sent(&mut self, line: &Line, pushed: Result<(), Unsendable>) {
         match pushed {
-            Ok(()) if self.lines.is_full(BATCH_BYTES) => self.push(),
+            Ok(()) if self.lines.is_full(BATCH_BYTES, self.queue.batch_points()) => self.push(),
             Ok(()) => {}
             Err(why) => self.refuse(line, why, 1),
         }
@@ -272,23 +260,4 @@ impl Sink for Output<'_> {
         counter.add(points);
         first.get_or_insert_with(|| line.metric().chars().take(100).collect());
     }
-}
-
-/// The lines of a snapshot that is only looked at.
-#[derive(Default)]
-struct Rendering {
-    lines: Lines,
-}
-
-impl Sink for Rendering {
-    fn point(&mut self, line: &Line, variant: Variant<'_>, value: Value) {
-        // What would not be sent is not shown.
-        let _ = self.lines.push(line, variant, value);
-    }
-
-    fn histogram(&mut self, line: &Line, value: &[u8]) {
-        let _ = self.lines.push_histogram(line, value);
-    }
-
-    fn refuse(&mut self, _line: &Line, _why: Unsendable, _points: u64) {}
 }

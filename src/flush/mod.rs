@@ -5,12 +5,14 @@
 //! 3. [`snapshot`]: cells to readings, readings to lines;
 //! 4. [`distribution`]: what a histogram becomes, with [`vmrange`] and [`native`] for two of its forms;
 //! 5. [`telemetry`]: the exporter's own series;
-//! 6. [`raw`]: points past the aggregation, on the thread that sends them.
+//! 6. [`render`]: the lines of a snapshot, to look at;
+//! 7. [`raw`]: points past the aggregation, on the thread that sends them.
 
 pub(crate) mod distribution;
 pub(crate) mod flusher;
 mod native;
 pub(crate) mod raw;
+pub(crate) mod render;
 pub(crate) mod schedule;
 pub(crate) mod snapshot;
 pub(crate) mod telemetry;

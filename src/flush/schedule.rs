@@ -85,11 +85,6 @@ impl Schedule {
         Schedule { interval, precision, next, last: None, compared: (now, wall), is_behind: false }
     }
 
-    /// A wall time as a timestamp.
-    pub(crate) fn time(&self, wall: Duration) -> u64 {
-        self.precision.of(wall)
-    }
-
     /// How long it is until the next tick.
     pub(crate) fn until_tick(&self, wall: Duration) -> Duration {
         // After a step back the old tick may be hours away.

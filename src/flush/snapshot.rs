@@ -297,6 +297,7 @@ impl Snapshot {
     /// Reads all series, then gives their lines to `sink`. `age` is the time since the exporter began.
     pub(crate) fn take(&mut self, stamp: Stamp, age: Duration, sink: &mut impl Sink) {
         let age = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
+        self.registry.take_fresh(&mut self.fresh);
         self.adopt(age);
         self.counters.read(Take::Drain, &mut self.scratch);
         self.gauges.read(Take::Drain, &mut self.scratch);
@@ -306,9 +307,16 @@ impl Snapshot {
         self.histograms.emit(stamp, &self.options, age, sink);
     }
 
+    /// All series of the registry, by name, for [`peek`](Self::peek).
+    pub(crate) fn of_all(registry: &Arc<Registry>, options: Options) -> Self {
+        let mut snapshot = Snapshot::new(Arc::clone(registry), options);
+        registry.all(&mut snapshot.fresh);
+        snapshot.adopt(0);
+        snapshot
+    }
+
     /// Gives the lines of all series to `sink` and changes nothing.
-    pub(crate) fn peek(&mut self, age: Duration, sink: &mut impl Sink) {
-        self.adopt(u32::try_from(age.as_secs()).unwrap_or(u32::MAX));
+    pub(crate) fn peek(&mut self, sink: &mut impl Sink) {
         self.counters.peek(&self.options, &mut self.scratch, sink);
         self.gauges.peek(&self.options, &mut self.scratch, sink);
         self.histograms.peek(&self.options, &mut self.scratch, sink);
@@ -341,8 +349,8 @@ impl Snapshot {
         values.into_iter().max_by_key(|(_, values)| values.len()).map(|(key, _)| key.to_owned())
     }
 
+    /// Goes on with the fresh series too.
     fn adopt(&mut self, age: u32) {
-        self.registry.take_fresh(&mut self.fresh);
         self.counters.adopt(&mut self.fresh.counters, &self.options, age);
         self.gauges.adopt(&mut self.fresh.gauges, &self.options, age);
         self.histograms.adopt(&mut self.fresh.histograms, &self.options, age);
@@ -394,17 +402,21 @@ mod tests {
 
     impl Fixture {
         fn new(counter_mode: CounterMode, idle: Option<(MetricKindMask, Duration)>) -> Self {
-            let rules = Rules {
-                charset: Charset::Tsd,
-                max_tags: 8,
-                prefix: String::new(),
-                globals: Vec::new(),
-                host: Some(("host".into(), "a".into())),
-            };
+            let rules = Rules::of_a_test();
             let counters = Arc::new(Counters::default());
-            let shapes = Box::new(|_: &str| Shape { scheme: Scheme::Log, own_tag: None });
+            let shapes = Box::new(|_: &str| Shape {
+                scheme: Scheme::Log,
+                own_tag: None,
+                names: Arc::new(()),
+            });
             let registry = Arc::new(Registry::new(
-                registry::Options { rules, shapes, limit: 100, has_unit_suffixes: false },
+                registry::Options {
+                    rules,
+                    shapes,
+                    limit: 100,
+                    has_unit_suffixes: false,
+                    reserved: Vec::new(),
+                },
                 Arc::clone(&counters),
             ));
             let options = Options {
@@ -427,6 +439,12 @@ mod tests {
 
         fn histogram(&self, name: &'static str) -> Arc<Series<Histogram>> {
             self.registry.get(&Key::from_static_name(name)).unwrap()
+        }
+
+        fn peek(&self) -> Vec<String> {
+            let mut seen = Sent::default();
+            Snapshot::of_all(&self.registry, self.snapshot.options.clone()).peek(&mut seen);
+            seen.0
         }
 
         fn take(&mut self, age: u64, only_changed: bool) -> Vec<String> {
@@ -471,7 +489,7 @@ mod tests {
         counter.increment(5);
         assert_eq!(fixture.take(0, false), ["c 5"]);
         counter.increment(2);
-        fixture.snapshot.peek(Duration::ZERO, &mut Sent::default());
+        fixture.peek();
         counter.increment(1);
         assert_eq!(fixture.take(1, false), ["c 3"]);
         assert_eq!(fixture.take(2, false), ["c 0"]);
@@ -488,9 +506,8 @@ mod tests {
         histogram.cell.record(f64::NAN);
         assert_eq!(fixture.take(2, false)[0], "h NotFinite 1");
         histogram.cell.record(3.0);
-        let mut seen = Sent::default();
-        fixture.snapshot.peek(Duration::ZERO, &mut seen);
-        assert_eq!(fixture.take(3, false), seen.0);
+        let seen = fixture.peek();
+        assert_eq!(fixture.take(3, false), seen[1..], "but for the refusal, which was counted");
     }
 
     #[test]

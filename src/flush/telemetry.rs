@@ -13,8 +13,10 @@ const PREFIX: &str = "opentsdb.client.";
 /// How one of them is read.
 type Read = fn(&Stats) -> Value;
 
-/// Name, tag if any, and reading of each.
-const SERIES: &[(&str, Option<(&str, &str)>, Read)] = &[
+/// Name, tag if any, and reading of one.
+type Reading = (&'static str, Option<(&'static str, &'static str)>, Read);
+
+const SERIES: &[Reading] = &[
     ("points.taken", None, |stats| stats.points_taken.into()),
     ("points.sent", None, |stats| stats.points_sent.into()),
     ("points.confirmed", None, |stats| stats.points_confirmed.into()),
@@ -85,6 +87,11 @@ impl Telemetry {
         Telemetry {
             series: SERIES.iter().map(|(name, tag, read)| (line(name, tag), *read, None)).collect(),
         }
+    }
+
+    /// What each series is called, so that nobody else is.
+    pub(crate) fn into_lines(self) -> Vec<Line> {
+        self.series.into_iter().map(|(line, ..)| line).collect()
     }
 
     /// Gives the lines of a snapshot to `sink`.

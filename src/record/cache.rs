@@ -9,8 +9,9 @@
 //!    locked instruction on a line that no other thread touches. The upgrade fails once the series was evicted.
 //! 2. A key is known again by hash, then by the addresses of its name and labels, which say enough for every literal call site, and
 //!    only then by their contents.
-//! 3. A slot gives way to another key only after [`PATIENCE`] misses in a row; until then the newcomer goes the uncached way. So
-//!    access at random over many series does not make and throw away a local each time.
+//! 3. A slot gives way to a key that came [`SIGHTINGS`] times in a row, or to any after [`PATIENCE`] misses in a row; until then the
+//!    newcomer goes the uncached way. So a key in use is soon cached, and access at random over many series, of which hardly one
+//!    comes twice in a row, does not make and throw away locals, each of which costs as much as ten uncached calls.
 //! 4. A thread that is being torn down, or that is here already (an allocator that records, say), goes the uncached way.
 
 use std::cell::{Cell, RefCell};
@@ -25,8 +26,10 @@ use super::series::{Kind, Series};
 
 /// Slots of each kind; a power of two. 4 KiB a kind and thread, at the thread's first use of that kind.
 const SLOTS: usize = 512;
-/// How many misses in a row a slot bears.
-const PATIENCE: u8 = 32;
+/// How often in a row a key must miss to get a slot.
+const SIGHTINGS: u8 = 8;
+/// How many misses in a row a slot bears, whatever the keys.
+const PATIENCE: u16 = 1_000;
 
 /// Threads are numbered from 1 in the order of their first use of a cache; 0 owns nothing.
 static NEXT_THREAD: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
@@ -46,7 +49,7 @@ pub(crate) fn thread_number() -> u64 {
 pub(super) fn numbered() -> u64 {
     if thread_number() == 0 {
         THREAD.with(|thread| {
-            thread.set(NEXT_THREAD.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+            thread.set(NEXT_THREAD.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
         });
     }
     thread_number()
@@ -131,7 +134,23 @@ struct Slot<K: Kind> {
     local: Weak<K::Local>,
     series: Weak<Series<K>>,
     /// Misses since the last hit.
-    misses: u8,
+    misses: u16,
+    /// The hash of the key that missed last, and how many of those misses were its own in a row.
+    candidate: u64,
+    sightings: u8,
+}
+
+impl<K: Kind> Slot<K> {
+    /// Whether it keeps its key although another one came. A slot whose local was revoked belongs to nobody.
+    fn holds_against(&mut self, key: &Key) -> bool {
+        // No misses yet: the last call was a hit, and nothing is in a row.
+        if self.misses == 0 || self.candidate != key.get_hash() {
+            (self.candidate, self.sightings) = (key.get_hash(), 0);
+        }
+        self.sightings += 1;
+        self.misses += 1;
+        self.misses < PATIENCE && self.sightings < SIGHTINGS && self.local.strong_count() > 0
+    }
 }
 
 impl<K: Kind> Slots<K> {
@@ -161,32 +180,27 @@ impl<K: Kind> Slots<K> {
             self.slots.resize_with(SLOTS, || None);
         }
         let slot = &mut self.slots[index(key)];
-        match slot {
-            // A slot whose local was revoked belongs to nobody.
-            Some(taken) if taken.misses < PATIENCE && taken.local.strong_count() > 0 => {
-                taken.misses += 1;
-                Found::Shared(series)
-            }
-            _ => {
-                let ended = slot.take().map(|slot| slot.series.clone());
-                let local = series.adopt(numbered());
-                let found = local
-                    .upgrade()
-                    .map_or_else(|| Found::Shared(Arc::clone(&series)), Found::Local);
-                *slot = Some(Box::new(Slot {
-                    key: key.to_retained(),
-                    registry,
-                    local,
-                    series: Arc::downgrade(&series),
-                    misses: 0,
-                }));
-                // Not left to the next snapshot: a thread that goes through many series would pile locals up until then.
-                if let Some(series) = ended.and_then(|series| series.upgrade()) {
-                    series.sweep();
-                }
-                found
-            }
+        if slot.as_mut().is_some_and(|slot| slot.holds_against(key)) {
+            return Found::Shared(series);
         }
+        let ended = slot.take().map(|slot| slot.series.clone());
+        let local = series.adopt(numbered());
+        let found =
+            local.upgrade().map_or_else(|| Found::Shared(Arc::clone(&series)), Found::Local);
+        *slot = Some(Box::new(Slot {
+            key: key.to_retained(),
+            registry,
+            local,
+            series: Arc::downgrade(&series),
+            misses: 0,
+            candidate: 0,
+            sightings: 0,
+        }));
+        // Not left to the next snapshot: a thread that goes through many series would pile locals up until then.
+        if let Some(series) = ended.and_then(|series| series.upgrade()) {
+            series.sweep();
+        }
+        found
     }
 }
 
@@ -214,21 +228,21 @@ mod tests {
     use super::super::samples::Shape;
     use super::*;
     use crate::stats::Counters;
-    use crate::wire::charset::Charset;
     use crate::wire::series::Rules;
     use metrics::CounterFn;
 
     fn registry() -> Registry {
-        let rules = Rules {
-            charset: Charset::Tsd,
-            max_tags: 8,
-            prefix: String::new(),
-            globals: Vec::new(),
-            host: Some(("host".into(), "a".into())),
-        };
-        let shapes = Box::new(|_: &str| Shape { scheme: Scheme::Log, own_tag: None });
+        let rules = Rules::of_a_test();
+        let shapes =
+            Box::new(|_: &str| Shape { scheme: Scheme::Log, own_tag: None, names: Arc::new(()) });
         Registry::new(
-            Options { rules, shapes, limit: 10_000, has_unit_suffixes: false },
+            Options {
+                rules,
+                shapes,
+                limit: 10_000,
+                has_unit_suffixes: false,
+                reserved: Vec::new(),
+            },
             Arc::new(Counters::default()),
         )
     }

@@ -110,17 +110,10 @@ fn add(cell: &AtomicU64, value: u64) {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::wire::charset::Charset;
     use crate::wire::series::Rules;
 
     fn series() -> Arc<Series<Counter>> {
-        let rules = Rules {
-            charset: Charset::Tsd,
-            max_tags: 8,
-            prefix: String::new(),
-            globals: Vec::new(),
-            host: Some(("host".into(), "a".into())),
-        };
+        let rules = Rules::of_a_test();
         let line = rules.identify("m", std::iter::empty(), None).line;
         Arc::new(Series::new(0, line, AtomicU64::new(0)))
     }
@@ -206,45 +199,44 @@ mod tests {
 }
 
 #[cfg(all(test, loom))]
-mod loom_tests {
+mod model {
     use super::*;
-    use crate::wire::charset::Charset;
     use crate::wire::series::Rules;
     use loom::thread;
 
     fn series() -> Arc<Series<Counter>> {
-        let host = Some(("host".into(), "a".into()));
-        let rules = Rules {
-            charset: Charset::Tsd,
-            max_tags: 8,
-            prefix: String::new(),
-            globals: Vec::new(),
-            host,
-        };
+        let rules = Rules::of_a_test();
         let line = rules.identify("m", std::iter::empty(), None).line;
         Arc::new(Series::new(0, line, AtomicU64::new(0)))
     }
 
+    /// The owner is the first thread: loom finds the orders that matter from a reader that comes after the stores, not before.
     #[test]
-    fn owner_and_guest_add_while_a_snapshot_reads_and_folds() {
-        loom::model(|| {
+    fn owner_and_guest_add_while_a_snapshot_reads() {
+        let seen = std::sync::Mutex::new(std::collections::BTreeSet::new());
+        let seen = Arc::new(seen);
+        let all = Arc::clone(&seen);
+        loom::model(move || {
             let series = series();
             let local = series.adopt(1).upgrade().unwrap();
-            let owner = thread::spawn({
+            let guest = thread::spawn({
                 let local = Arc::clone(&local);
-                move || {
-                    local.increment_from(1, 1);
-                    local.increment_from(1, 1);
-                }
+                move || local.increment_from(2, 10)
             });
-            let guest = thread::spawn(move || local.increment_from(2, 10));
-            let seen = series.value();
-            assert!([0, 1, 2, 10, 11, 12].contains(&seen), "{seen}");
-            (owner.join().unwrap(), guest.join().unwrap());
+            let reader = thread::spawn({
+                let series = Arc::clone(&series);
+                move || series.value()
+            });
+            local.increment_from(1, 1);
+            local.increment_from(1, 1);
+            all.lock().unwrap().insert(reader.join().unwrap());
+            guest.join().unwrap();
             assert_eq!(series.value(), 12);
+            drop(local);
             series.sweep();
             assert_eq!(series.value(), 12);
         });
+        assert_eq!(Vec::from_iter(seen.lock().unwrap().iter().copied()), [0, 1, 2, 10, 11, 12]);
     }
 
     #[test]

@@ -29,10 +29,13 @@ pub struct Description {
     pub text: String,
 }
 
-/// All descriptions, by kind and name.
+/// What was told of a metric of one kind.
+type Told = (MetricKind, Option<Unit>, SharedString);
+
+/// All descriptions, by name.
 #[derive(Debug, Default)]
 pub(crate) struct Descriptions {
-    known: RwLock<HashMap<KeyName, Vec<(MetricKind, Option<Unit>, SharedString)>>>,
+    known: RwLock<HashMap<KeyName, Vec<Told>>>,
 }
 
 impl Descriptions {

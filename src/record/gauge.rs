@@ -56,7 +56,9 @@ impl GaugeFn for GaugeCell {
     }
 }
 
-/// A thread's own way to the shared number: it saves passing the series' reference count between threads.
+/// A thread's own way to the shared number: it saves passing the series' reference count between threads. Its
+/// own count is on a cache line of its own, as a counter's.
+#[repr(align(64))]
 pub(crate) struct GaugeLocal {
     cell: Arc<GaugeCell>,
 }

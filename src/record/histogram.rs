@@ -443,7 +443,6 @@ mod tests {
         ];
         for (name, samples) in cases {
             let error = worst_error(samples);
-            println!("{name}: {:.3} %", 100.0 * error);
             assert!(error <= 1.0 / 128.0, "{name}: {error}");
         }
     }
@@ -600,7 +599,7 @@ mod tests {
 #[cfg(all(test, loom))]
 mod model {
     use super::*;
-    use crate::sync::Arc;
+    use loom::sync::Arc;
     use loom::thread;
 
     fn is_whole(readout: &Readout) -> bool {

@@ -7,37 +7,33 @@
 //! line, word by word. That saves the key's labels, more than half of the memory of a series with two of them.
 //!
 //! **Mechanism.**
-//! 1. [`Registry::find`]: a shard's read lock, the table of lines, then the few aliases: keys that are not plain, kept whole.
+//! 1. [`Table::find`]: a shard's read lock, the table of lines, then the few aliases: keys that are not plain, kept whole.
 //! 2. [`Registry::register`], once per key: under the one lock of registration the key is cleaned into its [`Identity`], whose
 //!    canonical hash finds the series again if another key has made it; else it is made and put on the list of fresh series.
 //! 3. The flusher takes that list before each snapshot ([`Registry::take_fresh`]) and keeps series in the order of registration, so
 //!    it never walks the table and holds no lock while it reads and encodes.
-//! 4. Past the limit a key's series is that of its metric's name with the one tag `overflow=true`.
+//! 4. Past the limit a key's series is that of its metric's name with the one tag `overflow=true`. Such keys come to
+//!    [`Registry::register`] at each look-up, and so do those that are refused: they are answered without the lock of registration.
 //! 5. [`Registry::evict`] holds the lock of registration and the shard's, so nobody can find the series while it goes.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
-};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hashbrown::HashTable;
 use metrics::{Key, Label};
-use metrics_util::{KeyHasher, MetricKind};
 
+use super::conflict::{Suspects, WireName};
 use super::counter::Counter;
 use super::descriptions::Descriptions;
 use super::gauge::Gauge;
-use super::histogram::HistogramCell;
+pub(crate) use super::registered::Registered;
 use super::samples::{Histogram, Shape};
 use super::series::{Kind, Series};
+use super::table::{Table, words};
 use crate::stats::Counters;
 use crate::wire::series::{Identity, Line, OwnTag, Rules};
 
-/// Shards of each kind's table; a growing table stalls only its own shard.
-const SHARDS: usize = 64;
 /// The only own tag of the series that keys share beyond the limit.
 const OVERFLOW: (&str, &str) = ("overflow", "true");
 /// How many such series there may be beyond the limit: metrics with new names have none to share.
@@ -57,6 +53,8 @@ pub(crate) struct Options {
     pub(crate) limit: usize,
     /// Whether a name gets the word of its unit.
     pub(crate) has_unit_suffixes: bool,
+    /// Lines that the exporter itself writes.
+    pub(crate) reserved: Vec<Line>,
 }
 
 /// See the module.
@@ -66,10 +64,17 @@ pub(crate) struct Registry {
     shapes: Shapes,
     /// The most series, overflow series not counted.
     limit: usize,
-    counters: Table<Counter>,
-    gauges: Table<Gauge>,
-    histograms: Table<Histogram>,
+    pub(super) counters: Table<Counter>,
+    pub(super) gauges: Table<Gauge>,
+    pub(super) histograms: Table<Histogram>,
     registration: Mutex<Registration>,
+    sizes: Sizes,
+    pub(super) suspects: Suspects,
+    /// Lines that the exporter itself writes.
+    pub(super) reserved: Vec<Line>,
+    /// Whether the first merge and the first refusal were told.
+    told_merge: AtomicBool,
+    told_refusal: AtomicBool,
     descriptions: Descriptions,
     /// Whether a name gets the word of its unit.
     has_unit_suffixes: bool,
@@ -80,14 +85,19 @@ pub(crate) struct Registry {
 #[derive(Default)]
 struct Registration {
     fresh: Fresh,
-    /// All series, and those of them that exist beyond the limit.
-    series: usize,
-    overflow_series: usize,
+    /// The addresses of the series beyond the limit, by which eviction tells them.
+    overflow: HashSet<usize>,
+}
+
+/// How much there is. Changed under the lock of registration; who reads it without may be late, which moves the limit by a key.
+#[derive(Default)]
+struct Sizes {
+    /// Series within the limit.
+    series: AtomicUsize,
+    /// Series beyond it.
+    overflow: AtomicUsize,
     /// Keys kept as aliases; bounded like the series, for each is kept whole.
-    aliases: usize,
-    /// Whether the first merge and the first refusal were told.
-    told_merge: bool,
-    told_refusal: bool,
+    aliases: AtomicUsize,
 }
 
 /// Series that the flusher does not know yet, in order of registration.
@@ -98,106 +108,21 @@ pub(crate) struct Fresh {
     pub(crate) histograms: Vec<Arc<Series<Histogram>>>,
 }
 
-/// The series of one kind.
-pub(crate) struct Table<K: Kind> {
-    shards: Box<[RwLock<Shard<K>>]>,
-}
-
-struct Shard<K: Kind> {
-    /// By canonical hash.
-    series: HashTable<Arc<Series<K>>>,
-    /// Keys that do not say what their line says. Weak, so that they keep no series from being evicted.
-    aliases: HashMap<Key, Weak<Series<K>>, BuildHasherDefault<KeyHasher>>,
-}
-
-/// A kind that the registry has a table for.
-pub(crate) trait Registered: Kind {
-    const KIND: MetricKind;
-    fn table(registry: &Registry) -> &Table<Self>;
-    fn fresh(fresh: &mut Fresh) -> &mut Vec<Arc<Series<Self>>>;
-    /// What is to be known of it before it is registered.
-    type Shape;
-    fn shape(registry: &Registry, key: &Key) -> Self::Shape;
-    /// The tag that its lines will have besides its own.
-    fn own_tag(shape: &Self::Shape) -> OwnTag;
-    fn cell(shape: Self::Shape) -> Self::Cell;
-    /// Whether another kind writes the lines of this one already.
-    fn is_taken(registry: &Registry, hash: u64, line: &Line) -> bool;
-}
-
-impl Registered for Counter {
-    const KIND: MetricKind = MetricKind::Counter;
-    fn table(registry: &Registry) -> &Table<Self> {
-        &registry.counters
-    }
-    fn fresh(fresh: &mut Fresh) -> &mut Vec<Arc<Series<Self>>> {
-        &mut fresh.counters
-    }
-    type Shape = ();
-    fn shape(_registry: &Registry, _key: &Key) {}
-    fn own_tag((): &()) -> OwnTag {
-        None
-    }
-    fn cell((): ()) -> Self::Cell {
-        Self::Cell::default()
-    }
-    fn is_taken(registry: &Registry, hash: u64, line: &Line) -> bool {
-        registry.gauges.find_line(hash, line).is_some()
-    }
-}
-
-impl Registered for Gauge {
-    const KIND: MetricKind = MetricKind::Gauge;
-    fn table(registry: &Registry) -> &Table<Self> {
-        &registry.gauges
-    }
-    fn fresh(fresh: &mut Fresh) -> &mut Vec<Arc<Series<Self>>> {
-        &mut fresh.gauges
-    }
-    type Shape = ();
-    fn shape(_registry: &Registry, _key: &Key) {}
-    fn own_tag((): &()) -> OwnTag {
-        None
-    }
-    fn cell((): ()) -> Self::Cell {
-        Self::Cell::default()
-    }
-    fn is_taken(registry: &Registry, hash: u64, line: &Line) -> bool {
-        registry.counters.find_line(hash, line).is_some()
-    }
-}
-
-impl Registered for Histogram {
-    const KIND: MetricKind = MetricKind::Histogram;
-    fn table(registry: &Registry) -> &Table<Self> {
-        &registry.histograms
-    }
-    fn fresh(fresh: &mut Fresh) -> &mut Vec<Arc<Series<Self>>> {
-        &mut fresh.histograms
-    }
-    type Shape = Shape;
-    fn shape(registry: &Registry, key: &Key) -> Shape {
-        (registry.shapes)(&format!(
-            "{}{}",
-            registry.rules.prefix,
-            registry.rules.charset.clean(key.name())
-        ))
-    }
-    fn own_tag(shape: &Shape) -> OwnTag {
-        shape.own_tag
-    }
-    fn cell(shape: Shape) -> Self::Cell {
-        Arc::new(HistogramCell::new(shape.scheme))
-    }
-    fn is_taken(_registry: &Registry, _hash: u64, _line: &Line) -> bool {
-        // Its lines have suffixes: `latency` may well be a counter and a histogram.
-        false
-    }
+/// What becomes of a key.
+enum Place<K: Kind> {
+    /// There is its series.
+    Known(Arc<Series<K>>),
+    /// There are as many series as there may be.
+    Beyond,
+    /// Another series writes its line.
+    Taken,
+    /// It gets a series.
+    Free,
 }
 
 impl Registry {
     pub(crate) fn new(options: Options, stats: Arc<Counters>) -> Self {
-        let Options { rules, shapes, limit, has_unit_suffixes } = options;
+        let Options { rules, shapes, limit, has_unit_suffixes, reserved } = options;
         Registry {
             number: NEXT_REGISTRY.fetch_add(1, Ordering::Relaxed),
             rules,
@@ -207,6 +132,11 @@ impl Registry {
             gauges: Table::new(),
             histograms: Table::new(),
             registration: Mutex::default(),
+            sizes: Sizes::default(),
+            suspects: Suspects::default(),
+            reserved,
+            told_merge: AtomicBool::new(false),
+            told_refusal: AtomicBool::new(false),
             descriptions: Descriptions::default(),
             has_unit_suffixes,
             stats,
@@ -235,43 +165,59 @@ impl Registry {
         to.histograms.append(&mut registration.fresh.histograms);
     }
 
+    /// Appends all series, by name.
+    pub(crate) fn all(&self, to: &mut Fresh) {
+        self.counters.all(&mut to.counters);
+        self.gauges.all(&mut to.gauges);
+        self.histograms.all(&mut to.histograms);
+    }
+
     /// Forgets a series if nobody but the caller holds it in any way; else hands it back.
     pub(crate) fn evict<K: Registered>(
         &self,
         series: Arc<Series<K>>,
     ) -> Result<(), Arc<Series<K>>> {
+        let address = Arc::as_ptr(&series) as usize;
         let mut registration = self.registration();
-        let hash = series.hash;
-        let mut shard = K::table(self).write(hash);
-        let entry = shard.series.find_entry(hash, |known| Arc::ptr_eq(known, &series));
-        drop(entry.map(|entry| entry.remove()));
-        // From here on only an alias leads to it. Each of the two steps takes it from all others at once, or fails.
-        let taken = if series.revoke() { Arc::try_unwrap(series) } else { Err(series) };
-        if let Err(held) = taken {
-            shard.series.insert_unique(hash, Arc::clone(&held), |known| known.hash);
-            return Err(held);
-        }
-        registration.series -= 1;
-        self.stats.series.set(registration.series as u64);
+        K::table(self).remove_if(series, |series| {
+            // From here on only an alias leads to it. Each of the two steps takes it from all others at once, or fails.
+            if series.revoke() { Arc::try_unwrap(series).map(drop) } else { Err(series) }
+        })?;
+        let size = if registration.overflow.remove(&address) {
+            &self.sizes.overflow
+        } else {
+            &self.sizes.series
+        };
+        size.fetch_sub(1, Ordering::Relaxed);
+        self.publish_sizes();
         self.stats.series_evicted.add(1);
         Ok(())
     }
 
     /// Forgets the aliases of evicted series.
     pub(crate) fn purge_aliases(&self) {
-        let mut registration = self.registration();
-        if registration.aliases > 0 {
-            registration.aliases =
-                self.counters.purge() + self.gauges.purge() + self.histograms.purge();
+        let _registration = self.registration();
+        if self.sizes.aliases.load(Ordering::Relaxed) > 0 {
+            let left = self.counters.purge() + self.gauges.purge() + self.histograms.purge();
+            self.sizes.aliases.store(left, Ordering::Relaxed);
         }
     }
 
-    /// Whether a counter or a gauge has the line of this raw point.
+    /// Whether a series writes the line of this raw point.
     pub(crate) fn has(&self, metric: &str, labels: Vec<Label>) -> bool {
         let key = Key::from_parts(metric.to_owned(), labels);
         let identity = self.identify(&key, None);
-        let hash = canonical_hash(&key, &identity);
-        Gauge::is_taken(self, hash, &identity.line) || Counter::is_taken(self, hash, &identity.line)
+        let name = WireName::of(&identity.line, canonical_hash(&key, &identity));
+        self.has_single(&name) || self.meets_histogram(&name)
+    }
+
+    pub(super) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// What a histogram of this name, as it is sent, needs.
+    pub(super) fn shape_of(&self, metric: &str) -> Shape {
+        (self.shapes)(metric)
     }
 
     #[cold]
@@ -282,31 +228,58 @@ impl Registry {
         let hash = canonical_hash(&named, &identity);
         // A key whose name got a unit does not say what its line says either.
         let is_alias = identity.canonical.is_some() || matches!(named, Cow::Owned(_));
+        let size = (&self.sizes.series, self.limit);
+        match self.place::<K>(hash, &identity.line, &shape, size) {
+            Place::Known(series) if !is_alias || !self.has_room_for_alias() => return Some(series),
+            Place::Known(_) | Place::Free => {}
+            Place::Taken => return self.refuse(key),
+            Place::Beyond => return self.overflow(&named, shape),
+        }
         let mut registration = self.registration();
-        let (series, told) = match K::table(self).find_line(hash, &identity.line) {
-            Some(series) if is_alias => (series, self.note_merge(&mut registration)),
-            Some(series) => (series, None),
-            None if K::is_taken(self, hash, &identity.line) => {
-                let told = self.note_refusal(&mut registration);
+        // Once more, now that nobody else registers.
+        let place = self.place::<K>(hash, &identity.line, &shape, size);
+        let is_merged = is_alias && matches!(place, Place::Known(_));
+        let series = match place {
+            Place::Known(series) => series,
+            Place::Free => {
+                self.sizes.series.fetch_add(1, Ordering::Relaxed);
+                self.insert(&mut registration, hash, identity, shape)
+            }
+            Place::Taken | Place::Beyond => {
                 drop(registration);
-                tell(told, key.name());
-                return None;
+                // Somebody was quicker. Whatever it is now, it is so before the lock.
+                return self.register(key);
             }
-            None if registration.series - registration.overflow_series >= self.limit => {
-                return self.overflow(&mut registration, &named, shape);
-            }
-            None => (self.insert(&mut registration, hash, identity, shape), None),
         };
-        if is_alias && registration.aliases < self.limit {
-            let before = K::table(self)
-                .write(key.get_hash())
-                .aliases
-                .insert(key.to_retained(), Arc::downgrade(&series));
-            registration.aliases += usize::from(before.is_none());
+        if is_alias && self.has_room_for_alias() {
+            let is_new = K::table(self).insert_alias(key, &series);
+            self.sizes.aliases.fetch_add(usize::from(is_new), Ordering::Relaxed);
         }
         drop(registration);
-        tell(told, key.name());
+        if is_merged {
+            self.note_merge(key);
+        }
         Some(series)
+    }
+
+    /// What becomes of a key with this line, if there are so many series and may be so many.
+    fn place<K: Registered>(
+        &self,
+        hash: u64,
+        line: &Line,
+        shape: &K::Shape,
+        (size, limit): (&AtomicUsize, usize),
+    ) -> Place<K> {
+        match K::table(self).find_line(hash, line) {
+            Some(series) => Place::Known(series),
+            None if size.load(Ordering::Relaxed) >= limit => Place::Beyond,
+            None if K::is_taken(self, &WireName::of(line, hash), shape) => Place::Taken,
+            None => Place::Free,
+        }
+    }
+
+    fn has_room_for_alias(&self) -> bool {
+        self.sizes.aliases.load(Ordering::Relaxed) < self.limit
     }
 
     fn insert<K: Registered>(
@@ -318,40 +291,44 @@ impl Registry {
     ) -> Arc<Series<K>> {
         self.stats.tags_dropped.add(identity.dropped_tags as u64);
         let series = Arc::new(Series::new(hash, identity.line, K::cell(shape)));
-        K::table(self)
-            .write(hash)
-            .series
-            .insert_unique(hash, Arc::clone(&series), |known| known.hash);
+        K::table(self).insert(&series);
         K::fresh(&mut registration.fresh).push(Arc::clone(&series));
-        registration.series += 1;
-        self.stats.series.set(registration.series as u64);
+        self.publish_sizes();
         series
     }
 
+    /// Called under the lock of registration.
+    fn publish_sizes(&self) {
+        let Sizes { series, overflow, .. } = &self.sizes;
+        let all = series.load(Ordering::Relaxed) + overflow.load(Ordering::Relaxed);
+        self.stats.series.set(all as u64);
+    }
+
     /// The series that new keys of this metric share.
-    fn overflow<K: Registered>(
-        &self,
-        registration: &mut Registration,
-        key: &Key,
-        shape: K::Shape,
-    ) -> Option<Arc<Series<K>>> {
+    fn overflow<K: Registered>(&self, key: &Key, shape: K::Shape) -> Option<Arc<Series<K>>> {
         self.stats.series_overflow.add(1);
-        let key = Key::from_parts(
-            key.name().to_owned(),
-            vec![Label::from_static_parts(OVERFLOW.0, OVERFLOW.1)],
-        );
+        let shared = Label::from_static_parts(OVERFLOW.0, OVERFLOW.1);
+        let key = Key::from_parts(key.name().to_owned(), vec![shared]);
         let identity = self.identify(&key, K::own_tag(&shape));
         let hash = canonical_hash(&key, &identity);
-        if let Some(series) = K::table(self).find_line(hash, &identity.line) {
-            return Some(series);
+        let place = || {
+            self.place::<K>(hash, &identity.line, &shape, (&self.sizes.overflow, OVERFLOW_SERIES))
+        };
+        match place() {
+            Place::Known(series) => return Some(series),
+            Place::Beyond | Place::Taken => return None,
+            Place::Free => {}
         }
-        if registration.overflow_series >= OVERFLOW_SERIES
-            || K::is_taken(self, hash, &identity.line)
-        {
-            return None;
+        let mut registration = self.registration();
+        match place() {
+            Place::Known(series) => return Some(series),
+            Place::Beyond | Place::Taken => return None,
+            Place::Free => {}
         }
-        registration.overflow_series += 1;
-        Some(self.insert(registration, hash, identity, shape))
+        self.sizes.overflow.fetch_add(1, Ordering::Relaxed);
+        let series = self.insert(&mut registration, hash, identity, shape);
+        registration.overflow.insert(Arc::as_ptr(&series) as usize);
+        Some(series)
     }
 
     /// The key under the name that it is sent by.
@@ -369,35 +346,30 @@ impl Registry {
         self.rules.identify(key.name(), words(key), own_tag)
     }
 
-    fn note_merge(&self, registration: &mut Registration) -> Option<&'static str> {
+    fn note_merge(&self, key: &Key) {
         self.stats.series_merged.add(1);
-        let first = !std::mem::replace(&mut registration.told_merge, true);
-        first.then_some(
-            "keys that differ only in what cannot be sent are one series and share its value",
-        )
+        if !self.told_merge.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                metric = key.name(),
+                "keys that differ only in what cannot be sent are one series and share its value"
+            );
+        }
     }
 
-    fn note_refusal(&self, registration: &mut Registration) -> Option<&'static str> {
+    fn refuse<T>(&self, key: &Key) -> Option<T> {
         self.stats.series_refused.add(1);
-        let first = !std::mem::replace(&mut registration.told_refusal, true);
-        first.then_some("a counter and a gauge have the same name and tags; only the one that came first is sent")
+        if !self.told_refusal.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                metric = key.name(),
+                "another metric writes lines of this name and these tags; only the one that came first is sent"
+            );
+        }
+        None
     }
 
     fn registration(&self) -> MutexGuard<'_, Registration> {
         self.registration.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Logs, once no lock is held: a subscriber may well record a metric.
-fn tell(what: Option<&'static str>, metric: &str) {
-    if let Some(what) = what {
-        tracing::warn!(metric, "{what}");
-    }
-}
-
-/// The key's labels as words.
-fn words(key: &Key) -> impl ExactSizeIterator<Item = (&str, &str)> {
-    key.labels().map(|label| (label.key(), label.value()))
 }
 
 /// The hash under which a series is kept: that of any plain key of it.
@@ -408,57 +380,13 @@ fn canonical_hash(key: &Key, identity: &Identity) -> u64 {
     Key::from_parts(name.clone(), labels).get_hash()
 }
 
-impl<K: Kind> Table<K> {
-    fn new() -> Self {
-        let shard = || RwLock::new(Shard { series: HashTable::new(), aliases: HashMap::default() });
-        Table { shards: std::iter::repeat_with(shard).take(SHARDS).collect() }
-    }
-
-    /// The shard of a hash, by bits that the table within does not use.
-    fn shard(&self, hash: u64) -> &RwLock<Shard<K>> {
-        &self.shards[(hash >> 48) as usize % SHARDS]
-    }
-
-    fn read(&self, hash: u64) -> RwLockReadGuard<'_, Shard<K>> {
-        self.shard(hash).read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self, hash: u64) -> RwLockWriteGuard<'_, Shard<K>> {
-        self.shard(hash).write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn find(&self, prefix: usize, key: &Key) -> Option<Arc<Series<K>>> {
-        let shard = self.read(key.get_hash());
-        let says = |series: &Arc<Series<K>>| {
-            series.hash == key.get_hash() && series.line.says(prefix, key.name(), words(key))
-        };
-        let known = shard.series.find(key.get_hash(), says).cloned();
-        known.or_else(|| shard.aliases.get(key)?.upgrade())
-    }
-
-    fn find_line(&self, hash: u64, line: &Line) -> Option<Arc<Series<K>>> {
-        self.read(hash).series.find(hash, |series| series.line.is_same_series(line)).cloned()
-    }
-
-    /// Forgets the aliases of evicted series; answers how many are left.
-    fn purge(&self) -> usize {
-        let shards =
-            self.shards.iter().map(|shard| shard.write().unwrap_or_else(PoisonError::into_inner));
-        shards
-            .map(|mut shard| {
-                shard.aliases.retain(|_, series| series.strong_count() > 0);
-                shard.aliases.len()
-            })
-            .sum()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::record::buckets::Scheme;
     use crate::wire::charset::Charset;
     use metrics::CounterFn;
+    use metrics_util::MetricKind;
 
     fn registry(limit: usize) -> (Registry, Arc<Counters>) {
         let rules = Rules {
@@ -469,8 +397,10 @@ mod tests {
             host: Some(("host".into(), "a".into())),
         };
         let stats = Arc::new(Counters::default());
-        let shapes = Box::new(|_: &str| Shape { scheme: Scheme::Log, own_tag: None });
-        let options = Options { rules, shapes, limit, has_unit_suffixes: true };
+        let shapes =
+            Box::new(|_: &str| Shape { scheme: Scheme::Log, own_tag: None, names: Arc::new(()) });
+        let options =
+            Options { rules, shapes, limit, has_unit_suffixes: true, reserved: Vec::new() };
         (Registry::new(options, Arc::clone(&stats)), stats)
     }
 
@@ -547,6 +477,47 @@ mod tests {
     }
 
     #[test]
+    fn an_overflow_series_is_evicted_as_any_other_and_leaves_no_gap() {
+        let (registry, stats) = registry(2);
+        for round in 0..3 {
+            for user in ["1", "2", "3", "4"] {
+                let label = Label::new("user", format!("{user} {round}"));
+                let key = Key::from_parts("m", vec![label]);
+                registry.get::<Counter>(&key).unwrap().increment(1);
+            }
+            assert_eq!((stats.series.get(), stats.series_overflow.get()), (3, 2 * (round + 1)));
+            let mut fresh = Fresh::default();
+            registry.take_fresh(&mut fresh);
+            assert_eq!(fresh.counters.len(), 3);
+            // Both ways round, for the one is the last within the limit and the other the first beyond it.
+            if round % 2 == 0 {
+                fresh.counters.reverse();
+            }
+            assert!(fresh.counters.drain(..).all(|series| registry.evict(series).is_ok()));
+            assert_eq!(stats.series.get(), 0);
+            registry.purge_aliases();
+        }
+    }
+
+    #[test]
+    fn a_key_without_a_series_of_its_own_does_not_wait_for_those_that_register() {
+        let (registry, stats) = registry(2);
+        counter(&registry, "m", &[("user", "1")]);
+        counter(&registry, "a b", &[("user", "1")]);
+        let shared = [
+            counter(&registry, "m", &[("user", "2")]),
+            counter(&registry, "a b", &[("user", "2")]),
+        ];
+        let registration = registry.registration();
+        // With the lock held here, each of these would hang if it asked for it.
+        assert!(Arc::ptr_eq(&shared[0], &counter(&registry, "m", &[("user", "3")])));
+        assert!(Arc::ptr_eq(&shared[1], &counter(&registry, "a b", &[("user", "3")])));
+        assert!(registry.get::<Gauge>(&key("m", &[("user", "1")])).is_none());
+        drop(registration);
+        assert_eq!((stats.series_overflow.get(), stats.series_refused.get()), (5, 0));
+    }
+
+    #[test]
     fn what_the_limit_does_not_let_in_is_not_remembered_either() {
         let (registry, _) = registry(1);
         counter(&registry, "m", &[("user", "0")]);
@@ -554,7 +525,7 @@ mod tests {
             let key = Key::from_parts("m", vec![Label::new("user", format!("new {user}"))]);
             assert!(registry.get::<Counter>(&key).is_some());
         }
-        assert_eq!(registry.registration().aliases, 0);
+        assert_eq!(registry.sizes.aliases.load(Ordering::Relaxed), 0);
     }
 
     #[test]

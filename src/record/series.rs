@@ -109,10 +109,16 @@ impl<L> Locals<L> {
         then(locals.fold(0, |sum: u64, local| sum.saturating_add(value(local))))
     }
 
-    fn sweep(&self, mut fold: impl FnMut(&mut L)) {
-        if self.count.load(Ordering::Acquire) == 0 {
-            return;
+    #[inline]
+    fn sweep(&self, fold: impl FnMut(&mut L)) {
+        if self.count.load(Ordering::Acquire) != 0 {
+            self.sweep_locked(fold);
         }
+    }
+
+    // Apart, so that a snapshot's look at a series without locals costs no call.
+    #[inline(never)]
+    fn sweep_locked(&self, mut fold: impl FnMut(&mut L)) {
         let mut list = lock(&self.list);
         if let Some(locals) = &mut *list {
             locals.retain_mut(|local| Arc::get_mut(local).map(&mut fold).is_none());

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 
+use super::FOREVER;
 use super::endpoint::Endpoint;
 use super::resolve::resolve;
 use crate::clock::Clock;
@@ -26,7 +27,7 @@ pub(crate) type Unreached = (String, io::Error);
 /// to fail; one that was still being tried when the time was over counts as the last.
 pub(crate) fn check(endpoints: &[Endpoint], timeout: Duration) -> Result<(), Unreached> {
     let clock = Clock::default();
-    let deadline = clock.now() + timeout;
+    let deadline = clock.now() + timeout.min(FOREVER);
     let is_over = Arc::new(AtomicBool::new(false));
     let (sender, results) = bounded(endpoints.len());
     let mut pending: Vec<String> = Vec::new();

@@ -183,3 +183,99 @@ impl Attempt {
         self.left = self.left.saturating_sub(now.saturating_duration_since(share.since));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mio::{Events, Poll, Waker};
+    use std::net::TcpListener;
+    use std::sync::Arc;
+
+    const TIMEOUT: Duration = Duration::from_secs(4);
+
+    fn dialer(poll: &Poll, texts: &[String]) -> (Dialer, Vec<impl Drop + use<>>) {
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let (resolver, senders) = Resolver::stuck(waker, texts.len());
+        let dialer = Dialer {
+            endpoints: texts.iter().map(|text| Endpoint::parse(text).unwrap()).collect(),
+            resolver,
+            rotation: Rotation::new(texts.len()),
+            registry: poll.registry().try_clone().unwrap(),
+            token: Token(1),
+            timeout: TIMEOUT,
+        };
+        (dialer, senders)
+    }
+
+    /// A listener whose backlog is full, so that it answers no further connection.
+    fn black_hole() -> (String, impl Sized) {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket.listen(0).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let fill: Vec<_> = (0..2).map(|_| mio::net::TcpStream::connect(address).unwrap()).collect();
+        (address.to_string(), (socket, fill))
+    }
+
+    /// Goes on until the attempt ends, with a time that jumps to each deadline; answers what passed, too.
+    fn run(poll: &mut Poll, dialer: &mut Dialer) -> (Progress, Duration) {
+        let start = Instant::now();
+        let mut now = start;
+        let mut attempt = Attempt::new(dialer, now);
+        let mut events = Events::with_capacity(4);
+        loop {
+            match attempt.turn(dialer, now) {
+                Progress::Wait(until) => {
+                    // What answers at all on loopback does so by then.
+                    poll.poll(&mut events, Some(Duration::from_millis(100))).unwrap();
+                    if events.is_empty() {
+                        now = until;
+                    }
+                }
+                progress => return (progress, now - start),
+            }
+        }
+    }
+
+    #[test]
+    fn a_stuck_resolver_and_a_black_hole_leave_their_share_to_who_answers() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (hole, _kept) = black_hole();
+        let mut poll = Poll::new().unwrap();
+        let texts = ["stuck.invalid".to_owned(), hole, address.to_string()];
+        let (mut dialer, _senders) = dialer(&poll, &texts);
+        let (progress, took) = run(&mut poll, &mut dialer);
+        let Progress::Connected(endpoint, connection) = progress else { panic!("{progress:?}") };
+        assert_eq!((endpoint, connection.peer()), (2, address));
+        assert_eq!(took, TIMEOUT / 3 * 2);
+    }
+
+    #[test]
+    fn an_attempt_ends_with_its_budget_and_says_what_failed_last() {
+        let (hole, _kept) = black_hole();
+        let mut poll = Poll::new().unwrap();
+        let (mut dialer, _senders) = dialer(&poll, &["stuck.invalid".to_owned(), hole]);
+        let (progress, took) = run(&mut poll, &mut dialer);
+        assert!(
+            matches!(progress, Progress::Failed(Failure::ConnectTimeout { .. })),
+            "{progress:?}"
+        );
+        assert_eq!(took, TIMEOUT);
+    }
+
+    #[test]
+    fn who_refuses_takes_no_time_from_the_others() {
+        let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (hole, _kept) = black_hole();
+        let mut poll = Poll::new().unwrap();
+        let (mut dialer, _senders) = dialer(&poll, &[refused.to_string(), hole]);
+        let (progress, took) = run(&mut poll, &mut dialer);
+        assert!(
+            matches!(progress, Progress::Failed(Failure::ConnectTimeout { .. })),
+            "{progress:?}"
+        );
+        assert_eq!(took, TIMEOUT);
+    }
+}

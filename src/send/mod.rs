@@ -6,11 +6,12 @@
 //! 4. [`dial`]: an attempt to reach one, with [`resolve`] and [`rotation`] behind it;
 //! 5. [`backoff`]: how long to stay away when it failed;
 //! 6. [`connection`]: one socket;
-//! 7. [`session`]: what is written to it and when, and what is read;
+//! 7. [`session`]: what is written to it, by the [`agenda`], and what is read;
 //! 8. [`confirm`]: how it is known that a server has parsed it;
 //! 9. [`delivery`]: what outlives a connection: the [`window`] of unconfirmed lines, the [`limiter`], what is known of the servers;
 //! 10. [`failure`] and [`notices`]: what went wrong, and how often it is said.
 
+mod agenda;
 mod backoff;
 mod check;
 mod confirm;
@@ -61,6 +62,9 @@ const SCATTER: (u32, Duration) = (10, Duration::from_secs(1));
 const WAKE: Token = Token(0);
 /// Something happened to the socket, of which there is one at a time.
 const SOCKET: Token = Token(1);
+
+/// Longer than any wait, and short enough to be added to any time.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What the writer needs to know.
 #[derive(Debug)]
@@ -121,7 +125,7 @@ fn prepare(
         rotation: Rotation::new(endpoints),
         registry: poll.registry().try_clone()?,
         token: SOCKET,
-        timeout: options.connect_timeout,
+        timeout: options.connect_timeout.min(FOREVER),
         endpoints: options.endpoints,
     };
     let delivery = Delivery {
@@ -132,13 +136,13 @@ fn prepare(
         modes: Modes::new(options.confirmation, endpoints),
         notices: Notices::default(),
         half_closed: None,
-        write_timeout: options.write_timeout,
+        write_timeout: options.write_timeout.min(FOREVER),
     };
     let (min, max) = options.backoff.into_inner();
     let writer = Writer {
         delivery,
         dialer,
-        backoff: Backoff::new(min, max),
+        backoff: Backoff::new(min.min(FOREVER), max.min(FOREVER)),
         clock,
         poll,
         events: Events::with_capacity(16),

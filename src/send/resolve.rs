@@ -17,7 +17,7 @@ use super::endpoint::Endpoint;
 /// The name of a thread that asks.
 const THREAD: &str = "opentsdb-resolve";
 
-type Answer = io::Result<Vec<SocketAddr>>;
+pub(super) type Answer = io::Result<Vec<SocketAddr>>;
 
 #[derive(Debug)]
 pub(super) struct Resolver {
@@ -29,6 +29,17 @@ pub(super) struct Resolver {
 impl Resolver {
     pub(super) fn new(waker: Arc<Waker>, endpoints: usize) -> Self {
         Resolver { waker, asked: (0..endpoints).map(|_| None).collect() }
+    }
+
+    /// A resolver that has been asked for each endpoint and will never answer; lives as long as the senders.
+    #[cfg(test)]
+    pub(super) fn stuck(
+        waker: Arc<Waker>,
+        endpoints: usize,
+    ) -> (Self, Vec<crossbeam_channel::Sender<Answer>>) {
+        let (senders, asked) = (0..endpoints).map(|_| bounded(1)).unzip();
+        let asked: Vec<_> = asked;
+        (Resolver { waker, asked: asked.into_iter().map(Some).collect() }, senders)
     }
 
     /// Asks for the addresses of an endpoint, unless an earlier question about it is still out.
@@ -76,4 +87,40 @@ pub(super) fn resolve(endpoint: &Endpoint) -> Answer {
         return Err(io::Error::new(ErrorKind::NotFound, "the name has no address"));
     }
     Ok(addresses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mio::{Events, Poll, Token};
+    use std::time::Duration;
+
+    #[test]
+    fn an_answer_wakes_the_writer_and_is_given_once() {
+        let mut poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let mut resolver = Resolver::new(waker, 1);
+        assert!(resolver.answer(0).is_none());
+        resolver.ask(0, &Endpoint::parse("localhost:1").unwrap()).unwrap();
+        let mut events = Events::with_capacity(1);
+        poll.poll(&mut events, Some(Duration::from_secs(5))).unwrap();
+        let addresses = resolver.answer(0).unwrap().unwrap();
+        assert!(addresses.iter().all(|address| address.ip().is_loopback() && address.port() == 1));
+        assert!(resolver.answer(0).is_none());
+    }
+
+    #[test]
+    fn a_stuck_question_is_not_asked_again_and_a_stale_answer_is_not_taken() {
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let (mut resolver, senders) = Resolver::stuck(waker, 1);
+        let endpoint = Endpoint::parse("127.0.0.1:7").unwrap();
+        resolver.ask(0, &endpoint).unwrap();
+        assert_eq!(resolver.asked[0].as_ref().unwrap().len(), 0);
+        let stale = vec![SocketAddr::from(([10, 0, 0, 1], 1))];
+        senders[0].send(Ok(stale)).unwrap();
+        resolver.ask(0, &endpoint).unwrap();
+        let answer = resolver.asked[0].take().unwrap().recv_timeout(Duration::from_secs(5));
+        assert_eq!(answer.unwrap().unwrap(), [SocketAddr::from(([127, 0, 0, 1], 7))]);
+    }
 }

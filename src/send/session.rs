@@ -1,19 +1,14 @@
 //! One connection, from the first line to its end.
 //!
 //! Each turn reads what the server says, then writes once at most, so that neither a flood of replies nor a long backlog starves the
-//! other. Between two lines it is decided what comes next:
-//!
-//! 1. a question, `version`: when a burst is sent, or 16 to 256 KiB or a second after the last one (see [`confirm`](super::confirm));
-//! 2. a half-close, where that is how the server confirms: when a burst is sent, when the window is full, when the burst lasts, and
-//!    always at the end of the shutdown when something is unconfirmed;
-//! 3. the next lines, as many as the limiter allows;
-//! 4. nothing.
+//! other. What is written is the rest of what was begun, or else what the [`agenda`](super::agenda) has next.
 //!
 //! The connection makes progress when the kernel takes bytes, when an answer comes, and when the server refuses a point, which
 //! shows that it reads. The last counts only once for each line that was written, or chatter would pass for life.
 
 use std::time::{Duration, Instant};
 
+use super::agenda::{Plan, Scene};
 use super::confirm::{ANSWER_TIME, Barrier, Mode};
 use super::connection::{Connection, Drained};
 use super::delivery::{Delivery, Work};
@@ -22,13 +17,6 @@ use super::notices::Heard;
 use super::window::Place;
 use crate::wire::reply::Parser;
 
-/// How long a burst may last until a half-close asks whether it arrived; a second when somebody waits for that.
-const BURST: Duration = Duration::from_secs(10);
-const HURRIED_BURST: Duration = Duration::from_secs(1);
-/// How long nothing has come for a burst to be over, unless somebody waits: a snapshot comes in several batches.
-const LINGER: Duration = Duration::from_millis(20);
-/// How long after a half-close the next one comes, unless somebody waits: single points get no connection each.
-const REST: Duration = Duration::from_secs(1);
 /// How old a connection has to be for what the kernel took from it to speak for the server.
 const CREDIBLE: Duration = Duration::from_secs(1);
 /// How often it is looked whether the server's machine has acknowledged everything, should the event queue not tell.
@@ -69,10 +57,8 @@ pub(super) struct Session {
     is_held_up: bool,
     /// An undecided server has let its time pass.
     is_silent: bool,
-    /// When a line was last written.
-    last_line: Option<Instant>,
-    /// When the first line of the present burst was written.
-    burst: Option<Instant>,
+    /// When the first line of the present burst was written, and when the last one was.
+    burst: Option<(Instant, Instant)>,
     /// Lines that were written, less the refusals that were counted as progress.
     credit: u64,
 }
@@ -84,15 +70,6 @@ enum Stage {
     HalfClosed {
         since: Instant,
     },
-}
-
-/// What comes next between two lines.
-enum Move {
-    Ask,
-    HalfClose,
-    Write,
-    Leave,
-    Wait(Option<Instant>),
 }
 
 impl Session {
@@ -115,7 +92,6 @@ impl Session {
             stalled: None,
             is_held_up: false,
             is_silent: false,
-            last_line: None,
             burst: None,
             credit: 0,
         }
@@ -257,101 +233,59 @@ impl Session {
     fn advance(&mut self, delivery: &mut Delivery, now: Instant) -> Result<Next, End> {
         let is_between = self.barrier.to_write().is_empty() && delivery.window.is_between_lines();
         if is_between {
-            match self.decide(delivery, now) {
-                Move::Ask => self.barrier.begin(delivery.window.written()),
-                Move::HalfClose => return self.half_close(delivery, now),
-                Move::Write => {}
-                Move::Leave => return Err(End::Quiet),
-                Move::Wait(until) => return Ok(Next::Wait(until)),
+            let scene = self.scene(delivery, now);
+            if scene.work.is_sent() {
+                delivery.limiter.drained();
+            }
+            match scene.plan() {
+                Plan::HalfClose => return self.half_close(delivery, now),
+                Plan::Ask => self.barrier.begin(delivery.window.written()),
+                Plan::Send => {
+                    if let Err(next) = self.grant(scene.work, delivery, now) {
+                        return Ok(next);
+                    }
+                }
+                Plan::Leave => return Err(End::Quiet),
+                Plan::Wait(until) => return Ok(Next::Wait(until)),
             }
         }
         self.write(delivery, now)
     }
 
-    /// What comes next between two lines. After [`Move::Write`] there are lines to write.
-    fn decide(&mut self, delivery: &mut Delivery, now: Instant) -> Move {
-        let work = delivery.work();
-        let mode = delivery.modes.of(self.endpoint);
-        let is_full = delivery.window.ungranted() == 0 && !delivery.window.has_room();
-        let is_over = is_full || (work.is_sent() && self.quiet_at(work).is_none_or(|at| now >= at));
-        if self.wants_half_close(mode, is_over, work, delivery, now) {
-            return Move::HalfClose;
+    fn scene(&self, delivery: &Delivery, now: Instant) -> Scene {
+        let window = &delivery.window;
+        Scene {
+            now,
+            mode: delivery.modes.of(self.endpoint),
+            work: delivery.work(),
+            is_full: window.ungranted() == 0 && !window.has_room(),
+            is_empty: window.is_empty(),
+            has_unconfirmed: window.has_unconfirmed_writes(),
+            is_askable: self.barrier.is_askable(),
+            is_ask_due: self.barrier.is_due(window.written(), now),
+            is_silent: self.is_silent,
+            burst: self.burst,
+            half_closed: delivery.half_closed,
+            leave_at: self.leave_at,
         }
-        if mode.asks()
-            && self.barrier.is_askable()
-            && (is_over || self.barrier.is_due(delivery.window.written(), now))
-        {
-            return Move::Ask;
-        }
-        if work.is_sent() {
-            delivery.limiter.drained();
-            return self.idle(mode, work, delivery, now);
-        }
+    }
+
+    /// Takes as many of the next lines as may go now. If none may: when to ask again.
+    fn grant(&self, work: Work, delivery: &mut Delivery, now: Instant) -> Result<(), Next> {
         if delivery.window.ungranted() == 0 && !delivery.take_batch() {
-            return Move::Wait(None);
+            return Err(Next::Wait(None));
         }
         match delivery.limiter.allow(work.demand, now) {
             Ok(points) => {
                 let granted = delivery.window.grant(points);
                 delivery.limiter.spend(granted, now);
-                if granted > 0 { Move::Write } else { Move::Wait(None) }
+                if granted > 0 { Ok(()) } else { Err(Next::Wait(None)) }
             }
             Err(later) => {
-                let due = if mode.asks() { self.barrier.due() } else { None };
-                Move::Wait(earliest(Some(later), due))
+                let asks = delivery.modes.of(self.endpoint).asks();
+                Err(Next::Wait(earliest(Some(later), self.barrier.due().filter(|_| asks))))
             }
         }
-    }
-
-    fn wants_half_close(
-        &self,
-        mode: Mode,
-        is_over: bool,
-        work: Work,
-        delivery: &Delivery,
-        now: Instant,
-    ) -> bool {
-        let has_unconfirmed = delivery.window.has_unconfirmed_writes();
-        match mode {
-            Mode::HalfClose => {
-                let allowed = if work.demand.is_hurried { HURRIED_BURST } else { BURST };
-                let is_long = self.burst.is_some_and(|since| now >= since + allowed);
-                let is_rested = self.rested_at(work, delivery).is_none_or(|at| now >= at);
-                has_unconfirmed && (is_long || (is_over && (is_rested || !work.is_sent())))
-            }
-            Mode::Undecided { .. } => {
-                has_unconfirmed && (self.is_silent || (work.is_closing && work.is_sent()))
-            }
-            Mode::Version => false,
-            Mode::Written => work.is_sent() && self.is_leaving(work, now),
-        }
-    }
-
-    /// Everything is written.
-    fn idle(&self, mode: Mode, work: Work, delivery: &Delivery, now: Instant) -> Move {
-        if delivery.window.is_empty() {
-            // In mode `Written` a half-close comes first.
-            let is_done = self.is_leaving(work, now) && mode != Mode::Written;
-            return if is_done { Move::Leave } else { Move::Wait(self.leave_at) };
-        }
-        let rested_at = self.rested_at(work, delivery).filter(|_| mode == Mode::HalfClose);
-        let waits = [self.quiet_at(work), rested_at].into_iter().flatten();
-        Move::Wait(waits.filter(|at| *at > now).min())
-    }
-
-    /// Whether this connection is no longer wanted once everything is confirmed.
-    fn is_leaving(&self, work: Work, now: Instant) -> bool {
-        work.is_closing || self.leave_at.is_some_and(|at| now >= at)
-    }
-
-    /// When the burst counts as over if no line comes until then; `None` for at once.
-    fn quiet_at(&self, work: Work) -> Option<Instant> {
-        self.last_line.filter(|_| !work.demand.is_hurried).map(|at| at + LINGER)
-    }
-
-    /// When the next half-close may come; `None` for at once.
-    fn rested_at(&self, work: Work, delivery: &Delivery) -> Option<Instant> {
-        delivery.half_closed.filter(|_| !work.demand.is_hurried).map(|at| at + REST)
     }
 
     fn half_close(&mut self, delivery: &mut Delivery, now: Instant) -> Result<Next, End> {
@@ -394,8 +328,7 @@ impl Session {
         delivery.counters.points_sent.add(written.points);
         delivery.counters.points_resent.add(written.resent);
         self.credit += written.points;
-        self.last_line = Some(now);
-        self.burst.get_or_insert(now);
+        self.burst = Some((self.burst.map_or(now, |(first, _)| first), now));
         if written.points > 0 {
             self.barrier.wrote(now);
         }

@@ -246,6 +246,177 @@ fn leading_lines(bytes: &[u8], max: usize) -> (usize, usize) {
     (length, max)
 }
 
+/// In pieces whose count fits a byte, which lets the compiler compare and add 16 bytes at a time: a tenth of the instructions.
 fn count_lines(bytes: &[u8]) -> u64 {
-    bytes.iter().filter(|&&byte| byte == b'\n').count() as u64
+    let count = |piece: &[u8]| piece.iter().map(|&byte| u8::from(byte == b'\n')).sum::<u8>();
+    bytes.chunks(u8::MAX.into()).map(|piece| u64::from(count(piece))).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::Queue;
+    use crate::stats::Counters;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    /// A batch of these lines, by the only way that there is to make one.
+    fn batch(lines: &str) -> Batch {
+        let queue = Queue::new(usize::MAX, Arc::new(Counters::default()));
+        queue.push(lines.into(), lines.lines().count(), Instant::now());
+        queue.pop().unwrap()
+    }
+
+    fn window(batches: &[&str]) -> Window {
+        let mut window = Window::default();
+        batches.iter().for_each(|lines| window.push(batch(lines)));
+        window
+    }
+
+    /// Grants and writes everything, and answers what was written.
+    fn write_all(window: &mut Window) -> String {
+        let mut text = String::new();
+        while window.grant(usize::MAX) > 0 {
+            text += std::str::from_utf8(window.to_write()).unwrap();
+            window.wrote(window.to_write().len());
+        }
+        text
+    }
+
+    #[test]
+    fn a_lost_connection_sends_again_from_the_first_unconfirmed_line() {
+        let mut window = window(&["a\nb\nc\n", "d\n"]);
+        window.grant(1);
+        assert_eq!(window.to_write(), b"a\n");
+        assert_eq!(window.wrote(2), Written { points: 1, resent: 0 });
+        let place = window.written();
+        window.grant(1);
+        assert_eq!(window.wrote(1), Written { points: 0, resent: 0 }, "half a line is no point");
+        assert_eq!(window.rest_of_line(), b"\n");
+        assert!(!window.is_between_lines());
+        assert_eq!(window.confirm(place, |_| panic!("the batch is still needed")), 1);
+        window.rewind();
+        assert_eq!(write_all(&mut window), "b\nc\nd\n");
+        assert_eq!(window.confirm(window.written(), drop), 3);
+        assert!(window.is_empty());
+    }
+
+    #[test]
+    fn lines_that_were_written_before_count_as_resent() {
+        let mut window = window(&["a\nb\n", "c\n"]);
+        window.grant(2);
+        window.wrote(3);
+        window.rewind();
+        assert!(window.is_resending());
+        window.grant(2);
+        assert_eq!(window.wrote(4), Written { points: 2, resent: 1 });
+        assert!(!window.is_resending());
+        assert_eq!(window.never_written(), 1);
+    }
+
+    #[test]
+    fn a_batch_of_any_size_is_taken_when_there_is_none_and_then_no_more_than_fit() {
+        let line = format!("{}\n", "x".repeat(1023));
+        let mut window = Window::default();
+        let mut taken = 0;
+        while window.has_room() {
+            window.push(batch(&line.repeat(64)));
+            taken += 1;
+        }
+        assert_eq!(taken, 64, "4 MiB in batches of 64 KiB");
+        let mut many = Window::default();
+        many.push(batch(&"\n".repeat(MAX_POINTS)));
+        assert!(!many.has_room());
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(usize),
+        Grant(usize),
+        Write(usize),
+        Confirm,
+        Lose,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (1usize..6).prop_map(Step::Push),
+            (0usize..8).prop_map(Step::Grant),
+            (1usize..40).prop_map(Step::Write),
+            Just(Step::Confirm),
+            Just(Step::Lose),
+        ]
+    }
+
+    /// The window as the law has it: lines with a number each, and nothing clever.
+    #[derive(Default)]
+    struct Naive {
+        lines: Vec<String>,
+        confirmed: usize,
+        /// Everything that the present connection got.
+        sent: String,
+        /// Lines that some connection got whole.
+        reached: usize,
+    }
+
+    impl Naive {
+        fn sent_lines(&self) -> usize {
+            self.sent.matches('\n').count()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn each_connection_gets_the_unconfirmed_lines_whole_in_order_and_unchanged(
+            steps in proptest::collection::vec(step(), 0..200),
+        ) {
+            let (mut window, mut naive) = (Window::default(), Naive::default());
+            // Where the present connection began.
+            let mut begun = 0;
+            for step in steps {
+                match step {
+                    Step::Push(n) => {
+                        let from = naive.lines.len();
+                        let lines: Vec<_> = (from..from + n).map(|n| format!("put line {n}\n")).collect();
+                        window.push(batch(&lines.concat()));
+                        naive.lines.extend(lines);
+                    }
+                    Step::Grant(n) => {
+                        let granted = window.is_between_lines().then(|| window.grant(n));
+                        prop_assert!(granted.unwrap_or(0) <= n);
+                    }
+                    Step::Write(n) => {
+                        let n = n.min(window.to_write().len());
+                        let before = begun + naive.sent_lines();
+                        naive.sent += std::str::from_utf8(&window.to_write()[..n]).unwrap();
+                        let after = begun + naive.sent_lines();
+                        let written = window.wrote(n);
+                        prop_assert_eq!(written.points as usize, after - before);
+                        let again = after.min(naive.reached).saturating_sub(before);
+                        prop_assert_eq!(written.resent as usize, again);
+                        naive.reached = naive.reached.max(after);
+                    }
+                    Step::Confirm if window.is_between_lines() => {
+                        let sent = begun + naive.sent_lines();
+                        let confirmed = window.confirm(window.written(), drop) as usize;
+                        prop_assert_eq!(confirmed, sent - naive.confirmed);
+                        naive.confirmed = sent;
+                    }
+                    Step::Confirm => {}
+                    Step::Lose => {
+                        window.rewind();
+                        begun = naive.confirmed;
+                        naive.sent.clear();
+                    }
+                }
+                prop_assert!(naive.lines[begun..].concat().starts_with(&naive.sent));
+                prop_assert_eq!(window.unconfirmed, naive.lines.len() - naive.confirmed);
+                prop_assert_eq!(window.never_written() as usize, naive.lines.len() - naive.reached);
+                prop_assert_eq!(window.is_empty(), naive.lines.len() == naive.confirmed);
+            }
+            window.rewind();
+            prop_assert_eq!(write_all(&mut window), naive.lines[naive.confirmed..].concat());
+        }
+    }
 }

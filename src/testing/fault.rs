@@ -27,7 +27,8 @@ use std::time::{Duration, Instant};
 pub enum Fault {
     /// Momentary: each connection is reset (RST); what was not handled yet is lost.
     Reset,
-    /// Momentary: what has arrived is handled and answered, then each connection is closed (FIN).
+    /// Momentary: what has arrived is handled and answered, then each connection is closed (FIN). Where something may not be
+    /// read, as under [`StopReading`](Fault::StopReading), the kernel resets the connection instead, as it does for any server.
     Close,
     /// Momentary: each connection gets a FIN at once, and whatever comes on it from now on is accepted and thrown away.
     CloseUnread,
@@ -212,24 +213,20 @@ impl Plan {
         self.lines += lines;
     }
 
-    /// The step whose moment has come.
+    /// The step whose moment has come; [`begin`](Self::begin) when it is done.
     pub(super) fn due(&mut self, now: Instant) -> Option<Step> {
         let is_timely = self.deadline().is_some_and(|deadline| deadline <= now);
-        (is_timely || self.bytes_left() == 0 || self.lines_left() == 0).then(|| self.pop())?
+        let is_due = is_timely || self.bytes_left() == 0 || self.lines_left() == 0;
+        if is_due { self.steps.pop_front() } else { None }
     }
 
     /// The step that waits for a connection, if it is the first.
     pub(super) fn due_at_connection(&mut self) -> Option<Step> {
-        (self.steps.front()?.when == When::Connection).then(|| self.pop())?
+        if self.steps.front()?.when == When::Connection { self.steps.pop_front() } else { None }
     }
 
-    fn pop(&mut self) -> Option<Step> {
-        let step = self.steps.pop_front();
-        self.begin();
-        step
-    }
-
-    fn begin(&mut self) {
+    /// The step before is done: the first one counts from now on.
+    pub(super) fn begin(&mut self) {
         self.bytes = 0;
         self.lines = 0;
         self.since = Some(Instant::now());

@@ -130,6 +130,7 @@ impl Server {
             }
             if let Some(step) = self.plan.due_at_connection() {
                 self.apply(&step, Some(number), now);
+                self.plan.begin();
             }
         }
     }
@@ -151,7 +152,7 @@ impl Server {
         }
         let Some(session) = self.sessions.get_mut(&number) else { return };
         session.write(now);
-        if session.is_left_unread() {
+        if session.is_left_alone() {
             self.log.left(number);
         }
         if let Some(end) = session.is_done(now) {
@@ -186,6 +187,7 @@ impl Server {
     fn run_due_steps(&mut self, now: Instant) {
         while let Some(step) = self.plan.due(now) {
             self.apply(&step, None, now);
+            self.plan.begin();
         }
     }
 
@@ -309,7 +311,7 @@ impl Server {
         self.is_called = true;
     }
 
-    /// Handles what has arrived, answers, and sends a FIN.
+    /// Handles what has arrived, answers, and closes. That sends a FIN, or a RST if something is left unread.
     fn end_politely(&mut self, number: usize, now: Instant) {
         if let Some(session) = self.sessions.get_mut(&number) {
             // The system may have more to say than was asked so far.
@@ -318,7 +320,6 @@ impl Server {
         while let Progress::Bytes(_) = self.receive(number, usize::MAX, usize::MAX, now) {}
         if let Some(session) = self.sessions.get_mut(&number) {
             session.write(now);
-            session.finish();
         }
         self.close(number, End::ByServer, now);
     }

@@ -20,8 +20,8 @@ const HIGH_WATER: usize = 64 * 1024;
 /// What VictoriaMetrics answers to what is not a `put`.
 const BAD_REQUEST: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n\
      400 Bad Request";
-/// What a flood consists of: lines, half lines, and bytes that are no text.
-const GARBAGE: &[u8] = b"put: garbage \xff\xfe\x00 of no known kind\n\n\n\xc3\x28 without an end ";
+/// What a flood consists of: bytes that are no text, and empty lines. It ends with a line, so that an answer in it can be read.
+const GARBAGE: &[u8] = b"put: garbage \xff\xfe\x00 of no known kind\n\n\n\xc3\x28\r\n";
 
 /// How a connection is to be treated.
 #[derive(Clone, Debug, Default)]
@@ -209,9 +209,9 @@ impl Session {
         (is_time && !self.mode.is_held_open && !self.mode.is_stopped).then_some(End::ByClient)
     }
 
-    /// Whether the client has closed its side and what it sent will not be read for now.
-    pub(super) fn is_left_unread(&self) -> bool {
-        self.is_left && (self.mode.is_stopped || self.is_blocked)
+    /// Whether the client has closed its side and that is not answered for now.
+    pub(super) fn is_left_alone(&self) -> bool {
+        self.is_left && (self.mode.is_stopped || self.is_blocked || self.mode.is_held_open)
     }
 
     /// Writes what can be written.
@@ -265,11 +265,7 @@ impl Session {
         self.start = self.inbox.len();
         self.outbox.clear();
         self.later.clear();
-        self.finish();
-    }
-
-    /// Sends a FIN. That the client is gone already is no matter.
-    pub(super) fn finish(&mut self) {
+        // That the client is gone already is no matter.
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 

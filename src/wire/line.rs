@@ -62,6 +62,7 @@ impl Lines {
     }
 
     /// Adds a line, whole or not at all.
+    #[inline]
     pub(crate) fn push(
         &mut self,
         line: &Line,
@@ -73,7 +74,9 @@ impl Lines {
         }
         let start = self.bytes.len();
         self.bytes.extend_from_slice(line.head());
-        self.bytes.extend_from_slice(variant.suffix.as_bytes());
+        if !variant.suffix.is_empty() {
+            self.bytes.extend_from_slice(variant.suffix.as_bytes());
+        }
         self.bytes.extend_from_slice(&self.time);
         value.write(&mut self.bytes);
         if !variant.tag.is_empty() {
@@ -104,9 +107,9 @@ impl Lines {
         Ok(())
     }
 
-    /// Whether another line might make the buffer grow beyond `size`.
-    pub(crate) fn is_full(&self, size: usize) -> bool {
-        self.bytes.len() + MAX_LINE > size
+    /// Whether there are `points` lines, or another one might make the buffer grow beyond `size`.
+    pub(crate) fn is_full(&self, size: usize, points: usize) -> bool {
+        self.bytes.len() + MAX_LINE > size || self.points >= points
     }
 
     /// Whether there is no line.
@@ -127,18 +130,11 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
-    use super::super::charset::Charset;
     use super::super::series::Rules;
     use super::*;
 
     fn line(name: &str) -> Line {
-        let rules = Rules {
-            charset: Charset::Tsd,
-            max_tags: 8,
-            prefix: String::new(),
-            globals: Vec::new(),
-            host: Some(("host".into(), "a".into())),
-        };
+        let rules = Rules::of_a_test();
         rules.identify(name, std::iter::empty(), None).line
     }
 

@@ -39,12 +39,15 @@ const BEGINNINGS: &[(&str, Reply)] = &[
     ("histogram: Request timed out: ", Reply::Storage),
     ("histogram: Please throttle writes: ", Reply::Throttled),
     ("histogram: Throttling exception: ", Reply::Throttled),
+    // Said in its place among the other replies, this proves as much as an answer.
+    ("unknown command: version", Reply::Version),
     ("unknown command: ", Reply::UnknownCommand),
-    ("net.opentsdb.", Reply::Version),
     ("Built on ", Reply::Nothing),
     ("KairosDB ", Reply::Version),
 ];
 
+/// An answer of a TSD to `version` begins with its package, which a Java exception may do as well, and goes on like this.
+const TSD_VERSION: (&[u8], &[u8]) = (b"net.opentsdb", b" built ");
 /// Answers to `version` that come without a line feed: InfluxDB's and TDengine's.
 const UNENDED_VERSIONS: [&[u8]; 2] = [b"InfluxDB TSDB proxy", b"1"];
 
@@ -81,12 +84,24 @@ impl Parser {
     }
 }
 
+/// Whether a TSD's answer to `version` is in this line: `net.opentsdb.tools 2.4.1 built at …`. Perhaps behind a reply that lacked its
+/// line feed; and not any line that begins with the package's name, as those of a Java exception do.
+fn is_version_of_tsd(line: &[u8]) -> bool {
+    let has = |words: &[u8]| line.windows(words.len()).any(|window| window == words);
+    has(b"net.opentsdb.tools ") && has(b" built ")
+}
+
 fn classify(line: &[u8]) -> Reply {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.is_empty() {
         return Reply::Nothing;
     }
-    if UNENDED_VERSIONS.contains(&line) {
+    let (package, built) = TSD_VERSION;
+    let is_tsd = line.starts_with(package) && line.windows(built.len()).any(|part| part == built);
+    if is_tsd || UNENDED_VERSIONS.contains(&line) {
+        return Reply::Version;
+    }
+    if is_version_of_tsd(line) {
         return Reply::Version;
     }
     let found = BEGINNINGS.iter().find(|(beginning, _)| line.starts_with(beginning.as_bytes()));
@@ -128,6 +143,15 @@ mod tests {
             ),
             ("histogram: HBase error: No codec found mapped to ID 7", Reply::Storage),
             ("net.opentsdb.tools BuildData built at revision eb125a342 (MODIFIED)", Reply::Version),
+            ("net.opentsdb.tools 2.3.0 built at revision x (MINT)", Reply::Version),
+            ("net.opentsdb.uid.NoSuchUniqueName: No such name for 'metrics': 'm'", Reply::Other),
+            ("unknown command: version.  Try `help'.", Reply::Version),
+            ("net.opentsdb.tools 2.3.0 built at revision abc (MINT)", Reply::Version),
+            (
+                "no line feednet.opentsdb.tools BuildData built at revision eb125a342 (MODIFIED)",
+                Reply::Version,
+            ),
+            ("net.opentsdb.uid.NoSuchUniqueName: No such name for 'metrics': 'm'", Reply::Other),
             ("Built on 2021/09/08 03:26:53 +0000 by a@b:/c", Reply::Nothing),
             ("KairosDB 1.3.0-1.20210808220820", Reply::Version),
             ("\tat java.lang.Thread.run(Thread.java:840)", Reply::Other),

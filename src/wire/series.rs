@@ -11,6 +11,8 @@
 //! [`Line::says`] recognises it again by comparing it with the line, so that nobody has to keep the key. For any other key the
 //! identity carries its canonical words, which a registry hashes in place of the key's.
 
+use std::cmp::Ordering;
+
 use super::charset::Charset;
 
 /// Keys that some server reads as something else: InfluxDB drops a point with a tag `time`, VictoriaMetrics renames the metric to
@@ -77,12 +79,19 @@ impl Line {
 
     /// The tags, in order of their keys.
     pub(crate) fn tags(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.tokens().filter_map(|token| token.split_once('='))
+        self.text[self.split as usize..]
+            .split_ascii_whitespace()
+            .filter_map(|tag| tag.split_once('='))
     }
 
     /// Whether both are one series to a server.
     pub(crate) fn is_same_series(&self, other: &Line) -> bool {
         self.text == other.text
+    }
+
+    /// The order of names, then of tags.
+    pub(crate) fn cmp(&self, other: &Line) -> Ordering {
+        self.head().cmp(other.head()).then_with(|| self.tail().cmp(other.tail()))
     }
 
     /// Whether a key with this name, after a prefix of `prefix` bytes, and these labels says just what this line says. Always
@@ -95,25 +104,32 @@ impl Line {
         if self.own.map(usize::from) != Some(labels.len()) || self.metric()[prefix..] != *name {
             return false;
         }
-        let mut seen = 0u64;
+        let (mut seen, mut tokens) = (0u64, self.tokens().enumerate());
         for (key, value) in labels {
-            let is_said = |token: &str| {
+            let is_said = |&(_, token): &(usize, &[u8])| {
                 token.len() == key.len() + 1 + value.len()
-                    && token.as_bytes()[key.len()] == b'='
-                    && token.starts_with(key)
-                    && token.ends_with(value)
+                    && token[key.len()] == b'='
+                    && token[..key.len()] == *key.as_bytes()
+                    && token[key.len() + 1..] == *value.as_bytes()
             };
+            // Most keys have their labels in the order of the line, so the search goes on behind the last one that was found.
+            let found = tokens.find(is_said).or_else(|| {
+                tokens = self.tokens().enumerate();
+                tokens.find(is_said)
+            });
             // Each label must find a tag of its own: a key that names one label twice is not plain.
-            match self.tokens().position(is_said) {
-                Some(at) if seen & (1 << at) == 0 => seen |= 1 << at,
+            match found {
+                Some((at, _)) if seen & (1 << at) == 0 => seen |= 1 << at,
                 _ => return false,
             }
         }
         true
     }
 
-    fn tokens(&self) -> impl Iterator<Item = &str> {
-        self.text[self.split as usize + 1..self.text.len() - 1].split(' ')
+    /// The tags. By bytes, at a third of the cost of a search for a `char`.
+    fn tokens(&self) -> impl Iterator<Item = &[u8]> {
+        let tail = self.tail();
+        tail[1..tail.len() - 1].split(|&byte| byte == b' ')
     }
 }
 
@@ -149,7 +165,7 @@ impl Rules {
             match own.iter_mut().find(|tag| tag.key == *key) {
                 Some(tag) => tag.is_default = tag.value == *value,
                 None => {
-                    defaults.push(Tag { key: key.clone(), value: value.clone(), is_default: true })
+                    defaults.push(Tag { key: key.clone(), value: value.clone(), is_default: true });
                 }
             }
         }
@@ -184,6 +200,14 @@ impl Rules {
         excess
     }
 
+    /// Whether every series has this tag that says nothing else.
+    pub(crate) fn is_default(&self, key: &str, value: &str) -> bool {
+        self.globals
+            .iter()
+            .chain(&self.host)
+            .any(|(known, default)| known == key && default == value)
+    }
+
     /// A key that can be sent, is not reserved, and is not the exporter's.
     pub(crate) fn clean_key(&self, key: &str, own_tag: OwnTag) -> String {
         let mut key = self.charset.clean(key).into_owned();
@@ -206,6 +230,20 @@ impl Rules {
         }
         text.push('\n');
         Line { text: text.into(), split, own: None }
+    }
+}
+
+#[cfg(test)]
+impl Rules {
+    /// For tests that have other things in mind: a TSD's rules, and the one tag `host=a`.
+    pub(crate) fn of_a_test() -> Self {
+        Rules {
+            charset: Charset::Tsd,
+            max_tags: 8,
+            prefix: String::new(),
+            globals: Vec::new(),
+            host: Some(("host".into(), "a".into())),
+        }
     }
 }
 

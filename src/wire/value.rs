@@ -26,16 +26,18 @@ impl Value {
     }
 
     /// Appends the shortest digits that read back as the same number.
+    #[inline]
     pub(crate) fn write(self, to: &mut Vec<u8>) {
         match self {
             Value::Integer(integer) => {
-                to.extend_from_slice(itoa::Buffer::new().format(integer).as_bytes())
+                to.extend_from_slice(itoa::Buffer::new().format(integer).as_bytes());
             }
             Value::Float(float) => write_float(float, to),
         }
     }
 }
 
+#[inline(never)]
 fn write_float(float: f64, to: &mut Vec<u8>) {
     let mut buffer = zmij::Buffer::new();
     let digits = buffer.format_finite(float).as_bytes();

@@ -11,6 +11,11 @@
 //! | [`neighbour`] | few connections, within the rate, not in step |
 //! | [`harm`] | panics, forks, leaks |
 
+#![allow(
+    dead_code,
+    reason = "the package faults/ shares these modules and reads more of what they tell"
+)]
+
 mod exact;
 mod harm;
 mod neighbour;

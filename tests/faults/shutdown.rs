@@ -111,6 +111,10 @@ pub(crate) fn shut_down(state: &State, mode: Confirmation, timeout: Duration) ->
     let mut app = App::start(builder, COUNTERS);
     app.count();
     app.handle.flush(Duration::from_millis(100)).unwrap();
+    if state.takes_points {
+        let took = tsd.wait_until(PATIENCE, |log| log.accepted() + log.rejections() > 0);
+        assert!(took, "{}, {mode:?}: the server took nothing", state.name);
+    }
     app.count();
     let outcome = end(&app, timeout, &tsd);
     let what = format!("{}, {mode:?}, {timeout:?}: {outcome:?}", state.name);

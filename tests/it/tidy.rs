@@ -2,7 +2,7 @@
 //! to one place, the size of files and functions, and the opening words of a file.
 //!
 //! A module is a folder of `src/` or a file directly in it. An edge is a path from one module into another, outside
-//! tests. What is allowed is the table [`EDGES`]; a new edge is a new line there, with its reason, in the same commit.
+//! tests: what stands under `#[cfg(test)]`, and the files of a module `tests`, which must stand there. What is allowed is the table [`EDGES`]; a new edge is a new line there, with its reason, in the same commit.
 //! Each check is tried in `cases` on snippets that it must flag and on ones that it must not.
 mod cases;
 mod scan;
@@ -24,7 +24,9 @@ const EDGES: &[Edge] = &[
     Edge { from: "lib", to: ANY, why: "re-exports the public names" },
     Edge { from: "builder", to: ANY, why: "hands out the options and joins the stages" },
     Edge { from: "handle", to: "flush", why: "`flush`, `shutdown`, `render` are its requests" },
+    Edge { from: "handle", to: "record", why: "`describe` hands out what the recorder was told" },
     Edge { from: "handle", to: "queue", why: "`send` puts a raw point in, `shutdown` closes it" },
+    Edge { from: "handle", to: "record", why: "what was described, on request" },
     Edge { from: "handle", to: "wire", why: "`send` takes a `Point`" },
     Edge { from: "handle", to: "stats", why: "`stats` reads the counters" },
     Edge { from: "handle", to: "clock", why: "deadlines" },
@@ -131,6 +133,8 @@ const PANIC: Ban = Ban {
 
 /// Drawers: a type lives in the stage that acts on it.
 const DRAWERS: &[&str] = &["common", "util", "utils", "types", "helpers", "misc"];
+/// The module of a file's or a folder's tests.
+const TESTS: &str = "tests";
 const FILE_LINES: usize = 350;
 const FUNCTION_LINES: usize = 60;
 const FORBID_UNSAFE: &str = "#![forbid(unsafe_code)]";
@@ -161,13 +165,11 @@ struct Source<'a> {
 impl<'a> Source<'a> {
     fn new(file: &'a str, text: &'a str) -> Self {
         let code = scan::code(text);
-        let without_tests = scan::without_tests(&code);
         let below_src = file.strip_prefix("src/").and_then(|path| path.strip_suffix(".rs"));
-        let modules = below_src
-            .into_iter()
-            .flat_map(|path| path.split('/'))
-            .filter(|name| *name != "mod")
-            .collect();
+        let path = below_src.into_iter().flat_map(|path| path.split('/'));
+        let modules: Vec<_> = path.filter(|name| *name != "mod").collect();
+        let is_test = modules.contains(&TESTS);
+        let without_tests = if is_test { String::new() } else { scan::without_tests(&code) };
         Source { file, text, code, without_tests, modules }
     }
 
@@ -252,11 +254,15 @@ impl<'a> Source<'a> {
     /// Names and sizes.
     fn shape(&self) -> Vec<Fault<'a>> {
         let mut faults = Vec::new();
-        if let Some(drawer) = self.modules.iter().find(|name| DRAWERS.contains(name)) {
-            let what = format!(
-                "a module named `{drawer}`: name it for what it does, or move its items to their stages"
-            );
-            faults.push(self.fault(1, what));
+        for (line, module) in scan::modules(&self.without_tests) {
+            if DRAWERS.contains(&module) {
+                let fix = "name it for what it does, or move its items to their stages";
+                faults.push(self.fault(line, format!("a module named `{module}`: {fix}")));
+            } else if module == TESTS {
+                let fix =
+                    "put `#[cfg(test)]` before it, since its files are exempt from these checks";
+                faults.push(self.fault(line, format!("a module named `{module}`: {fix}")));
+            }
         }
         let lines = self.without_tests.lines().filter(|line| !line.trim().is_empty()).count();
         if lines > FILE_LINES {

@@ -1,5 +1,6 @@
-//! The writer against servers on 127.0.0.1.
+//! The writer against servers on loopback.
 
+mod faults;
 mod server;
 
 use std::collections::HashSet;
@@ -12,7 +13,7 @@ use super::endpoint::Endpoint;
 use super::limiter::RateLimit;
 use super::{Options, spawn};
 use crate::clock::Clock;
-use crate::queue::{Link, Phase, Queue};
+use crate::queue::Queue;
 use crate::stats::{Confirmation, Counters, Stats};
 
 /// A queue with a writer behind it.
@@ -132,7 +133,7 @@ fn version_confirms_on_one_connection() {
 fn half_close_confirms_each_burst_on_a_connection_of_its_own() {
     let server = Server::start(&[Script::Mute]);
     let mut rig = Rig::new(&server, Confirmation::HalfClose);
-    let mut lines = rig.push(5000);
+    let mut lines = rig.push(1000);
     rig.settle();
     lines.extend(rig.push(500));
     let stats = rig.settle();
@@ -140,7 +141,7 @@ fn half_close_confirms_each_burst_on_a_connection_of_its_own() {
     let received = server.received();
     assert_arrived(&received, &lines);
     assert_eq!((received.len(), stats.connects, stats.connect_failures), (2, 2, 0));
-    assert_eq!((stats.points_sent, stats.points_resent), (5500, 0));
+    assert_eq!((stats.points_sent, stats.points_resent), (1500, 0));
     assert!(received.iter().all(|received| received.questions() == 0));
 }
 
@@ -163,7 +164,7 @@ fn auto_finds_out_what_a_server_answers() {
         (Script::Tsd, Confirmation::Version, 1),
         (Script::Mute, Confirmation::HalfClose, 2),
         (Script::Http, Confirmation::HalfClose, 2),
-        (Script::Late(2100), Confirmation::Version, 2),
+        (Script::Late(2500), Confirmation::Version, 2),
     ];
     std::thread::scope(|scope| {
         for (script, expected, connects) in cases {
@@ -215,6 +216,5 @@ fn after_resets_everything_arrives_whole_and_unchanged() {
         assert!(stats.points_sent >= 5000 + stats.points_resent);
         let received = server.received();
         assert_arrived(&received, &lines);
-        assert_eq!(received.last().unwrap().lines(), lines, "in order, from the first line");
     }
 }

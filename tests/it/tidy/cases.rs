@@ -237,16 +237,22 @@ use crate::flush::Reading;
         faults: &[],
     },
     Case {
-        name: "a drawer",
-        file: "src/util.rs",
-        text: "//! m\n",
-        faults: &[(1, "a module named `util`")],
+        name: "drawers",
+        file: "src/wire/mod.rs",
+        text: "//! m\nmod line;\nmod types;\nmod util { fn f() {} }\nfn common() {}\n",
+        faults: &[(3, "a module named `types`"), (4, "a module named `util`")],
     },
     Case {
-        name: "a drawer in a folder",
-        file: "src/wire/types/mod.rs",
-        text: "//! m\n",
-        faults: &[(1, "a module named `types`")],
+        name: "the files of a module of tests are tests",
+        file: "src/wire/tests/server.rs",
+        text: "//! m\nfn f() { crate::flush::g().unwrap() }\nfn h() { std::thread::sleep(d) }\n",
+        faults: &[(3, "wait on a channel")],
+    },
+    Case {
+        name: "so that module is only there in tests",
+        file: "src/wire/mod.rs",
+        text: "//! m\n#[cfg(test)]\nmod tests;\nmod tests;\n",
+        faults: &[(4, "`#[cfg(test)]`")],
     },
 ];
 

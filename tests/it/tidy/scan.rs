@@ -5,7 +5,7 @@
 //! 1. [`code`] blanks comments and literals; [`without_tests`] blanks what stands under `#[cfg(test)]`. Both keep every
 //!    line where it is, so that a line of the result is the line of the file.
 //! 2. [`paths`] reads what is left as paths, with groups of `use` written out.
-//! 3. [`functions`] finds each function with a body and how many lines it takes.
+//! 3. [`functions`] finds each function with a body and how many lines it takes, [`modules`] each module that is declared.
 //!
 //! Not seen: what a macro expands to, an alias (`use std as s`), and a re-export that one module makes of another's item.
 
@@ -126,6 +126,15 @@ pub(super) fn functions(code: &str) -> Vec<Function> {
         }
     }
     out
+}
+
+/// Line and name of every module that `code` declares, inline or as a file.
+pub(super) fn modules(code: &str) -> Vec<(usize, &str)> {
+    let tokens = tokens(code);
+    let declared = tokens
+        .windows(3)
+        .filter(|three| three[0].text == "mod" && matches!(three[2].text, ";" | "{"));
+    declared.map(|three| (three[1].line, three[1].text)).collect()
 }
 
 struct Token<'a> {

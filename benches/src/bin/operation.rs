@@ -1,0 +1,40 @@
+//! Does one operation so many times: `operation "counter! two labels" 1000`. For a profiler; see `benches/instructions`.
+
+use opentsdb_benches::exporter::Exporter;
+use opentsdb_benches::operations;
+use std::time::Duration;
+
+/// Lines of a flush.
+const LINES: usize = 10_000;
+const TIMEOUT: Duration = Duration::from_secs(300);
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let [_, name, n] = &arguments[..] else { panic!("operation NAME N") };
+    let n: u64 = n.parse().expect("N is a number");
+    let running = Exporter::from_env().install(None);
+    if name == "flush" {
+        let (handle, _sink) = running.opentsdb.as_ref().expect("only this crate can be told to");
+        let counters: Vec<_> =
+            (0..LINES).map(|n| operations::counter_of(&operations::key(n))).collect();
+        for _ in 0..n {
+            // Only what changed is sent when a second is used twice.
+            counters.iter().for_each(|counter| counter.increment(1));
+            let report = handle.flush(TIMEOUT).expect("it was not shut down");
+            assert!(report.points >= LINES as u64 && report.pending == 0, "{report:?}");
+        }
+    } else if name == "random" {
+        let keys: Vec<_> = (0..10 * LINES).map(operations::key).collect();
+        keys.iter().for_each(|key| operations::counter_of(key).increment(1));
+        for n in 0..n {
+            // Any order that is not that of the keys.
+            let at = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+            operations::counter_of(&keys[at as usize % keys.len()]).increment(1);
+        }
+    } else {
+        let operation = operations::all().find(|operation| operation.name == name);
+        (operation.expect("there is such an operation").run)(n);
+    }
+    // Without the exporter's own threads at their end, whose waits are of no fixed length.
+    std::process::exit(0);
+}

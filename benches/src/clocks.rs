@@ -1,0 +1,59 @@
+//! Wall time, and what a thread really had of a processor.
+
+use std::time::Duration;
+
+/// A thread of this process.
+#[derive(Clone, Copy, Debug)]
+pub struct Thread(libc::pid_t);
+
+impl Thread {
+    /// The calling one.
+    pub fn this() -> Self {
+        // SAFETY: no arguments, cannot fail.
+        Thread(unsafe { libc::gettid() })
+    }
+
+    /// The first whose name begins so; the kernel keeps 15 bytes of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        let name = &name[..name.len().min(15)];
+        let tasks = std::fs::read_dir("/proc/self/task").ok()?;
+        tasks.flatten().find_map(|task| {
+            let comm = std::fs::read_to_string(task.path().join("comm")).ok()?;
+            let number = task.file_name().to_str()?.parse().ok()?;
+            comm.starts_with(name).then_some(Thread(number))
+        })
+    }
+
+    /// How long it was on a processor since it began.
+    pub fn time(self) -> Duration {
+        // The kernel's clock id of a thread: its number, complemented, and CPUCLOCK_PERTHREAD | CPUCLOCK_SCHED.
+        let clock = (!self.0 << 3) | 6;
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `time` is a timespec.
+        let result = unsafe { libc::clock_gettime(clock, &mut time) };
+        assert_eq!(result, 0, "the thread has ended");
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    }
+
+    /// Which share of that it spent in its own code and not in the kernel's.
+    pub fn user_share(self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{}/stat", self.0));
+        let stat = stat.expect("the thread has ended");
+        let after_name = stat.rsplit(')').next().unwrap_or_default();
+        let field = |n: usize| -> f64 {
+            after_name.split_whitespace().nth(n).and_then(|word| word.parse().ok()).unwrap_or(0.0)
+        };
+        let (user, system) = (field(11), field(12));
+        if user + system == 0.0 { 1.0 } else { user / (user + system) }
+    }
+}
+
+/// How often the calling thread was made to give up its processor.
+pub fn preemptions() -> i64 {
+    // SAFETY: rusage is plain numbers, and `usage` is one.
+    unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_THREAD, &mut usage);
+        usage.ru_nivcsw
+    }
+}

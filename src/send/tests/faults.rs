@@ -1,0 +1,334 @@
+//! The writer against servers that misbehave.
+
+use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::server::{Script, Server, own_address};
+use super::{Rig, SECOND, assert_arrived, options};
+use crate::clock::Clock;
+use crate::queue::{Link, Phase, Queue, Waiting};
+use crate::send::endpoint::Endpoint;
+use crate::send::limiter::RateLimit;
+use crate::send::resolve::Resolver;
+use crate::send::writer::Writer;
+use crate::send::{Options, prepare};
+use crate::stats::{Confirmation, Counters};
+
+const MODES: [Confirmation; 3] =
+    [Confirmation::Version, Confirmation::HalfClose, Confirmation::Auto];
+
+/// An address on which nobody listens, held so that nobody else does.
+fn nobody() -> (socket2::Socket, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((own_address(), 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address)
+}
+
+#[test]
+fn a_server_that_accepts_and_closes_confirms_nothing_in_any_mode() {
+    for confirmation in MODES {
+        let mut scripts = vec![Script::Close; 20];
+        scripts.push(Script::Mute);
+        let scripts = match confirmation {
+            Confirmation::Version => [vec![Script::Close; 20], vec![Script::Tsd]].concat(),
+            _ => scripts,
+        };
+        let server = Server::start(&scripts);
+        let mut rig = Rig::new(&server, confirmation);
+        let lines = rig.push(3000);
+        let stats = rig.settle();
+        let received = server.received();
+        assert!(received.len() >= 21, "{}", received.len());
+        assert_arrived(&received, &lines);
+        assert_eq!(stats.connect_failures, 0);
+    }
+}
+
+#[test]
+fn a_server_that_accepts_and_closes_does_not_bring_the_backoff_down() {
+    let server = Server::start(&[Script::Close]);
+    let mut options = options(&[server.address], Confirmation::Version);
+    options.backoff = Duration::from_millis(20)..=Duration::from_millis(320);
+    // The writer's own generator is made from this thread's.
+    fastrand::seed(1);
+    let start = Instant::now();
+    let mut rig = Rig::with(options);
+    rig.push(10);
+    server.wait(|log| log.len() >= 10);
+    // Nine waits under ceilings of 20, 40, 80, 160 and five times 320 ms; were each connect to begin anew, of 20 ms each.
+    assert!(start.elapsed() > Duration::from_millis(400), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_flood_of_replies_starves_nothing() {
+    let server = Server::start(&[Script::Flood]);
+    let mut rig = Rig::new(&server, Confirmation::Version);
+    let lines = rig.push(20_000);
+    let stats = rig.settle();
+    assert!(stats.points_rejected.other > 0);
+    assert_eq!((stats.connects, stats.points_resent), (1, 0));
+    assert_arrived(&server.received(), &lines);
+}
+
+#[test]
+fn an_idle_connection_that_the_server_closed_costs_no_point_and_no_wait() {
+    let server = Server::start(&[Script::CloseAfterAnswers(1)]);
+    let mut rig = Rig::new(&server, Confirmation::Version);
+    let mut lines = Vec::new();
+    for round in 1..=20 {
+        lines.extend(rig.push(1));
+        rig.settle();
+        let stats = rig.until(|stats| !stats.connected);
+        assert_eq!((stats.connects, stats.connect_failures), (round, 0));
+        assert_eq!((stats.points_sent, stats.points_resent), (round, 0));
+    }
+    assert_arrived(&server.received(), &lines);
+}
+
+#[test]
+fn replies_are_counted_and_a_refused_point_is_confirmed_all_the_same() {
+    let server = Server::start(&[Script::Refusing("put: unknown metric: No such name\n")]);
+    let mut rig = Rig::new(&server, Confirmation::Auto);
+    rig.push(1234);
+    let stats = rig.settle();
+    assert_eq!(stats.points_rejected.unknown_metric, 1234);
+    assert_eq!(stats.points_confirmed, 1234);
+}
+
+#[test]
+fn a_slow_reader_is_waited_for_while_it_makes_progress() {
+    for confirmation in [Confirmation::Version, Confirmation::HalfClose] {
+        let server = Server::start(&[Script::Slow(512)]);
+        let mut options = options(&[server.address], confirmation);
+        options.write_timeout = Duration::from_millis(400);
+        let mut rig = Rig::with(options);
+        let lines = rig.push(2000);
+        let stats = rig.settle();
+        assert_eq!((stats.connects, stats.points_resent), (1, 0), "{confirmation:?}");
+        assert_arrived(&server.received(), &lines);
+    }
+}
+
+#[test]
+fn a_server_that_stops_reading_is_given_up_and_comes_back_to_everything() {
+    for confirmation in MODES {
+        let answering = Script::Tsd;
+        let server = Server::start(&[Script::Stuck, answering]);
+        let mut options = options(&[server.address], confirmation);
+        options.write_timeout = Duration::from_millis(100);
+        let mut rig = Rig::with(options);
+        let lines = rig.push(50_000);
+        let stats = rig.settle();
+        assert!(stats.connects >= 2 && stats.points_resent > 0, "{confirmation:?}: {stats:?}");
+        server.resume();
+        let received = server.wait(|log| !log[0].bytes.is_empty());
+        assert_arrived(&received[1..], &lines);
+    }
+}
+
+#[test]
+fn a_server_that_hangs_gets_one_connection_at_a_time_and_never_before_the_backoff() {
+    let server = Server::start(&[Script::Stuck]);
+    let mut options = options(&[server.address], Confirmation::Version);
+    options.write_timeout = Duration::from_millis(50);
+    options.backoff = Duration::from_millis(100)..=Duration::from_millis(100);
+    let start = Instant::now();
+    let mut rig = Rig::with(options);
+    rig.push(1);
+    server.wait(|log| log.len() >= 4);
+    assert!(start.elapsed() >= 3 * Duration::from_millis(150), "{:?}", start.elapsed());
+}
+
+#[test]
+fn an_abandoned_writer_ends_at_once_and_not_within_a_line() {
+    let server = Server::start(&[Script::Stuck]);
+    // With a question under way, its late answer would meet a closed socket, and the reset cost the server what it had not read.
+    let mut rig = Rig::new(&server, Confirmation::HalfClose);
+    rig.push(100_000);
+    let sent = rig.until(|stats| stats.points_sent > 100).points_sent;
+    let start = Instant::now();
+    rig.queue.abandon();
+    assert!(rig.queue.wait_finished(Some(start + SECOND)));
+    assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
+    let stats = rig.counters.stats();
+    assert!(stats.points_sent >= sent && stats.points_confirmed == 0);
+    // What was never written is known to be lost; what was may have arrived.
+    assert_eq!(stats.points_pending, stats.points_sent);
+    assert_eq!(stats.points_dropped.shutdown, 100_000 - stats.points_sent);
+    server.resume();
+    let received = server.wait(|log| log[0].is_ended);
+    // A line is cut only when the kernel had no room for its rest.
+    assert!(received[0].lines().len() as u64 >= stats.points_sent);
+}
+
+#[test]
+fn an_absent_server_is_no_reason_to_stay_at_the_end() {
+    let (_held, address) = nobody();
+    let mut rig = Rig::with(options(&[address], Confirmation::Auto));
+    rig.push(10);
+    rig.until(|stats| stats.connect_failures > 2);
+    rig.queue.close();
+    assert!(!rig.queue.wait_finished(Some(Instant::now() + Duration::from_millis(20))));
+    rig.queue.abandon();
+    assert!(rig.queue.wait_finished(Some(Instant::now() + SECOND)));
+    let stats = rig.counters.stats();
+    assert_eq!((stats.points_dropped.shutdown, stats.points_pending), (10, 0));
+}
+
+#[test]
+fn at_the_end_an_undecided_server_is_half_closed_and_not_asked() {
+    let server = Server::start(&[Script::Mute]);
+    let mut rig = Rig::new(&server, Confirmation::Auto);
+    // Fewer bytes than those behind which a question is due anyway.
+    let lines = rig.push(200);
+    rig.close();
+    let stats = rig.counters.stats();
+    assert_eq!((stats.points_confirmed, stats.points_resent), (200, 0));
+    let received = server.received();
+    assert_arrived(&received, &lines);
+    assert!(received.iter().all(|received| received.questions() == 0));
+}
+
+/// A writer, not running yet, whose resolver has been asked and will not answer while the senders live.
+fn stuck(options: Options) -> (Rig, Writer, Vec<impl Sized + use<>>) {
+    let counters = Arc::new(Counters::default());
+    let queue = Arc::new(Queue::new(100, Arc::clone(&counters)));
+    let endpoints = options.endpoints.len();
+    let (mut writer, waker) =
+        prepare(options, Arc::clone(&queue), Arc::clone(&counters), Clock::default()).unwrap();
+    let (resolver, senders) = Resolver::stuck(Arc::clone(&waker), endpoints);
+    writer.dialer.resolver = resolver;
+    queue.set_waker(move || waker.wake().unwrap());
+    (Rig { queue, counters, next: 0 }, writer, senders)
+}
+
+#[test]
+fn a_resolver_that_never_answers_delays_neither_the_others_nor_the_end() {
+    let server = Server::start(&[Script::Tsd]);
+    let mut options = options(&[server.address], Confirmation::Version);
+    options.endpoints.insert(0, Endpoint::parse("stuck.invalid").unwrap());
+    options.connect_timeout = Duration::from_millis(200);
+    let (mut rig, mut writer, _senders) = stuck(options);
+    std::thread::scope(|scope| {
+        scope.spawn(|| writer.run());
+        let lines = rig.push(10);
+        rig.settle();
+        assert_arrived(&server.received(), &lines);
+        rig.queue.abandon();
+    });
+}
+
+#[test]
+fn while_a_name_is_being_resolved_the_end_comes_at_once() {
+    let mut options = options(&[], Confirmation::Version);
+    options.endpoints.push(Endpoint::parse("stuck.invalid").unwrap());
+    options.connect_timeout = Duration::MAX;
+    let (mut rig, mut writer, _senders) = stuck(options);
+    std::thread::scope(|scope| {
+        scope.spawn(|| writer.run());
+        rig.push(10);
+        rig.until(|_| rig.queue.waiting() == Waiting { fresh: 10, backlog: 0 });
+        rig.queue.abandon();
+    });
+    assert_eq!(rig.counters.stats().points_dropped.shutdown, 10);
+}
+
+#[test]
+fn when_the_first_endpoint_is_absent_or_sick_the_second_gets_everything() {
+    let (_held, absent) = nobody();
+    let sick = Server::start(&[Script::Close]);
+    for (first, failures) in [(absent, 0), (sick.address, 0)] {
+        let server = Server::start(&[Script::Tsd]);
+        let mut rig = Rig::with(options(&[first, server.address], Confirmation::Version));
+        let lines = rig.push(3000);
+        let stats = rig.settle();
+        assert_eq!(stats.connect_failures, failures);
+        assert_arrived(&server.received(), &lines);
+    }
+}
+
+#[test]
+fn a_server_that_starts_later_gets_everything() {
+    let (held, address) = nobody();
+    let mut rig = Rig::with(options(&[address], Confirmation::Version));
+    let lines = rig.push(10);
+    rig.until(|stats| stats.connect_failures > 3);
+    held.listen(16).unwrap();
+    let server = Server::on(TcpListener::from(held), &[Script::Tsd]);
+    rig.settle();
+    assert_arrived(&server.received(), &lines);
+}
+
+#[test]
+fn a_cap_holds_on_the_wire() {
+    let server = Server::start(&[Script::Tsd]);
+    let mut options = options(&[server.address], Confirmation::Version);
+    options.rate = RateLimit::PerSecond(NonZeroU32::new(2000).unwrap());
+    let mut rig = Rig::with(options);
+    let start = Instant::now();
+    rig.push(1200);
+    let queue = Arc::clone(&rig.queue);
+    let _hurry = queue.hurry();
+    rig.settle();
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(500) && took < SECOND, "{took:?}");
+}
+
+#[test]
+fn a_complaint_slows_down() {
+    let server = Server::start(&[Script::Refusing("put: Please throttle writes: slow\n")]);
+    let mut rig = Rig::new(&server, Confirmation::Version);
+    rig.push(100);
+    rig.settle();
+    let start = Instant::now();
+    rig.push(50);
+    let stats = rig.settle();
+    // Half of the hundred points that were sent within the last second; a bucket of five may go at once.
+    assert!(start.elapsed() >= Duration::from_millis(600), "{:?}", start.elapsed());
+    assert_eq!(stats.points_rejected.throttled, 150);
+}
+
+/// A subscriber that panics on one text, as a user's may on any.
+struct Panicking;
+
+impl tracing::Subscriber for Panicking {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Visitor;
+        impl tracing::field::Visit for Visitor {
+            fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                assert!(!format!("{value:?}").contains("panic, please"));
+            }
+        }
+        event.record(&mut Visitor);
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn a_panic_is_counted_and_costs_nothing_but_the_connection() {
+    // The only test of this binary that sets one; others are not disturbed by it.
+    let _ = tracing::subscriber::set_global_default(Panicking);
+    let server = Server::start(&[Script::Refusing("put: HBase error: panic, please\n")]);
+    let mut rig = Rig::new(&server, Confirmation::Version);
+    let mut lines = rig.push(2000);
+    rig.settle();
+    rig.until(|stats| stats.restarts == 1);
+    lines.extend(rig.push(1));
+    rig.settle();
+    assert_arrived(&server.received(), &lines);
+    rig.close();
+    assert_eq!(rig.queue.phase(), Phase::Finished);
+    rig.queue.set_link(Link::Up);
+}
