@@ -1,6 +1,7 @@
 //! All promises at once, for long: faults by seed, several at a time, of the server and of the network; after each spell everything
 //! heals and everything has to be exact.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use metrics_exporter_opentsdb::Confirmation;
@@ -84,11 +85,16 @@ fn spell(seed: u64) -> Told {
     }
     let mut app = App::start(made, random.usize(1..500));
     let mut told = Told::default();
+    let mut script = vec![format!("spell {seed}, {mode:?}, {} servers", all.len())];
     for _ in 0..20 {
         let tsd = all[random.usize(0..all.len())];
         let filter = random_filter(&mut random, port(&tsd.address()));
         for _ in 0..random.usize(1..3) {
             let fault = random_fault(&mut random);
+            script.push(match &fault {
+                Fault::Say(garbage) => format!("Say({} bytes)", garbage.len()),
+                fault => format!("{fault:?}"),
+            });
             if random.bool() {
                 tsd.script(fault.after(Duration::from_millis(random.u64(0..100))));
             } else {
@@ -114,7 +120,11 @@ fn spell(seed: u64) -> Told {
     }
     all.iter().for_each(|tsd| tsd.heal());
     app.settle();
-    app.assert_exact(&all);
+    let exact = catch_unwind(AssertUnwindSafe(|| app.assert_exact(&all)));
+    if let Err(panic) = exact {
+        println!("{}", script.join("; "));
+        resume_unwind(panic);
+    }
     check_law(&app, &all, seed);
     let report = app.handle.shutdown(Duration::from_secs(10)).expect("the first");
     assert_eq!((report.pending, report.dropped), (0, 0), "seed of the spell {seed}: {report:?}");
