@@ -14,7 +14,7 @@ use crate::rig::{App, assert_law, builder};
 
 /// How long spells go on in all.
 const LONG: Duration = Duration::from_secs(30 * 60);
-const SHORT: Duration = Duration::from_secs(15);
+const SHORT: Duration = Duration::from_secs(8);
 
 fn random_fault(random: &mut fastrand::Rng) -> Fault {
     let down = Duration::from_millis(random.u64(0..300));
