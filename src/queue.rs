@@ -17,10 +17,11 @@
 //! 5. Buffers come back through [`Queue::recycle`], so a steady flush allocates nothing.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use crate::stats::Counters;
+use crate::sync::{self, Condvar, Mutex, MutexGuard, OnceLock};
 
 /// The size that a batch is filled to: past 64 KiB a larger `write` gains nothing.
 pub(crate) const BATCH_BYTES: usize = 64 * 1024;
@@ -297,8 +298,11 @@ impl Queue {
         inner.backlog_points = 0;
         inner.backlog.clear();
         inner.fresh.clear();
+        // Under the same lock: what is pushed from now on is dropped by whoever pushes it, and nobody sends it any more.
+        inner.phase = inner.phase.max(Phase::Abandoned);
         drop(inner);
-        self.advance(Phase::Abandoned);
+        self.changed.notify_all();
+        self.wake();
     }
 
     // ---- the writer's side ----
@@ -373,7 +377,7 @@ impl Queue {
     // ---- within ----
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.inner)
     }
 
     fn wake(&self) {
@@ -453,7 +457,7 @@ impl Inner {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use std::time::Duration;
@@ -577,5 +581,148 @@ mod tests {
         queue.set_in_flight(std::iter::empty());
         assert_eq!(queue.oldest(), Some(late));
         drop(first);
+    }
+}
+
+/// The handshake of flusher, writer and handle: whatever the order of their steps, nobody waits for ever and no point is lost unseen.
+#[cfg(all(test, loom))]
+mod model {
+    use super::*;
+    use loom::sync::Arc as Shared;
+    use loom::thread::{self, JoinHandle};
+
+    /// The writer's wait for events: a ring is not lost when nobody waits yet.
+    #[derive(Default)]
+    struct Bell {
+        has_rung: Mutex<bool>,
+        rung: Condvar,
+    }
+
+    impl Bell {
+        fn ring(&self) {
+            *sync::lock(&self.has_rung) = true;
+            self.rung.notify_all();
+        }
+
+        fn wait(&self) {
+            let mut has_rung = sync::lock(&self.has_rung);
+            while !*has_rung {
+                has_rung = self.rung.wait(has_rung).unwrap();
+            }
+            *has_rung = false;
+        }
+    }
+
+    /// The three threads' common ground, with room for so many points.
+    fn ground(limit: usize) -> (Shared<Queue>, Arc<Counters>) {
+        let counters = Arc::new(Counters::default());
+        (Shared::new(Queue::new(limit, Arc::clone(&counters))), counters)
+    }
+
+    /// Takes points and has them confirmed at once, as long as the real one would. `first` is what it says of the link.
+    fn writer(queue: &Shared<Queue>, counters: &Arc<Counters>, first: Link) -> JoinHandle<()> {
+        let (queue, counters) = (Shared::clone(queue), Arc::clone(counters));
+        thread::spawn(move || {
+            let bell = Shared::new(Bell::default());
+            let ringer = Shared::clone(&bell);
+            queue.set_waker(move || ringer.ring());
+            if first == Link::Down {
+                queue.set_link(Link::Down);
+            }
+            loop {
+                let phase = queue.phase();
+                if phase >= Phase::Abandoned {
+                    break;
+                }
+                if let Some(batch) = queue.pop() {
+                    counters.points_confirmed.add(batch.points() as u64);
+                    queue.set_in_flight(std::iter::empty());
+                    queue.recycle(batch);
+                } else if phase >= Phase::Closing {
+                    break;
+                } else {
+                    bell.wait();
+                }
+            }
+            queue.finish();
+        })
+    }
+
+    fn push(queue: &Queue, counters: &Counters, line: &str) {
+        counters.points_taken.add(1);
+        queue.push(line.into(), 1, Instant::now());
+    }
+
+    fn flusher(queue: &Shared<Queue>, counters: &Arc<Counters>) -> JoinHandle<()> {
+        let (queue, counters) = (Shared::clone(queue), Arc::clone(counters));
+        thread::spawn(move || {
+            push(&queue, &counters, "a\n");
+            push(&queue, &counters, "b\n");
+            queue.close();
+        })
+    }
+
+    fn check(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(preemptions);
+        builder.check(model);
+    }
+
+    #[test]
+    fn a_shutdown_ends_with_every_point_confirmed() {
+        check(3, || {
+            let (queue, counters) = ground(1);
+            let threads = [writer(&queue, &counters, Link::Up), flusher(&queue, &counters)];
+            assert!(queue.wait_finished(None));
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            let stats = counters.stats();
+            assert_eq!((stats.points_taken, stats.points_confirmed), (2, 2));
+        });
+    }
+
+    #[test]
+    fn an_abandoned_queue_ends_everybody_and_accounts_for_every_point() {
+        check(2, || {
+            let (queue, counters) = ground(1);
+            let threads = [writer(&queue, &counters, Link::Up), flusher(&queue, &counters)];
+            queue.close();
+            queue.abandon();
+            assert!(queue.wait_finished(None));
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            let stats = counters.stats();
+            assert_eq!((stats.points_taken, stats.points_pending), (2, 0), "{stats:?}");
+            assert_eq!(stats.points_confirmed + stats.points_dropped.shutdown, 2);
+        });
+    }
+
+    #[test]
+    fn a_lost_link_lets_the_flusher_go_on() {
+        check(2, || {
+            let (queue, counters) = ground(1);
+            let threads = [writer(&queue, &counters, Link::Down), flusher(&queue, &counters)];
+            assert!(queue.wait_finished(None));
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            let stats = counters.stats();
+            assert_eq!((stats.points_taken, stats.points_pending), (2, 0), "{stats:?}");
+            assert_eq!(stats.points_confirmed + stats.points_dropped.queue_full, 2);
+        });
+    }
+
+    #[test]
+    fn a_flush_returns_once_what_is_before_its_ticket_is_settled() {
+        check(3, || {
+            let (queue, counters) = ground(10);
+            let thread = writer(&queue, &counters, Link::Up);
+            push(&queue, &counters, "a\n");
+            let ticket = queue.ticket();
+            let _hurry = queue.hurry();
+            assert!(queue.append(b"raw\n", Instant::now()));
+            assert!(queue.wait_settled(ticket, None));
+            assert!(counters.points_confirmed.get() >= 1);
+            queue.close();
+            assert!(queue.wait_finished(None));
+            thread.join().unwrap();
+            assert_eq!(counters.points_confirmed.get(), 2);
+        });
     }
 }

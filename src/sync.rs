@@ -1,4 +1,4 @@
-//! The synchronisation primitives of the cells, exchanged for loom's models under `--cfg loom`.
+//! The synchronisation primitives of the cells and the queue, exchanged for loom's models under `--cfg loom`.
 //!
 //! A lock here guards a few plain fields and is never held across anything that can panic in the middle of an update, so a
 //! poisoned one is taken as it is: a metric must not spread another thread's panic.
@@ -6,7 +6,7 @@
 #[cfg(loom)]
 pub(crate) use loom::{
     hint::spin_loop,
-    sync::{Mutex, MutexGuard, atomic},
+    sync::{Condvar, Mutex, MutexGuard, atomic},
     thread::yield_now,
 };
 #[cfg(loom)]
@@ -14,7 +14,7 @@ pub(crate) use once::OnceLock;
 #[cfg(not(loom))]
 pub(crate) use std::{
     hint::spin_loop,
-    sync::{Mutex, MutexGuard, OnceLock, atomic},
+    sync::{Condvar, Mutex, MutexGuard, OnceLock, atomic},
     thread::yield_now,
 };
 

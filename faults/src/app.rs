@@ -209,7 +209,8 @@ fn memory(address: &str, what: &str, milliseconds: u64) {
     let end = Instant::now() + Duration::from_millis(milliseconds);
     let (mut peak, mut done) = (before, 0_u64);
     let mut checked = Instant::now();
-    while Instant::now() < end {
+    // The series are a number, not a time.
+    while Instant::now() < end || what == "series" {
         match what {
             "stuck" => known.iter().for_each(|counter| counter.increment(1)),
             "histogram" => {

@@ -40,10 +40,6 @@ impl App {
         App { child, out, said: HashMap::new() }
     }
 
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Reads until it has said this; `None` if it ends before.
     pub(crate) fn await_word(&mut self, key: &str) -> Option<String> {
         loop {

@@ -11,6 +11,8 @@
 //! 4. `delivery`, `resources`, `manners`, `mixed`: the scenarios, listed in [`SCENARIOS`];
 //! 5. `rig`, `exact`, `shutdown`, `neighbour`, `peaceful`: shared with `tests/faults`, which has their short forms.
 
+#![allow(dead_code, reason = "tests/faults uses more of the modules that it shares")]
+
 mod app;
 mod child;
 mod delivery;

@@ -18,15 +18,16 @@ const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 
 /// Storage hangs, as under an OpenTSDB whose HBase is frozen: `version` stays unanswered behind a new series.
 pub(crate) fn frozen(size: Size) -> String {
-    let time = Duration::from_secs(size.pick(15, 60));
+    let time = Duration::from_secs(size.pick(8, 60));
     let mut told = Vec::new();
-    for mode in [Confirmation::Auto, Confirmation::Version] {
+    let modes = [Confirmation::Version, Confirmation::Auto];
+    for mode in modes.into_iter().take(size.pick(1, 2)) {
         let tsd = FakeTsd::start();
         let builder = builder(tsd.address(), mode)
             .with_flush_interval(Duration::from_millis(500))
             .with_backoff(BACKOFF.0, BACKOFF.1)
             .with_connect_timeout(Duration::from_secs(3))
-            .with_write_timeout(Duration::from_secs(size.pick(5, 30)));
+            .with_write_timeout(Duration::from_secs(size.pick(1, 30)));
         // Of one counter, for the tag of each single series is a word that storage does not know yet.
         let mut app = App::start(builder, 1);
         app.work();
@@ -55,7 +56,7 @@ pub(crate) fn frozen(size: Size) -> String {
 pub(crate) fn cap(size: Size) -> String {
     let mut told = Vec::new();
     for (cap, points, resets) in
-        [(1_000, size.pick(4_000, 20_000), 3), (50, size.pick(200, 1_000), 1)]
+        [(1_000, size.pick(2_000, 20_000), 3), (50, size.pick(100, 1_000), 1)]
     {
         let (most, cap) = capped(cap, points, resets);
         // 5 %, and the burst of a tenth of a second.
@@ -75,10 +76,10 @@ pub(crate) fn envelope(size: Size) -> String {
         let tsd = FakeTsd::start();
         tsd.script(fault);
         let (min, max) =
-            (Duration::from_millis(size.pick(200, 1_000)), Duration::from_secs(size.pick(2, 30)));
+            (Duration::from_millis(size.pick(100, 1_000)), Duration::from_secs(size.pick(1, 30)));
         let builder = builder(tsd.address(), Confirmation::Auto).with_backoff(min, max);
         let mut app = App::start(builder, 10);
-        let end = Instant::now() + Duration::from_secs(size.pick(12, 120));
+        let end = Instant::now() + Duration::from_secs(size.pick(6, 120));
         while Instant::now() < end {
             app.count();
             pass(Duration::from_millis(50));
@@ -112,11 +113,11 @@ pub(crate) fn herd(_: Size) -> String {
     const CLIENTS: usize = 100;
     let mut told = Vec::new();
     for (name, fault, mode, span) in [
-        ("idle", Fault::Close, Confirmation::Version, Duration::from_millis(50)),
-        ("idle", Fault::Close, Confirmation::HalfClose, Duration::from_millis(50)),
+        ("idle", Fault::Close, Confirmation::Version, Duration::from_millis(25)),
+        ("idle", Fault::Close, Confirmation::HalfClose, Duration::from_millis(25)),
         (
             "at work",
-            Fault::Crash { down: Duration::from_secs(3) },
+            Fault::Crash { down: Duration::from_secs(1) },
             Confirmation::Version,
             Duration::from_millis(200),
         ),
@@ -125,9 +126,9 @@ pub(crate) fn herd(_: Size) -> String {
         let mut apps: Vec<_> = (0..CLIENTS)
             .map(|_| {
                 let builder = builder(tsd.address(), mode)
-                    .with_flush_interval(Duration::from_secs(4))
+                    .with_flush_interval(Duration::from_secs(2))
                     .with_write_timeout(Duration::from_secs(10))
-                    .with_backoff(Duration::from_secs(2), Duration::from_secs(30));
+                    .with_backoff(Duration::from_secs(1), Duration::from_secs(30));
                 App::start(builder, 1)
             })
             .collect();
@@ -154,7 +155,7 @@ pub(crate) fn herd(_: Size) -> String {
         let within = |from| returns.iter().filter(|&&at| at >= from && at < from + span).count();
         let most = returns.iter().map(|&from| within(from)).max().unwrap_or(0);
         let all = returns[CLIENTS - 1] - returns[0];
-        // The waits fill 400 ms and 2 s, so an even spread has some ten of them within the span.
+        // The waits fill 200 ms, and 1 s and more, so an even spread has some ten or twenty of them within the span.
         assert!(most <= 35, "{name}, {mode:?}: {most} of {CLIENTS} within {span:?}");
         told.push(format!("{name}, {mode:?}: back over {all:.1?}, at most {most} within {span:?}"));
     }
@@ -216,7 +217,7 @@ pub(crate) fn overload(size: Size) -> String {
         (0..series).map(|n| gauge!("g", "n" => n.to_string())).collect()
     });
     let began = Instant::now();
-    let time = Duration::from_secs(size.pick(12, 65));
+    let time = Duration::from_secs(size.pick(8, 65));
     while began.elapsed() < time {
         let now = began.elapsed().as_secs_f64();
         gauges.iter().for_each(|gauge| gauge.set(now));

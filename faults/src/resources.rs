@@ -59,7 +59,7 @@ pub(crate) fn no_network_call(size: Size) -> String {
         }
         let trace = scratch("strace");
         let file = trace.display().to_string();
-        let time = size.pick("2000", "20000");
+        let time = size.pick("1000", "20000");
         let front = ["strace", "-f", "-qq", "-o", &file, "-e", TRACED, "-e", "signal=none"];
         let app = child::run(child::under(&front, &["record", &tsd.address(), time]));
         let text = std::fs::read_to_string(&trace).expect("strace has written");
@@ -94,7 +94,7 @@ pub(crate) fn no_network_call(size: Size) -> String {
 }
 
 pub(crate) fn latency(size: Size) -> String {
-    let (records, seconds) = size.pick(("1000000", "2"), ("10000000", "60"));
+    let (records, seconds) = size.pick(("1000000", "1"), ("10000000", "60"));
     let run = |tsd: &FakeTsd| {
         let app = child::run(child::app(&["latency", &tsd.address(), records, seconds]));
         (app.figure("p999"), app.figure("p50"), app.figure("pending"))
@@ -124,7 +124,7 @@ const BOUNDS: u64 = 8 * 1024 + 8 * 1024 + 4 * 1024;
 const SLACK: u64 = 16 * 1024;
 
 pub(crate) fn memory(size: Size) -> String {
-    let time = size.pick("3000", "60000");
+    let time = size.pick("1000", "60000");
     let mut told = Vec::new();
     for (state, what) in [
         ("stuck", "stuck"),
@@ -349,7 +349,7 @@ pub(crate) fn clock(size: Size) -> String {
         .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     let mut app = App::start(command);
     app.await_word("ready").expect("it runs");
-    let dwell = Duration::from_secs(size.pick(4, 15));
+    let dwell = Duration::from_secs(size.pick(2, 15));
     let offsets = ["+0", "-3600", "+3600", "+0"];
     for offset in offsets {
         set(offset);

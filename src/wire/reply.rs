@@ -48,14 +48,18 @@ const BEGINNINGS: &[(&str, Reply)] = &[
 
 /// An answer of a TSD to `version` begins with its package, which a Java exception may do as well, and goes on like this.
 const TSD_VERSION: (&[u8], &[u8]) = (b"net.opentsdb", b" built ");
+/// TDengine's answer to `version`. It says nothing else, ever; from a server that does, a line of this kind proves nothing.
+const TDENGINE_VERSION: &[u8] = b"1";
 /// Answers to `version` that come without a line feed: InfluxDB's and TDengine's.
-const UNENDED_VERSIONS: [&[u8]; 2] = [b"InfluxDB TSDB proxy", b"1"];
+const UNENDED_VERSIONS: [&[u8]; 2] = [b"InfluxDB TSDB proxy", TDENGINE_VERSION];
 
 /// Takes bytes as they come and tells the replies in them.
 #[derive(Debug, Default)]
 pub(crate) struct Parser {
     /// The beginning of the line that is being read, at most `KEPT` bytes.
     line: Vec<u8>,
+    /// Whether the server has said anything but [`TDENGINE_VERSION`].
+    has_talked: bool,
 }
 
 impl Parser {
@@ -73,14 +77,24 @@ impl Parser {
             self.line.extend_from_slice(&text[..text.len().min(room)]);
             let is_ended = piece.len() > text.len();
             if is_ended {
-                on_reply(classify(&self.line), &String::from_utf8_lossy(&self.line));
+                on_reply(self.judge(), &String::from_utf8_lossy(&self.line));
                 self.line.clear();
             }
         }
-        if asked && UNENDED_VERSIONS.contains(&self.line.as_slice()) {
+        if asked
+            && UNENDED_VERSIONS.contains(&self.line.as_slice())
+            && self.judge() == Reply::Version
+        {
             on_reply(Reply::Version, &String::from_utf8_lossy(&self.line));
             self.line.clear();
         }
+    }
+
+    /// What the line means after all that came before it.
+    fn judge(&mut self) -> Reply {
+        let is_bare = self.line == TDENGINE_VERSION;
+        self.has_talked |= !is_bare;
+        if is_bare && self.has_talked { Reply::Other } else { classify(&self.line) }
     }
 }
 
@@ -121,6 +135,24 @@ mod tests {
             assert!(parser.line.len() <= KEPT);
         }
         replies
+    }
+
+    /// A random byte string confirmed points that no server had seen (`faults/run mixed`).
+    #[test]
+    fn a_bare_1_is_an_answer_only_of_a_server_that_says_nothing_else() {
+        use Reply::{Other, Version};
+        let cases: &[(&[&[u8]], &[Reply])] = &[
+            (&[b"1"], &[Version]),
+            (&[b"1", b"1"], &[Version, Version]),
+            (&[b"1\n", b"1\n"], &[Version, Version]),
+            (&[b"garbage\n1"], &[Other]),
+            (&[b"garbage\n1\n"], &[Other, Other]),
+            (&[b"1", b"garbage\n", b"1"], &[Version, Other]),
+            (&[b"garbage\nInfluxDB TSDB proxy"], &[Other, Version]),
+        ];
+        for (pieces, expected) in cases {
+            assert_eq!(replies(pieces, true), *expected, "{pieces:?}");
+        }
     }
 
     #[test]

@@ -28,10 +28,15 @@ pub(crate) struct Sum {
     pub(crate) confirmed: u64,
 }
 
+/// A server that keeps no text: with thousands of connections, to look it through takes long.
+pub(crate) fn counting() -> FakeTsd {
+    FakeTsd::builder().keep_lines(false).start()
+}
+
 /// Has one outage after the other, with the application at work in between and meanwhile.
 pub(crate) fn survive(mode: Confirmation, outages: usize, outage: Outage, seed: u64) -> Sum {
     let mut random = fastrand::Rng::with_seed(seed);
-    let tsd = FakeTsd::start();
+    let tsd = counting();
     let mut app = App::start(builder(tsd.address(), mode), COUNTERS);
     for _ in 0..outages {
         let bytes = random.usize(1..30_000);
@@ -54,7 +59,7 @@ pub(crate) fn survive(mode: Confirmation, outages: usize, outage: Outage, seed: 
 /// The servers take turns at being away.
 pub(crate) fn fail_over(mode: Confirmation, outages: usize, seed: u64) -> Sum {
     let mut random = fastrand::Rng::with_seed(seed);
-    let servers = [FakeTsd::start(), FakeTsd::start()];
+    let servers = [counting(), counting()];
     let builder = builder(servers[0].address(), mode).add_endpoint(servers[1].address());
     let mut app = App::start(builder, COUNTERS);
     let both = [&servers[0], &servers[1]];
@@ -90,6 +95,7 @@ fn finish(app: &mut App, servers: &[&FakeTsd], outages: usize) -> Sum {
     app.settle();
     app.assert_exact(servers);
     let stats = app.assert_lawful(servers);
+    assert!(servers.iter().all(|tsd| tsd.rejections() == 0), "a line was none");
     let ended: usize = servers.iter().map(|tsd| ended_by_server(tsd)).sum();
     // In mode `HalfClose` there are moments without a connection, so some outages find none.
     assert!(ended >= outages / 2, "{ended} of {outages} outages took a connection along");

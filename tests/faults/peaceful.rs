@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use metrics_exporter_opentsdb::testing::{End, FakeTsd, Fault, Replies};
-use metrics_exporter_opentsdb::{Confirmation, Flavor};
+use metrics_exporter_opentsdb::Confirmation;
+use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
 
-use super::rig::{App, PATIENCE, builder, connections};
+use super::rig::{App, PATIENCE, builder};
 
 /// A server that ends idle connections (`tsd.core.socket.timeout`): its FIN comes while nothing is sent.
 pub(crate) fn idle_closes(mode: Confirmation, times: usize) {
@@ -62,7 +62,10 @@ pub(crate) fn garbage(mode: Confirmation, seed: u64) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rig::connections;
     use super::*;
+    use metrics_exporter_opentsdb::Flavor;
+    use metrics_exporter_opentsdb::testing::{End, Replies};
 
     #[test]
     fn an_idle_connection_that_the_server_closes_costs_no_point() {
