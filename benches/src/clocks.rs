@@ -34,18 +34,6 @@ impl Thread {
         assert_eq!(result, 0, "the thread has ended");
         Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
     }
-
-    /// Which share of that it spent in its own code and not in the kernel's.
-    pub fn user_share(self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/self/task/{}/stat", self.0));
-        let stat = stat.expect("the thread has ended");
-        let after_name = stat.rsplit(')').next().unwrap_or_default();
-        let field = |n: usize| -> f64 {
-            after_name.split_whitespace().nth(n).and_then(|word| word.parse().ok()).unwrap_or(0.0)
-        };
-        let (user, system) = (field(11), field(12));
-        if user + system == 0.0 { 1.0 } else { user / (user + system) }
-    }
 }
 
 /// How often the calling thread was made to give up its processor.

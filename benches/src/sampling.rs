@@ -4,9 +4,9 @@
 //! threads were there one after the other: then they never meet at a cache line, and contention seems to cost nothing. So a sample
 //! counts only when every thread of it had a processor for nine tenths of the time.
 
-use std::hint::black_box;
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::hint::{black_box, spin_loop};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,10 +17,12 @@ use crate::operations::Run;
 const SHARE: f64 = 0.9;
 /// How long a sample is: some time slices of the scheduler.
 const LENGTH: Duration = Duration::from_millis(8);
+/// And of two threads: less than a time slice, since a second processor is free for less.
+const PAIR_LENGTH: Duration = Duration::from_millis(2);
 /// Samples to get.
 const WANTED: usize = 21;
 /// Samples to try.
-const TRIES: usize = 600;
+const TRIES: usize = 1_500;
 
 /// What a row of samples says.
 #[derive(Clone, Copy, Debug)]
@@ -60,36 +62,43 @@ pub fn one_thread(run: Run) -> Summary {
     })
 }
 
-/// Two threads at once, each with its own operation, until time is up.
+/// Two threads side by side, each with its own operation.
 pub fn two_threads(runs: [Run; 2]) -> Summary {
     collect(|| {
-        let (stop, start) = (AtomicBool::new(false), Barrier::new(3));
+        let ready = AtomicU32::new(0);
         let samples = thread::scope(|scope| {
             let threads = runs.map(|run| {
-                let (stop, start) = (&stop, &start);
-                scope.spawn(move || {
-                    // What a thread's first use costs is not part of it.
-                    run(1_000);
-                    start.wait();
-                    let thread = Thread::this();
-                    let (began, before) = (Instant::now(), thread.time());
-                    let mut n = 0u64;
-                    while !stop.load(Ordering::Relaxed) {
-                        run(500);
-                        n += 500;
-                    }
-                    let (wall, on_cpu) = (began.elapsed(), thread.time() - before);
-                    (n > 0 && is_undisturbed(wall, on_cpu))
-                        .then(|| wall.as_nanos() as f64 / n as f64)
-                })
+                let ready = &ready;
+                scope.spawn(move || beside(run, ready))
             });
-            start.wait();
-            thread::park_timeout(LENGTH);
-            stop.store(true, Ordering::Relaxed);
             threads.map(|thread| thread.join().expect("it does not panic"))
         });
-        Some((samples[0]? + samples[1]?) / 2.0)
+        let [one, other] = samples;
+        let ((one, one_spent), (other, other_spent)) = (one?, other?);
+        let together = one.end.min(other.end).saturating_duration_since(one.start.max(other.start));
+        (together >= PAIR_LENGTH.mul_f64(SHARE)).then_some((one_spent + other_spent) / 2.0)
     })
+}
+
+/// When it ran, and the nanoseconds of an operation; `None` when it had to wait for a processor.
+fn beside(run: Run, ready: &AtomicU32) -> Option<(Range<Instant>, f64)> {
+    // What a thread's first use costs is not part of it.
+    run(1_000);
+    ready.fetch_add(1, Ordering::SeqCst);
+    // Not a lock: who wakes from that wakes late.
+    while ready.load(Ordering::SeqCst) < 2 {
+        spin_loop();
+    }
+    let thread = Thread::this();
+    let (start, before) = (Instant::now(), thread.time());
+    let (mut n, mut end) = (0u64, start);
+    while end - start < PAIR_LENGTH {
+        run(250);
+        n += 250;
+        end = Instant::now();
+    }
+    let (wall, on_cpu) = (end - start, thread.time() - before);
+    is_undisturbed(wall, on_cpu).then(|| (start..end, wall.as_nanos() as f64 / n as f64))
 }
 
 /// Whether a thread had a processor for nearly all of that time.
