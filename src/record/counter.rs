@@ -115,7 +115,7 @@ mod tests {
     fn series() -> Arc<Series<Counter>> {
         let rules = Rules::of_a_test();
         let line = rules.identify("m", std::iter::empty(), None).line;
-        Arc::new(Series::new(0, line, AtomicU64::new(0)))
+        Arc::new(Series::new(0, None, line, AtomicU64::new(0)))
     }
 
     #[test]
@@ -207,7 +207,7 @@ mod model {
     fn series() -> Arc<Series<Counter>> {
         let rules = Rules::of_a_test();
         let line = rules.identify("m", std::iter::empty(), None).line;
-        Arc::new(Series::new(0, line, AtomicU64::new(0)))
+        Arc::new(Series::new(0, None, line, AtomicU64::new(0)))
     }
 
     /// The owner is the first thread: loom finds the orders that matter from a reader that comes after the stores, not before.

@@ -3,11 +3,11 @@
 //! **Problem.** A million series, found by any thread at any time, registered while a flush walks over them; one series for all keys
 //! that look the same on the wire; and few bytes for each.
 //!
-//! **Idea.** A table from the facade's hash of the key to the series, which keeps no key: a plain key is compared with the rendered
-//! line, word by word. That saves the key's labels, more than half of the memory of a series with two of them.
+//! **Idea.** A table from the facade's hash of the key to the series, which keeps no key: a plain key is recognised by that hash and
+//! another one of its words. That saves the key's labels, more than half of the memory of a series with two of them.
 //!
 //! **Mechanism.**
-//! 1. [`Table::find`]: a shard's read lock, the table of lines, then the few aliases: keys that are not plain, kept whole.
+//! 1. [`Table::find`]: a shard's read lock, the table of series, then the few aliases: keys that are not plain, kept whole.
 //! 2. [`Registry::register`], once per key: under the one lock of registration the key is cleaned into its [`Identity`], whose
 //!    canonical hash finds the series again if another key has made it; else it is made and put on the list of fresh series.
 //! 3. The flusher takes that list before each snapshot ([`Registry::take_fresh`]) and keeps series in the order of registration, so
@@ -30,7 +30,7 @@ use super::gauge::Gauge;
 pub(crate) use super::registered::Registered;
 use super::samples::{Histogram, Shape};
 use super::series::{Kind, Series};
-use super::table::{Table, words};
+use super::table::{Secrets, Table, words};
 use crate::stats::Counters;
 use crate::wire::series::{Identity, Line, OwnTag, Rules};
 
@@ -61,6 +61,7 @@ pub(crate) struct Options {
 pub(crate) struct Registry {
     number: u64,
     rules: Rules,
+    secrets: Secrets,
     shapes: Shapes,
     /// The most series, overflow series not counted.
     limit: usize,
@@ -126,6 +127,7 @@ impl Registry {
         Registry {
             number: NEXT_REGISTRY.fetch_add(1, Ordering::Relaxed),
             rules,
+            secrets: Secrets::random(),
             shapes,
             limit,
             counters: Table::new(),
@@ -154,7 +156,8 @@ impl Registry {
 
     /// The series of a key, made if need be. `None` when there can be none.
     pub(crate) fn get<K: Registered>(&self, key: &Key) -> Option<Arc<Series<K>>> {
-        K::table(self).find(self.rules.prefix.len(), key).or_else(|| self.register(key))
+        let print = self.secrets.print(key.name(), words(key));
+        K::table(self).find(key, print).or_else(|| self.register(key))
     }
 
     /// Appends the series that were registered since the last time.
@@ -211,7 +214,7 @@ impl Registry {
     pub(crate) fn has(&self, metric: &str, labels: Vec<Label>) -> bool {
         let key = Key::from_parts(metric.to_owned(), labels);
         let identity = self.identify(&key, None);
-        let name = WireName::of(&identity.line, canonical_hash(&key, &identity));
+        let name = WireName::of(&identity.line, canonical(&key, &identity).get_hash());
         self.has_single(&name) || self.meets_histogram(&name)
     }
 
@@ -229,7 +232,8 @@ impl Registry {
         let named = self.named::<K>(key);
         let shape = K::shape(self, &named);
         let identity = self.identify(&named, K::own_tag(&shape));
-        let hash = canonical_hash(&named, &identity);
+        let canonical = canonical(&named, &identity);
+        let hash = canonical.get_hash();
         // A key whose name got a unit does not say what its line says either.
         let is_alias = identity.canonical.is_some() || matches!(named, Cow::Owned(_));
         let size = (&self.sizes.series, self.limit);
@@ -253,7 +257,7 @@ impl Registry {
             Place::Known(series) => series,
             Place::Free => {
                 self.sizes.series.fetch_add(1, Ordering::Relaxed);
-                self.insert(&mut registration, hash, identity, shape)
+                self.insert(&mut registration, &canonical, identity, shape)
             }
             Place::Taken => {
                 drop(registration);
@@ -310,12 +314,15 @@ impl Registry {
     fn insert<K: Registered>(
         &self,
         registration: &mut Registration,
-        hash: u64,
+        canonical: &Key,
         identity: Identity,
         shape: K::Shape,
     ) -> Arc<Series<K>> {
         self.stats.tags_dropped.add(identity.dropped_tags as u64);
-        let series = Arc::new(Series::new(hash, identity.line, K::cell(shape)));
+        let is_whole = identity.dropped_tags == 0;
+        let print = is_whole.then(|| self.secrets.print(canonical.name(), words(canonical)));
+        let series = Series::new(canonical.get_hash(), print, identity.line, K::cell(shape));
+        let series = Arc::new(series);
         K::table(self).insert(&series);
         K::fresh(&mut registration.fresh).push(Arc::clone(&series));
         self.publish_sizes();
@@ -335,7 +342,8 @@ impl Registry {
         let shared = Label::from_static_parts(OVERFLOW.0, OVERFLOW.1);
         let key = Key::from_parts(key.name().to_owned(), vec![shared]);
         let identity = self.identify(&key, K::own_tag(&shape));
-        let hash = canonical_hash(&key, &identity);
+        let canonical = canonical(&key, &identity);
+        let hash = canonical.get_hash();
         let place = || {
             self.place::<K>(hash, &identity.line, &shape, (&self.sizes.overflow, OVERFLOW_SERIES))
         };
@@ -351,7 +359,7 @@ impl Registry {
             Place::Free => {}
         }
         self.sizes.overflow.fetch_add(1, Ordering::Relaxed);
-        let series = self.insert(&mut registration, hash, identity, shape);
+        let series = self.insert(&mut registration, &canonical, identity, shape);
         registration.overflow.insert(Arc::as_ptr(&series) as usize);
         Some(series)
     }
@@ -397,12 +405,11 @@ impl Registry {
     }
 }
 
-/// The hash under which a series is kept: that of any plain key of it.
-fn canonical_hash(key: &Key, identity: &Identity) -> u64 {
-    let Some((name, own)) = &identity.canonical else { return key.get_hash() };
-    let labels: Vec<_> =
-        own.iter().map(|(key, value)| Label::new(key.clone(), value.clone())).collect();
-    Key::from_parts(name.clone(), labels).get_hash()
+/// The key in the words that a series is kept under: those of any plain key of it.
+fn canonical<'a>(key: &'a Key, identity: &Identity) -> Cow<'a, Key> {
+    let Some((name, own)) = &identity.canonical else { return Cow::Borrowed(key) };
+    let label = |(key, value): &(String, String)| Label::new(key.clone(), value.clone());
+    Cow::Owned(Key::from_parts(name.clone(), own.iter().map(label).collect::<Vec<_>>()))
 }
 
 #[cfg(test)]
@@ -412,6 +419,7 @@ mod tests {
     use crate::wire::charset::Charset;
     use metrics::CounterFn;
     use metrics_util::MetricKind;
+    use proptest::prelude::*;
 
     fn registry(limit: usize) -> (Registry, Arc<Counters>) {
         let rules = Rules {
@@ -458,6 +466,33 @@ mod tests {
         assert!(Arc::ptr_eq(&unclean, &counter(&registry, "a_b", &[])));
         assert!(Arc::ptr_eq(&unclean, &counter(&registry, "a\nb", &[])));
         assert_eq!((stats.series.get(), stats.series_merged.get()), (3, 3));
+    }
+
+    proptest! {
+        #[test]
+        fn keys_are_one_series_if_and_only_if_their_lines_are_one(
+            keys in proptest::collection::vec(
+                ("[mn ]{1,2}", proptest::collection::vec(("[a-d ]|dc|host", "[x-z ]|fra|a"), 0..6)),
+                2..20,
+            ),
+        ) {
+            let (registry, _) = registry(1_000);
+            let keys: Vec<_> = keys
+                .into_iter()
+                .map(|(name, labels)| {
+                    let label = |(key, value): (String, String)| Label::new(key, value);
+                    Key::from_parts(name, labels.into_iter().map(label).collect::<Vec<_>>())
+                })
+                .collect();
+            let series: Vec<Arc<Series<Counter>>> = keys.iter().map(|key| registry.get(key).unwrap()).collect();
+            for (key, series) in keys.iter().zip(&series) {
+                prop_assert!(registry.identify(key, None).line.is_same_series(&series.line), "{}", key);
+                prop_assert!(Arc::ptr_eq(series, &registry.get(key).unwrap()), "{} again", key);
+            }
+            for (one, other) in series.iter().flat_map(|one| series.iter().map(move |other| (one, other))) {
+                prop_assert_eq!(Arc::ptr_eq(one, other), one.line.is_same_series(&other.line));
+            }
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! 3. Eviction takes each local with `Arc::try_unwrap`: from then on the cache's `Weak` cannot be upgraded, and the thread looks
 //!    the series up anew. If one is held, the series stays.
 
+use super::table::Print;
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::{Mutex, lock};
 use crate::wire::series::Line;
@@ -36,14 +37,16 @@ pub(crate) trait Kind: Sized + 'static {
 pub(crate) struct Series<K: Kind> {
     /// The hash of its canonical key, under which the registry finds it.
     pub(crate) hash: u64,
+    /// The print of the same words; `None` when tags were left out of the line, for then no key is it by its own words.
+    pub(crate) print: Option<Print>,
     pub(crate) line: Line,
     pub(crate) cell: K::Cell,
     pub(crate) locals: Locals<K::Local>,
 }
 
 impl<K: Kind> Series<K> {
-    pub(crate) fn new(hash: u64, line: Line, cell: K::Cell) -> Self {
-        Series { hash, line, cell, locals: Locals::default() }
+    pub(crate) fn new(hash: u64, print: Option<Print>, line: Line, cell: K::Cell) -> Self {
+        Series { hash, print, line, cell, locals: Locals::default() }
     }
 
     /// A new local for the thread `owner`, for its cache to keep.

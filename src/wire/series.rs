@@ -7,9 +7,8 @@
 //! **Idea.** The identity of a series *is* its rendered line without time and value. It is made when a key is first seen: clean
 //! each word, let a metric's label win over a global one and that over the host tag, leave out tags beyond the limit, sort by key.
 //!
-//! **Mechanism.** [`Rules::identify`] renders a [`Line`]. A key that says in its own words what the line says is *plain*, and
-//! [`Line::says`] recognises it again by comparing it with the line, so that nobody has to keep the key. For any other key the
-//! identity carries its canonical words, which a registry hashes in place of the key's.
+//! **Mechanism.** [`Rules::identify`] renders a [`Line`]. A key that says in its own words what the line says, no more and no less, is
+//! *plain*. For any other key the identity carries its canonical words, which a registry goes by in place of the key's.
 
 use std::cmp::Ordering;
 
@@ -44,8 +43,6 @@ pub(crate) struct Line {
     text: Box<str>,
     /// Where the name ends and the tags begin.
     split: u32,
-    /// How many tags are not there by default; `None` when tags were left out, since a line then says less than its key.
-    own: Option<u16>,
 }
 
 /// What [`Rules::identify`] makes of a key.
@@ -93,44 +90,6 @@ impl Line {
     pub(crate) fn cmp(&self, other: &Line) -> Ordering {
         self.head().cmp(other.head()).then_with(|| self.tail().cmp(other.tail()))
     }
-
-    /// Whether a key with this name, after a prefix of `prefix` bytes, and these labels says just what this line says. Always
-    /// true for the plain key that the line was made from, whatever the order of its labels; false for any key that is not
-    /// plain.
-    pub(crate) fn says<'a, L>(&self, prefix: usize, name: &str, labels: L) -> bool
-    where
-        L: ExactSizeIterator<Item = (&'a str, &'a str)>,
-    {
-        if self.own.map(usize::from) != Some(labels.len()) || self.metric()[prefix..] != *name {
-            return false;
-        }
-        let (mut seen, mut tokens) = (0u64, self.tokens().enumerate());
-        for (key, value) in labels {
-            let is_said = |&(_, token): &(usize, &[u8])| {
-                token.len() == key.len() + 1 + value.len()
-                    && token[key.len()] == b'='
-                    && token[..key.len()] == *key.as_bytes()
-                    && token[key.len() + 1..] == *value.as_bytes()
-            };
-            // Most keys have their labels in the order of the line, so the search goes on behind the last one that was found.
-            let found = tokens.find(is_said).or_else(|| {
-                tokens = self.tokens().enumerate();
-                tokens.find(is_said)
-            });
-            // Each label must find a tag of its own: a key that names one label twice is not plain.
-            match found {
-                Some((at, _)) if seen & (1 << at) == 0 => seen |= 1 << at,
-                _ => return false,
-            }
-        }
-        true
-    }
-
-    /// The tags. By bytes, at a third of the cost of a search for a `char`.
-    fn tokens(&self) -> impl Iterator<Item = &[u8]> {
-        let tail = self.tail();
-        tail[1..tail.len() - 1].split(|&byte| byte == b' ')
-    }
 }
 
 /// A tag while an identity is made.
@@ -175,10 +134,9 @@ impl Rules {
         tags.append(&mut defaults);
         tags.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         let name = self.charset.clean(name);
-        let mut line = self.render(&name, &tags);
+        let line = self.render(&name, &tags);
         tags.retain(|tag| !tag.is_default);
-        line.own = if dropped_tags == 0 { u16::try_from(tags.len()).ok() } else { None };
-        let is_plain = plain && line.own.is_some();
+        let is_plain = plain && dropped_tags == 0;
         let canonical = (!is_plain).then(|| {
             (name.into_owned(), tags.into_iter().map(|tag| (tag.key, tag.value)).collect())
         });
@@ -229,7 +187,7 @@ impl Rules {
             text.extend([" ", &tag.key, "=", &tag.value]);
         }
         text.push('\n');
-        Line { text: text.into(), split, own: None }
+        Line { text: text.into(), split }
     }
 }
 
@@ -405,7 +363,6 @@ mod tests {
         let one = identify(&rules(8), "m", &[("a", "1"), ("b", "2")]);
         let other = identify(&rules(8), "m", &[("b", "2"), ("a", "1")]);
         assert!(one.line.is_same_series(&other.line));
-        assert!(one.line.says(0, "m", [("b", "2"), ("a", "1")].into_iter()));
     }
 
     #[test]
@@ -418,28 +375,9 @@ mod tests {
         assert_eq!(rules.identify("m", many.into_iter(), Some("le")).line.tags().count(), 7);
     }
 
-    #[test]
-    fn a_line_knows_only_keys_that_say_the_same() {
-        let identity = identify(&rules(8), "m", &[("a", "1"), ("b", "2")]);
-        let says = |name: &str, labels: &[(&str, &str)]| {
-            identity.line.says(0, name, labels.iter().copied())
-        };
-        assert!(says("m", &[("a", "1"), ("b", "2")]));
-        for (name, labels) in [
-            ("n", &[("a", "1"), ("b", "2")][..]),
-            ("m", &[("a", "1")]),
-            ("m", &[("a", "1"), ("a", "1")]),
-            ("m", &[("a", "1"), ("b", "3")]),
-            ("m", &[("a", "1"), ("b=2 dc", "fra")]),
-            ("m", &[]),
-        ] {
-            assert!(!says(name, labels), "{name} {labels:?}");
-        }
-    }
-
     proptest! {
         #[test]
-        fn any_key_gives_one_valid_line_and_plain_ones_are_known_again(
+        fn any_key_gives_one_valid_line_and_its_canonical_words_give_the_same(
             name in ".{0,12}",
             labels in proptest::collection::vec(("[a-d =\n]{0,2}", "[a-c\u{e9} ]{0,2}"), 0..12),
             max_tags in 1usize..10,
@@ -457,8 +395,6 @@ mod tests {
             prop_assert!((1..=max_tags).contains(&tags.len()));
             prop_assert!(tags.windows(2).all(|pair| pair[0].0 < pair[1].0));
             prop_assert!(tags.iter().all(|(key, value)| Charset::Tsd.is_clean(key) && Charset::Tsd.is_clean(value)));
-            let said = identity.line.says(0, &name, labels.iter().copied());
-            prop_assert_eq!(said, identity.canonical.is_none());
             if let (Some((name, own)), 0) = (&identity.canonical, identity.dropped_tags) {
                 let own: Vec<_> = own.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
                 prop_assert!(identify(&rules, name, &own).line.is_same_series(&identity.line));
