@@ -481,6 +481,8 @@ fn panics(address: &str) {
         std::thread::park_timeout(Duration::from_millis(1));
     }
     say("silent", began.elapsed().as_millis());
+    say("failures", handle.stats().connect_failures);
+    say("connects", handle.stats().connects);
     say("restarts", handle.stats().restarts);
     PANICS.store(false, Ordering::SeqCst);
     is_over.store(true, Ordering::SeqCst);
