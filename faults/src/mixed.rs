@@ -85,12 +85,20 @@ fn spell(seed: u64) -> Told {
     }
     let mut app = App::start(made, random.usize(1..500));
     let mut told = Told::default();
+    // A server that is stopped while its storage hangs closes in good order what it has read and not handled: to a client that
+    // confirms by half-close this looks like the end of work done, and no client can tell. So never both, unless `version` is asked.
+    let is_stopped_politely = mode == Confirmation::Version || random.bool();
+    let is_frozen = mode == Confirmation::Version || !is_stopped_politely;
     let mut script = vec![format!("spell {seed}, {mode:?}, {} servers", all.len())];
     for _ in 0..20 {
         let tsd = all[random.usize(0..all.len())];
         let filter = random_filter(&mut random, port(&tsd.address()));
         for _ in 0..random.usize(1..3) {
-            let fault = random_fault(&mut random);
+            let fault = match random_fault(&mut random) {
+                Fault::Close | Fault::Restart { .. } if !is_stopped_politely => Fault::Reset,
+                Fault::FreezeStorage if !is_frozen => Fault::Mute,
+                fault => fault,
+            };
             script.push(match &fault {
                 Fault::Say(garbage) => format!("Say({} bytes)", garbage.len()),
                 fault => format!("{fault:?}"),
@@ -126,7 +134,7 @@ fn spell(seed: u64) -> Told {
     app.settle();
     let exact = catch_unwind(AssertUnwindSafe(|| app.assert_exact(&all)));
     if let Err(panic) = exact {
-        println!("{}", script.join("; "));
+        println!("{}; {:?}", script.join("; "), app.handle.stats());
         resume_unwind(panic);
     }
     check_law(&app, &all, seed);
