@@ -79,18 +79,26 @@ fn spell(seed: u64) -> Told {
     let all: Vec<_> = servers.iter().collect();
     let mode =
         [Confirmation::Auto, Confirmation::Version, Confirmation::HalfClose][random.usize(0..3)];
-    let mut made = builder(servers[0].address(), mode).with_queue_size(1_000_000);
+    let mut made = builder(servers[0].address(), mode).with_queue_size(4_000_000);
     for other in &servers[1..] {
         made = made.add_endpoint(other.address());
     }
     let mut app = App::start(made, random.usize(1..500));
     let mut told = Told::default();
+    // A server that is stopped while its storage hangs closes in good order what it has read and not handled: to a client that
+    // confirms by half-close this looks like the end of work done, and no client can tell. So never both, unless `version` is asked.
+    let is_stopped_politely = mode == Confirmation::Version || random.bool();
+    let is_frozen = mode == Confirmation::Version || !is_stopped_politely;
     let mut script = vec![format!("spell {seed}, {mode:?}, {} servers", all.len())];
     for _ in 0..20 {
         let tsd = all[random.usize(0..all.len())];
         let filter = random_filter(&mut random, port(&tsd.address()));
         for _ in 0..random.usize(1..3) {
-            let fault = random_fault(&mut random);
+            let fault = match random_fault(&mut random) {
+                Fault::Close | Fault::Restart { .. } if !is_stopped_politely => Fault::Reset,
+                Fault::FreezeStorage if !is_frozen => Fault::Mute,
+                fault => fault,
+            };
             script.push(match &fault {
                 Fault::Say(garbage) => format!("Say({} bytes)", garbage.len()),
                 fault => format!("{fault:?}"),
@@ -103,8 +111,12 @@ fn spell(seed: u64) -> Told {
             told.faults += 1;
         }
         let until = Instant::now() + Duration::from_millis(random.u64(10..1_000));
+        // Each series is in each flush, so many single ones would be more than the queue holds, and drops are none of this.
         while Instant::now() < until {
-            app.work();
+            if random.u8(0..10) == 0 {
+                app.work();
+            }
+            app.count();
             app.handle.flush(Duration::from_millis(random.u64(1..50))).expect("it runs");
         }
         told.filtered += filter.as_ref().map_or(0, Filter::packets);
@@ -115,14 +127,14 @@ fn spell(seed: u64) -> Told {
         check_law(&app, &all, seed);
     }
     while all.iter().any(|tsd| tsd.steps_left() > 0) {
-        app.work();
+        app.count();
         app.handle.flush(Duration::from_millis(10)).expect("it runs");
     }
     all.iter().for_each(|tsd| tsd.heal());
     app.settle();
     let exact = catch_unwind(AssertUnwindSafe(|| app.assert_exact(&all)));
     if let Err(panic) = exact {
-        println!("{}", script.join("; "));
+        println!("{}; {:?}", script.join("; "), app.handle.stats());
         resume_unwind(panic);
     }
     check_law(&app, &all, seed);

@@ -176,7 +176,8 @@ pub(crate) fn panics(_: Size) -> String {
     let mut app = App::start(child::app(&["panics", &tsd.address()]));
     let panicked = app.await_word("panicked").expect("the flusher has panicked");
     assert_ne!(panicked, "0");
-    tsd.script(Fault::Crash { down: Duration::from_millis(100) });
+    // Longer than an interval, so that an attempt to connect fails and is told of.
+    tsd.script(Fault::Crash { down: Duration::from_millis(1_200) });
     let (code, errors) = app.end();
     assert_eq!((code, errors.as_str()), (Some(0), ""), "{:?}", app.said);
     assert!(app.figure("restarts") >= 2, "{:?}", app.said);

@@ -82,6 +82,8 @@ pub(crate) fn fail_over(mode: Confirmation, outages: usize, seed: u64) -> Sum {
             }
         }
         away.script(Fault::Refuse);
+        // It may have been connected to again in between.
+        away.script(Fault::Reset);
         app.work();
         app.settle();
         assert!(there.accepted() > before, "the other one has taken over");

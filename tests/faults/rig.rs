@@ -86,9 +86,9 @@ impl App {
     /// Whether the servers together have the last value of each counter and each single one, and nothing that was never sent.
     #[track_caller]
     pub(crate) fn assert_exact(&self, servers: &[&FakeTsd]) {
-        self.assert_last_values(servers);
         let stats = self.handle.stats();
         assert_eq!((stats.points_dropped.total(), stats.restarts), (0, 0), "{stats:?}");
+        self.assert_last_values(servers);
     }
 
     /// The same, if points may have been dropped or a thread have panicked.
