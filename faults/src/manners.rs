@@ -68,9 +68,8 @@ pub(crate) fn cap(size: Size) -> String {
 /// A server at its limit of connections: nothing is ever confirmed, so the wait goes on doubling.
 pub(crate) fn envelope(size: Size) -> String {
     let mut told = Vec::new();
-    for (name, fault) in
-        [("accepts and closes", Fault::CloseNew), ("accepts and resets", Fault::ResetNew)]
-    {
+    let limits = [("accepts and closes", Fault::CloseNew), ("accepts and resets", Fault::ResetNew)];
+    for (name, fault) in limits.into_iter().take(size.pick(1, 2)) {
         let tsd = FakeTsd::start();
         tsd.script(fault);
         let (min, max) =
