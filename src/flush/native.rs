@@ -116,7 +116,8 @@ fn edge(index: i32) -> f32 {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use crate::record::histogram::HistogramCell;

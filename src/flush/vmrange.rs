@@ -41,7 +41,8 @@ fn text(edge: f64) -> String {
     format!("{mantissa}e{sign}{digits:0>2}")
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

@@ -130,7 +130,8 @@ impl Registry {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::super::buckets::Scheme;
     use super::super::counter::Counter;

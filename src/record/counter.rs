@@ -107,7 +107,8 @@ fn add(cell: &AtomicU64, value: u64) {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use crate::wire::series::Rules;

@@ -370,7 +370,8 @@ fn next_number() -> usize {
     if cfg!(loom) { 0 } else { NEXT.fetch_add(1, Relaxed) }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use proptest::prelude::*;

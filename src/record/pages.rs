@@ -102,7 +102,8 @@ fn add(link: &OnceLock<Box<Page>>, number: i32) {
     let _ = link.set(Box::new(Page::new(number)));
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
