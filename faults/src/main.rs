@@ -38,7 +38,7 @@ use std::time::Instant;
 /// How much is tried.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size {
-    /// The figures of the issue, instead of those for CI.
+    /// The full figures, instead of those for CI.
     pub(crate) is_long: bool,
     pub(crate) seed: u64,
 }
@@ -68,7 +68,7 @@ enum Need {
 
 struct Scenario {
     name: &'static str,
-    /// Of the issue's list.
+    /// Of the list of what is promised.
     promise: &'static str,
     need: Need,
     /// Answers the figures that it measured.
