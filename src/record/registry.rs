@@ -156,8 +156,7 @@ impl Registry {
 
     /// The series of a key, made if need be. `None` when there can be none.
     pub(crate) fn get<K: Registered>(&self, key: &Key) -> Option<Arc<Series<K>>> {
-        let print = self.secrets.print(key.name(), words(key));
-        K::table(self).find(key, print).or_else(|| self.register(key))
+        K::table(self).find(key, &self.secrets).or_else(|| self.register(key))
     }
 
     /// Appends the series that were registered since the last time.

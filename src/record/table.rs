@@ -43,11 +43,13 @@ impl<K: Kind> Table<K> {
         Table { shards: std::iter::repeat_with(shard).take(SHARDS).collect() }
     }
 
-    /// The series that a key with this print is known by.
-    pub(super) fn find(&self, key: &Key, print: Print) -> Option<Arc<Series<K>>> {
+    /// The series that a key is known by.
+    pub(super) fn find(&self, key: &Key, secrets: &Secrets) -> Option<Arc<Series<K>>> {
         let shard = self.read(key.get_hash());
+        // Behind the lock, which keeps the processor from looking ahead: so it fetches the key's words and the series together.
+        let print = Some(secrets.print(key.name(), words(key)));
         let is_known =
-            |series: &Arc<Series<K>>| series.hash == key.get_hash() && series.print == Some(print);
+            |series: &Arc<Series<K>>| series.hash == key.get_hash() && series.print == print;
         let known = shard.series.find(key.get_hash(), is_known).cloned();
         known.or_else(|| shard.aliases.get(key)?.upgrade())
     }
