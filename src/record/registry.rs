@@ -478,7 +478,11 @@ mod tests {
             let (registry, _) = registry(1_000);
             let keys: Vec<_> = keys
                 .into_iter()
-                .map(|(name, labels)| {
+                .map(|(name, mut labels)| {
+                    // The facade takes keys for equal whose labels differ in order alone. If one label is there twice, of which
+                    // the later wins, the first of such keys decides for all.
+                    labels.sort();
+                    labels.dedup_by(|one, other| one.0 == other.0);
                     let label = |(key, value): (String, String)| Label::new(key, value);
                     Key::from_parts(name, labels.into_iter().map(label).collect::<Vec<_>>())
                 })
