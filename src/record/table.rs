@@ -3,9 +3,10 @@
 //! Two tables, in shards: of series, which keep no key; and of the few keys that do not say what their line says, kept whole.
 //!
 //! A key is compared with a series by two hashes of its words: the facade's, and a *print* of 64 bits under secrets of this process.
-//! Keys can be made whose hashes are equal, but not so that their prints are too: two series of a million are taken for one another
-//! once in 10^26 processes. To compare the words themselves would cost two more misses of the cache at each look-up: at random over a
-//! million series it took twice the time.
+//! Equal hashes can be aimed at, since anybody can compute them; equal prints cannot without the secrets, which never leave the
+//! process. By chance both are equal for no two of a million series but once in some 10^26 processes. This is no proof: the hash
+//! behind the print is a fast one and not a cryptographic one. To compare the words themselves would cost two more misses of the
+//! cache at each look-up: at random over a million series it took some 40 % longer.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, RandomState};
