@@ -131,7 +131,7 @@ fn prepare(
     let delivery = Delivery {
         queue,
         counters,
-        window: Window::default(),
+        window: Window::new(),
         limiter: Limiter::new(options.rate, options.interval, clock.now()),
         modes: Modes::new(options.confirmation, endpoints),
         notices: Notices::default(),

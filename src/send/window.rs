@@ -20,6 +20,8 @@ use crate::queue::{BATCH_BYTES, Batch};
 
 /// The most bytes that are held; room for a whole batch is needed to take one.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
+/// Batches of the usual size that fit in the window, twice: a steady flush allocates nothing.
+const USUAL_BATCHES: usize = 128;
 /// Points at which no further batch is taken.
 const MAX_POINTS: usize = 65_536;
 
@@ -77,6 +79,11 @@ struct Cursor {
 }
 
 impl Window {
+    /// An empty window that holds what it usually does without growing.
+    pub(super) fn new() -> Self {
+        Window { batches: VecDeque::with_capacity(USUAL_BATCHES), ..Window::default() }
+    }
+
     /// Whether another batch may be taken.
     pub(super) fn has_room(&self) -> bool {
         let bytes = self.end.since(self.base) + BATCH_BYTES as u64;
