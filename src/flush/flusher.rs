@@ -219,6 +219,8 @@ struct Refused {
 }
 
 impl Output<'_> {
+    #[cold]
+    #[inline(never)]
     fn push(&mut self) {
         if self.lines.is_empty() {
             return;
@@ -228,6 +230,7 @@ impl Output<'_> {
         self.queue.push(bytes, points, self.taken);
     }
 
+    #[inline(always)]
     fn sent(&mut self, line: &Line, pushed: Result<(), Unsendable>) {
         match pushed {
             Ok(()) if self.lines.is_full(BATCH_BYTES, self.queue.batch_points()) => self.push(),
@@ -238,6 +241,7 @@ impl Output<'_> {
 }
 
 impl Sink for Output<'_> {
+    #[inline(always)]
     fn point(&mut self, line: &Line, variant: Variant<'_>, value: Value) {
         let pushed = self.lines.push(line, variant, value);
         self.sent(line, pushed);

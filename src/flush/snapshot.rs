@@ -68,7 +68,7 @@ trait Sampled: Registered {
     fn begin(series: &Series<Self>, options: &Options) -> Self::Memory;
     /// Reads the cell. `scratch` may hold anything before and after.
     fn read(series: &Series<Self>, memory: &mut Self::Memory, take: Take, scratch: &mut Readout);
-    /// Whether the reading differs from what was last sent.
+    /// Whether the reading differs from the one that was last sent, or from nothing.
     fn is_changed(memory: &Self::Memory) -> bool;
     /// Makes the lines of the reading.
     fn emit(line: &Line, memory: &Self::Memory, options: &Options, sink: &mut impl Sink);
@@ -76,62 +76,64 @@ trait Sampled: Registered {
     fn sent(memory: &mut Self::Memory);
 }
 
-/// The last reading of a counter or a gauge, and the last one that was sent.
-pub(crate) struct Single<T> {
-    now: T,
-    sent: Option<T>,
+/// The last reading of a counter or of a gauge's bits, and the last one that was sent; nothing is 0, as is what a series begins with.
+///
+/// Of bits NaN equals itself, and `-0.0` is not `0.0`.
+#[derive(Default)]
+pub(crate) struct Single {
+    now: u64,
+    sent: u64,
 }
 
 impl Sampled for Counter {
-    type Memory = Single<u64>;
+    type Memory = Single;
 
-    fn begin(_series: &Series<Self>, _options: &Options) -> Single<u64> {
-        Single { now: 0, sent: None }
+    fn begin(_series: &Series<Self>, _options: &Options) -> Single {
+        Single::default()
     }
 
-    fn read(series: &Series<Self>, memory: &mut Single<u64>, _take: Take, _scratch: &mut Readout) {
+    fn read(series: &Series<Self>, memory: &mut Single, _take: Take, _scratch: &mut Readout) {
         memory.now = series.value();
     }
 
-    fn is_changed(memory: &Single<u64>) -> bool {
-        memory.sent != Some(memory.now)
+    fn is_changed(memory: &Single) -> bool {
+        memory.sent != memory.now
     }
 
-    fn emit(line: &Line, memory: &Single<u64>, options: &Options, sink: &mut impl Sink) {
+    fn emit(line: &Line, memory: &Single, options: &Options, sink: &mut impl Sink) {
         let value = match options.counter_mode {
             CounterMode::Cumulative => memory.now,
-            CounterMode::Delta => memory.now.saturating_sub(memory.sent.unwrap_or(0)),
+            CounterMode::Delta => memory.now.saturating_sub(memory.sent),
         };
         sink.point(line, Variant::default(), value.into());
     }
 
-    fn sent(memory: &mut Single<u64>) {
-        memory.sent = Some(memory.now);
+    fn sent(memory: &mut Single) {
+        memory.sent = memory.now;
     }
 }
 
 impl Sampled for Gauge {
-    /// As bits, so that NaN equals itself and `-0.0` is not `0.0`.
-    type Memory = Single<u64>;
+    type Memory = Single;
 
-    fn begin(_series: &Series<Self>, _options: &Options) -> Single<u64> {
-        Single { now: 0, sent: None }
+    fn begin(_series: &Series<Self>, _options: &Options) -> Single {
+        Single::default()
     }
 
-    fn read(series: &Series<Self>, memory: &mut Single<u64>, _take: Take, _scratch: &mut Readout) {
+    fn read(series: &Series<Self>, memory: &mut Single, _take: Take, _scratch: &mut Readout) {
         memory.now = series.cell.value().to_bits();
     }
 
-    fn is_changed(memory: &Single<u64>) -> bool {
-        memory.sent != Some(memory.now)
+    fn is_changed(memory: &Single) -> bool {
+        memory.sent != memory.now
     }
 
-    fn emit(line: &Line, memory: &Single<u64>, _options: &Options, sink: &mut impl Sink) {
+    fn emit(line: &Line, memory: &Single, _options: &Options, sink: &mut impl Sink) {
         sink.point(line, Variant::default(), f64::from_bits(memory.now).into());
     }
 
-    fn sent(memory: &mut Single<u64>) {
-        memory.sent = Some(memory.now);
+    fn sent(memory: &mut Single) {
+        memory.sent = memory.now;
     }
 }
 
@@ -142,7 +144,6 @@ pub(crate) struct Sampling {
     /// Values that were not recorded because they are not finite: in all, and of these those that were counted as points.
     not_finite: u64,
     not_finite_told: u64,
-    was_sent: bool,
 }
 
 impl Sampled for Histogram {
@@ -150,13 +151,7 @@ impl Sampled for Histogram {
 
     fn begin(series: &Series<Self>, options: &Options) -> Sampling {
         let plan = options.plans.plan(series.line.metric());
-        Sampling {
-            plan,
-            digest: Digest::default(),
-            not_finite: 0,
-            not_finite_told: 0,
-            was_sent: false,
-        }
+        Sampling { plan, digest: Digest::default(), not_finite: 0, not_finite_told: 0 }
     }
 
     fn read(series: &Series<Self>, memory: &mut Sampling, take: Take, scratch: &mut Readout) {
@@ -166,7 +161,7 @@ impl Sampled for Histogram {
     }
 
     fn is_changed(memory: &Sampling) -> bool {
-        memory.digest.samples > 0 || memory.not_finite > memory.not_finite_told || !memory.was_sent
+        memory.digest.samples > 0 || memory.not_finite > memory.not_finite_told
     }
 
     fn emit(line: &Line, memory: &Sampling, _options: &Options, sink: &mut impl Sink) {
@@ -182,7 +177,7 @@ impl Sampled for Histogram {
     }
 
     fn sent(memory: &mut Sampling) {
-        (memory.was_sent, memory.not_finite_told) = (true, memory.not_finite);
+        memory.not_finite_told = memory.not_finite;
     }
 }
 
@@ -192,7 +187,15 @@ struct Tracked<K: Sampled> {
     memory: K::Memory,
     /// When its reading last changed, in seconds of the snapshot's clock.
     changed: u32,
+    was_sent: bool,
     is_dormant: bool,
+}
+
+impl<K: Sampled> Tracked<K> {
+    /// Whether there is something to say that was not said.
+    fn is_news(&self) -> bool {
+        !self.was_sent || K::is_changed(&self.memory)
+    }
 }
 
 /// The series of one kind, in order of registration.
@@ -206,6 +209,7 @@ impl<K: Sampled> Group<K> {
             memory: K::begin(&series, options),
             series,
             changed: age,
+            was_sent: false,
             is_dormant: false,
         });
         self.tracked.extend(tracked);
@@ -229,17 +233,18 @@ impl<K: Sampled> Group<K> {
             // Ages are in whole seconds: a part of one counts as a whole one.
             .map(|(_, timeout)| timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0));
         for tracked in &mut self.tracked {
-            let is_changed = K::is_changed(&tracked.memory);
-            if is_changed {
+            let is_news = tracked.is_news();
+            if is_news {
                 (tracked.changed, tracked.is_dormant) = (age, false);
             } else if timeout.is_some_and(|timeout| u64::from(age - tracked.changed) >= timeout) {
                 tracked.is_dormant = true;
             }
-            if tracked.is_dormant || (stamp.only_changed && !is_changed) {
+            if tracked.is_dormant || (stamp.only_changed && !is_news) {
                 continue;
             }
             K::emit(&tracked.series.line, &tracked.memory, options, sink);
             K::sent(&mut tracked.memory);
+            tracked.was_sent = true;
         }
     }
 

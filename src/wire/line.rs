@@ -43,26 +43,30 @@ pub(crate) struct Variant<'a> {
 pub(crate) struct Lines {
     bytes: Vec<u8>,
     points: usize,
-    /// The time with a space on both sides.
-    time: Vec<u8>,
+    /// The time with a space on both sides, and how many bytes that is.
+    time: ([u8; u64::MAX.ilog10() as usize + 3], usize),
 }
 
 impl Lines {
     /// Lines that will be appended to `buffer`, which must be empty.
     pub(crate) fn new(buffer: Vec<u8>) -> Self {
-        Lines { bytes: buffer, points: 0, time: Vec::new() }
+        Lines { bytes: buffer, ..Lines::default() }
     }
 
     /// Sets the time of the lines from here on.
     pub(crate) fn set_time(&mut self, timestamp: u64) {
-        self.time.clear();
-        self.time.push(b' ');
-        self.time.extend_from_slice(itoa::Buffer::new().format(timestamp).as_bytes());
-        self.time.push(b' ');
+        let mut buffer = itoa::Buffer::new();
+        let digits = buffer.format(timestamp).as_bytes();
+        let time = &mut self.time;
+        time.0[0] = b' ';
+        time.0[1..=digits.len()].copy_from_slice(digits);
+        time.0[digits.len() + 1] = b' ';
+        time.1 = digits.len() + 2;
     }
 
     /// Adds a line, whole or not at all.
-    #[inline]
+    // Always: within the loop over one kind it is a quarter fewer instructions.
+    #[inline(always)]
     pub(crate) fn push(
         &mut self,
         line: &Line,
@@ -73,11 +77,11 @@ impl Lines {
             return Err(Unsendable::NotFinite);
         }
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(line.head());
+        extend::<32>(&mut self.bytes, line.text(), line.head().len());
         if !variant.suffix.is_empty() {
             self.bytes.extend_from_slice(variant.suffix.as_bytes());
         }
-        self.bytes.extend_from_slice(&self.time);
+        extend::<16>(&mut self.bytes, &self.time.0, self.time.1);
         value.write(&mut self.bytes);
         if !variant.tag.is_empty() {
             self.bytes.push(b' ');
@@ -90,8 +94,8 @@ impl Lines {
     /// Adds a `histogram` line with a value that is rendered already, whole or not at all.
     pub(crate) fn push_histogram(&mut self, line: &Line, value: &[u8]) -> Result<(), Unsendable> {
         let start = self.bytes.len();
-        for part in [HISTOGRAM.as_bytes(), line.metric().as_bytes(), &self.time, value, line.tail()]
-        {
+        let time = &self.time.0[..self.time.1];
+        for part in [HISTOGRAM.as_bytes(), line.metric().as_bytes(), time, value, line.tail()] {
             self.bytes.extend_from_slice(part);
         }
         self.commit(start)
@@ -128,6 +132,20 @@ impl Lines {
     }
 }
 
+/// Appends the first `length` bytes. If there are `N` of them or fewer, and as many in `from`, `N` are copied and the rest of them cut
+/// off again: a copy of a fixed length is two instructions, one of any length a call.
+#[inline]
+fn extend<const N: usize>(to: &mut Vec<u8>, from: &[u8], length: usize) {
+    match from.first_chunk::<N>() {
+        Some(chunk) if length <= N => {
+            let end = to.len() + length;
+            to.extend_from_slice(chunk);
+            to.truncate(end);
+        }
+        _ => to.extend_from_slice(&from[..length]),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::series::Rules;
@@ -152,6 +170,19 @@ mod tests {
         );
         assert_eq!(lines.take(Vec::new()).1, 2);
         assert!(lines.is_empty());
+    }
+
+    #[test]
+    fn names_and_times_of_any_length_are_copied_whole() {
+        let mut lines = Lines::default();
+        let mut expected = String::new();
+        for n in 1..100 {
+            let (name, time) = ("m".repeat(n), u64::MAX.wrapping_shr(n as u32 % 64));
+            lines.set_time(time);
+            lines.push(&line(&name), Variant::default(), Value::Integer(-1)).unwrap();
+            expected += &format!("put {name} {time} -1 host=a\n");
+        }
+        assert_eq!(String::from_utf8_lossy(lines.bytes()), expected);
     }
 
     #[test]

@@ -59,6 +59,11 @@ pub(crate) struct Identity {
 const PUT: &str = "put ";
 
 impl Line {
+    /// Head and tail.
+    pub(crate) fn text(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+
     /// `put NAME`.
     pub(crate) fn head(&self) -> &[u8] {
         &self.text.as_bytes()[..self.split as usize]

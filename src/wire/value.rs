@@ -67,7 +67,7 @@ from_small_integers!(i8, i16, i32, i64, u8, u16, u32);
 
 impl From<u64> for Value {
     fn from(value: u64) -> Self {
-        i64::try_from(value).map_or(Value::Float(value as f64), Value::Integer)
+        i64::try_from(value).map_or_else(|_| Value::Float(value as f64), Value::Integer)
     }
 }
 
