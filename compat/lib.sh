@@ -110,7 +110,7 @@ main() {
   boot) boot ;;
   address) echo "127.0.0.1:$PORT" ;;
   url) echo "http://127.0.0.1:$HTTP_PORT" ;;
-  version | query | pause | resume) declare -F "$word" >/dev/null || die "$NAME has no $word"; "$word" "$@" ;;
+  version | query | pause | resume | connections) declare -F "$word" >/dev/null || die "$NAME has no $word"; "$word" "$@" ;;
   *) sed -n 's/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
 }

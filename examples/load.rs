@@ -14,6 +14,7 @@
 //! | `put NAME last VALUE KEY=VALUE…` | this value at the newest time of the series |
 //! | `quantile NAME 0.99 VALUE KEY=VALUE…` | this, within 15 %, from its own quantile function over the histogram |
 //! | `stats points_taken=… …` | the exporter's own tally |
+//! | `moment 1700000000.125 connects=… …` | nothing: with `--until`, the tally so far, ten times a second |
 //!
 //! A value `~12.5` is within 1 %, a value `*` is any. The exit status is 0 when nothing was left pending or dropped.
 
@@ -27,13 +28,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
 use metrics_exporter_opentsdb::{
     Confirmation, Distribution, Flavor, HostTag, Matcher, OpenTsdbBuilder, OpenTsdbHandle, Point,
-    RateLimit, SendError,
+    RateLimit, SendError, Stats,
 };
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Long enough for a server to start again.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// Between two moments.
+const MOMENT: Duration = Duration::from_millis(100);
 /// The most bytes of a line, its line feed included.
 const LINE_LIMIT: usize = 1024;
 
@@ -114,6 +117,7 @@ fn send_until(
 ) -> Result<()> {
     let (_never, tick) = std::sync::mpsc::channel::<()>();
     let mut by_hand = Instant::now();
+    let mut told = Instant::now();
     for round in 1.. {
         series.iter_mut().for_each(|one| one.update(round));
         let _ = tick.recv_timeout(Duration::from_millis(5));
@@ -121,6 +125,10 @@ fn send_until(
             // The deadline passes while the server is away: the points stay on their way.
             let _ = handle.flush(Duration::from_millis(20));
             by_hand = Instant::now();
+        }
+        if told.elapsed() > MOMENT {
+            writeln!(out, "{}", moment(&handle.stats()))?;
+            told = Instant::now();
         }
         if until.exists() {
             break;
@@ -490,7 +498,7 @@ impl Raw {
     }
 }
 
-fn tally(stats: &metrics_exporter_opentsdb::Stats) -> String {
+fn tally(stats: &Stats) -> String {
     let (dropped, rejected) = (stats.points_dropped, stats.points_rejected);
     let mut text = String::new();
     for (name, value) in [
@@ -516,6 +524,18 @@ fn tally(stats: &metrics_exporter_opentsdb::Stats) -> String {
     }
     let _ = write!(text, "confirmation={:?}", stats.confirmation);
     text
+}
+
+/// What of the tally tells how a server is treated that does not answer.
+fn moment(stats: &Stats) -> String {
+    let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    format!(
+        "moment {at:.3} connects={} points_confirmed={} points_resent={} oldest_pending={:.3}",
+        stats.connects,
+        stats.points_confirmed,
+        stats.points_resent,
+        stats.oldest_pending.unwrap_or_default().as_secs_f64(),
+    )
 }
 
 /// An interval with no multiple in the next hour, so that snapshots are those by hand.

@@ -3,6 +3,7 @@
 #   opentsdb.sh start | stop              HBase, its tables, then the TSD
 #   opentsdb.sh restart | kill | boot     the TSD alone, on the same tables; kill: SIGKILL; boot: start it again after that
 #   opentsdb.sh pause | resume            freeze and thaw HBase under the running TSD
+#   opentsdb.sh connections           how many connections the TSD has taken since it started, the one of this question included; not while HBase is frozen
 #   opentsdb.sh address | url | version | fetch
 #   opentsdb.sh query METRIC [START]      read points back (JSON, times in milliseconds), every series of METRIC since START
 # OPENTSDB_PORT: telnet put and HTTP, both on one port. ZK_PORT: ZooKeeper. TSD_OPTIONS: further lines for the TSD's configuration, as `tsd.mode = ro`.
@@ -95,6 +96,9 @@ XML
 cleanup() { end hbase; }
 pause() { kill -STOP "$(cat "$DIR/hbase.pid")"; }
 resume() { kill -CONT "$(cat "$DIR/hbase.pid")"; }
+connections() { curl -sf "http://127.0.0.1:$PORT/api/stats" | python3 -c '
+import json, sys
+print(*(stat["value"] for stat in json.load(sys.stdin) if stat["metric"] == "tsd.connectionmgr.connections" and stat["tags"]["type"] == "total"))'; }
 version() { # the jars of 2.4.1 call themselves BuildData
   curl -sf "http://127.0.0.1:$PORT/api/version" |
     sed 's/.*"short_revision":"\([^"]*\)".*"version":"\([^"]*\)".*/2.4.1 (tells \2, revision \1)/'
