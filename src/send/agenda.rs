@@ -91,9 +91,11 @@ impl Scene {
                 self.has_unconfirmed
                     && (self.is_full || self.is_long() || (self.is_over() && is_rested))
             }
-            Mode::Undecided { .. } => {
+            Mode::Undecided => {
                 self.has_unconfirmed && (self.is_silent || (is_last && self.work.is_closing))
             }
+            // Its close would prove too little at the end.
+            Mode::Lapsed => self.has_unconfirmed && self.is_silent,
             Mode::Version => false,
             Mode::Written => is_last,
         }
@@ -129,8 +131,8 @@ mod tests {
     use super::super::limiter::Demand;
     use super::*;
 
-    const UNDECIDED: Mode = Mode::Undecided { lost: 0 };
-    const MODES: [Mode; 4] = [UNDECIDED, Mode::Version, Mode::HalfClose, Mode::Written];
+    const MODES: [Mode; 5] =
+        [Mode::Undecided, Mode::Lapsed, Mode::Version, Mode::HalfClose, Mode::Written];
 
     /// Lines were written just now, and there are no more.
     fn just_sent(mode: Mode) -> Scene {
@@ -183,46 +185,46 @@ mod tests {
     fn each_mode_has_its_own_next_step() {
         use Plan::{Ask, HalfClose, Leave, Send, Wait};
         let idle = Wait(None);
-        // In the order of `MODES`: undecided, version, half-close, written.
-        type Case = (&'static str, fn(Scene) -> Scene, [Plan; 4]);
+        // In the order of `MODES`: undecided, lapsed, version, half-close, written.
+        type Case = (&'static str, fn(Scene) -> Scene, [Plan; 5]);
         let cases: &[Case] = &[
-            ("a burst is over", |s| later(s, LINGER), [Ask, Ask, HalfClose, idle]),
-            ("somebody waits for it", hurried, [Ask, Ask, HalfClose, idle]),
-            ("there is more", with_more, [Send, Send, Send, Send]),
+            ("a burst is over", |s| later(s, LINGER), [Ask, Ask, Ask, HalfClose, idle]),
+            ("somebody waits for it", hurried, [Ask, Ask, Ask, HalfClose, idle]),
+            ("there is more", with_more, [Send; 5]),
             (
                 "there is more, and it lasts",
                 |s| later(with_more(s), BURST),
-                [Send, Send, HalfClose, Send],
+                [Send, Send, Send, HalfClose, Send],
             ),
             (
                 "a question is due",
                 |s| Scene { is_ask_due: true, ..with_more(s) },
-                [Ask, Ask, Send, Send],
+                [Ask, Ask, Ask, Send, Send],
             ),
-            ("the window is full", full, [Ask, Ask, HalfClose, idle]),
+            ("the window is full", full, [Ask, Ask, Ask, HalfClose, idle]),
             (
                 "full and asked",
                 |s| Scene { is_askable: false, ..full(s) },
-                [idle, idle, HalfClose, idle],
+                [idle, idle, idle, HalfClose, idle],
             ),
             (
                 "asked in vain",
                 |s| Scene { is_silent: true, is_askable: false, ..with_more(s) },
-                [HalfClose, Send, Send, Send],
+                [HalfClose, HalfClose, Send, Send, Send],
             ),
             (
                 "asked, and waiting",
                 |s| Scene { is_askable: false, ..hurried(s) },
-                [idle, idle, HalfClose, idle],
+                [idle, idle, idle, HalfClose, idle],
             ),
-            ("everything is confirmed", confirmed, [idle; 4]),
-            ("the shutdown, unconfirmed", closing, [HalfClose, Ask, HalfClose, HalfClose]),
+            ("everything is confirmed", confirmed, [idle; 5]),
+            ("the shutdown, unconfirmed", closing, [HalfClose, Ask, Ask, HalfClose, HalfClose]),
             (
                 "the shutdown, confirmed",
                 |s| confirmed(closing(s)),
-                [Leave, Leave, Leave, HalfClose],
+                [Leave, Leave, Leave, Leave, HalfClose],
             ),
-            ("the shutdown, unsent", |s| with_more(closing(s)), [Send; 4]),
+            ("the shutdown, unsent", |s| with_more(closing(s)), [Send; 5]),
         ];
         for (name, scene, expected) in cases {
             let plans = MODES.map(|mode| scene(just_sent(mode)).plan());
@@ -232,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_burst_lingers_and_half_closes_keep_their_distance() {
-        for mode in [UNDECIDED, Mode::Version, Mode::HalfClose] {
+        for mode in [Mode::Undecided, Mode::Lapsed, Mode::Version, Mode::HalfClose] {
             let scene = just_sent(mode);
             assert_eq!(scene.plan(), Plan::Wait(Some(scene.now + LINGER)), "{mode:?}");
         }

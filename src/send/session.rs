@@ -66,9 +66,12 @@ pub(super) struct Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Open,
-    /// We have closed our side; the last sign of life since.
+    /// We have closed our side.
     HalfClosed {
+        /// The last sign of life.
         since: Instant,
+        /// How the server confirmed when we did.
+        mode: Mode,
     },
 }
 
@@ -107,7 +110,7 @@ impl Session {
     ) -> Result<Next, End> {
         let drained = self.read(delivery, buffer, name, now)?;
         let next = match (self.stage, drained) {
-            (Stage::HalfClosed { .. }, Drained::Ended) => self.settle(delivery, now)?,
+            (Stage::HalfClosed { mode, .. }, Drained::Ended) => self.settle(mode, delivery, now)?,
             (Stage::HalfClosed { .. }, _) => Next::Wait(None),
             (Stage::Open, Drained::Ended) => return Err(self.lost(Failure::Closed, delivery, now)),
             (Stage::Open, _) => match self.advance(delivery, now) {
@@ -203,7 +206,7 @@ impl Session {
 
     /// The server works on what lies behind us.
     fn progressed(&mut self, now: Instant) {
-        if let Stage::HalfClosed { since } = &mut self.stage {
+        if let Stage::HalfClosed { since, .. } = &mut self.stage {
             *since = now;
         }
         self.barrier.touch(now);
@@ -217,15 +220,21 @@ impl Session {
         }
     }
 
-    /// The server has closed its side after us.
-    fn settle(&mut self, delivery: &mut Delivery, now: Instant) -> Result<Next, End> {
+    /// The server has closed its side after us, when it confirmed in this mode.
+    fn settle(&mut self, mode: Mode, delivery: &mut Delivery, now: Instant) -> Result<Next, End> {
         match self.connection.is_settled() {
             Ok(false) => Ok(Next::Wait(Some(now + SETTLE_POLL))),
             Ok(true) => {
                 if self.is_silent && self.barrier.outstanding().is_some() {
                     delivery.modes.stayed_silent(self.endpoint);
                 }
-                self.confirmed(delivery.window.written(), delivery);
+                let is_decided = delivery.modes.of(self.endpoint) == Mode::HalfClose;
+                if mode != Mode::Lapsed || is_decided {
+                    self.confirmed(delivery.window.written(), delivery);
+                }
+                if delivery.window.has_unconfirmed_writes() {
+                    return Err(End::Failed(Failure::Silent));
+                }
                 Err(End::Quiet)
             }
             Err(error) => Err(End::Failed(Failure::End(error))),
@@ -294,7 +303,8 @@ impl Session {
         if let Err(error) = self.connection.half_close() {
             return Err(self.lost(Failure::Write(error), delivery, now));
         }
-        self.stage = Stage::HalfClosed { since: now };
+        let mode = delivery.modes.of(self.endpoint);
+        self.stage = Stage::HalfClosed { since: now, mode };
         delivery.half_closed = Some(now);
         Ok(Next::Again)
     }
@@ -351,18 +361,20 @@ impl Session {
         now: Instant,
     ) -> Result<Option<Instant>, End> {
         let timeout = delivery.write_timeout;
-        if let Stage::HalfClosed { since } = self.stage {
-            return match since + timeout {
-                due if now < due => Ok(Some(due)),
-                _ => Err(End::Failed(Failure::NotClosed(timeout))),
-            };
+        if let Stage::HalfClosed { since, .. } = self.stage {
+            let due = since + timeout;
+            if now < due {
+                return Ok(Some(due));
+            }
+            delivery.modes.hung(self.endpoint);
+            return Err(End::Failed(Failure::NotClosed(timeout)));
         }
         let stalled = self.stalled.map(|since| since + timeout);
         if stalled.is_some_and(|due| now >= due) {
             return Err(End::Failed(Failure::Stalled(timeout)));
         }
         let answer = match (delivery.modes.of(self.endpoint), self.barrier.outstanding()) {
-            (Mode::Undecided { .. }, Some(asked)) if !self.is_silent => {
+            (Mode::Undecided | Mode::Lapsed, Some(asked)) if !self.is_silent => {
                 let due = asked + ANSWER_TIME;
                 if now >= due {
                     self.is_silent = true;
@@ -388,7 +400,7 @@ impl Session {
     fn lost(&self, failure: Failure, delivery: &mut Delivery, now: Instant) -> End {
         let is_asked = self.barrier.outstanding().is_some() || !self.barrier.to_write().is_empty();
         if is_asked && self.stage == Stage::Open {
-            delivery.modes.lost(self.endpoint);
+            delivery.modes.lost(self.endpoint, now);
         }
         let holds_nothing = !delivery.window.has_unconfirmed_writes();
         if holds_nothing && self.is_proved(delivery, now) {

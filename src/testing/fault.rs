@@ -32,6 +32,10 @@ pub enum Fault {
     Close,
     /// Momentary: each connection gets a FIN at once, and whatever comes on it from now on is accepted and thrown away.
     CloseUnread,
+    /// Momentary: what has arrived is read and thrown away, then each connection is closed (FIN): to the client the same as
+    /// [`Close`](Fault::Close). So ends a TSD that is stopped in good order while it hangs, as under
+    /// [`FreezeStorage`](Fault::FreezeStorage).
+    CloseUnhandled,
     /// Momentary: these bytes are sent on each connection, in addition to all replies.
     Say(Vec<u8>),
     /// Momentary: [`Close`](Fault::Close), then connections are refused for a while, then all is as before, on the same port.
@@ -285,6 +289,26 @@ mod tests {
         assert_eq!(client.finish(), "");
         assert_eq!((tsd.accepted(), tsd.open_connections()), (1, 0));
         assert_eq!(tsd.connection(0).unwrap().end, End::ByServer);
+    }
+
+    #[test]
+    fn close_unhandled_looks_like_the_end_of_work_that_was_never_done() {
+        let (tsd, mut client) = tsd_and_client();
+        tsd.script(Fault::FreezeStorage);
+        client
+            .send(put(1, 1))
+            .send("version\n")
+            .stream
+            .shutdown(std::net::Shutdown::Write)
+            .unwrap();
+        expect(&tsd, |log| log.open_connections() == 0);
+        tsd.script(Fault::CloseUnhandled);
+        assert_eq!(client.rest(), "");
+        let connection = tsd.connection(0).unwrap();
+        assert_eq!(connection.bytes as usize, put(1, 1).len() + "version\n".len());
+        assert_eq!(connection.end, End::ByServer);
+        tsd.heal();
+        assert_eq!((tsd.accepted(), tsd.commands()), (0, Vec::new()));
     }
 
     #[test]

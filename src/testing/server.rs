@@ -219,6 +219,9 @@ impl Server {
                     self.log.end(number, End::ByServer, now);
                 }
             }
+            Fault::CloseUnhandled => {
+                targets.iter().for_each(|&number| self.end_unhandled(number, now));
+            }
             Fault::Say(bytes) => {
                 for number in targets {
                     if let Some(session) = self.sessions.get_mut(&number) {
@@ -320,6 +323,14 @@ impl Server {
         while let Progress::Bytes(_) = self.receive(number, usize::MAX, usize::MAX, now) {}
         if let Some(session) = self.sessions.get_mut(&number) {
             session.write(now);
+        }
+        self.close(number, End::ByServer, now);
+    }
+
+    /// Reads what has arrived, which lets closing send a FIN, and does nothing with it.
+    fn end_unhandled(&mut self, number: usize, now: Instant) {
+        if let Some(session) = self.sessions.get_mut(&number) {
+            session.read_away(&mut self.buffer, &mut self.log);
         }
         self.close(number, End::ByServer, now);
     }

@@ -142,6 +142,17 @@ impl Session {
         }
     }
 
+    /// Reads what there is, whatever keeps it from being handled.
+    pub(super) fn read_away(&mut self, buffer: &mut [u8], log: &mut Log) {
+        loop {
+            match self.stream.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(0) | Err(_) => return,
+                Ok(count) => log.read(self.number, &buffer[..count]),
+            }
+        }
+    }
+
     /// Handles at most `limit` of the lines that were read; answers how many.
     pub(super) fn handle(&mut self, limit: usize, now: Instant, desk: &mut Desk<'_>) -> usize {
         let mut lines = 0;
