@@ -75,6 +75,14 @@ impl Delivery {
         false
     }
 
+    /// The kernel took so many bytes of the window; answers how many lines were completed by them.
+    pub(super) fn wrote(&mut self, bytes: usize) -> u64 {
+        let written = self.window.wrote(bytes);
+        self.counters.points_sent.add(written.points);
+        self.counters.points_resent.add(written.resent);
+        written.points
+    }
+
     /// Everything before `place` was parsed. Counted before the queue hears of it, so that a flush that returns sees it counted.
     pub(super) fn confirm(&mut self, place: Place) {
         let queue = &self.queue;

@@ -141,9 +141,7 @@ impl Session {
             let _ = self.connection.write(question);
         } else if !rest.is_empty() {
             if let Ok(bytes) = self.connection.write(rest) {
-                let written = delivery.window.wrote(bytes);
-                delivery.counters.points_sent.add(written.points);
-                delivery.counters.points_resent.add(written.resent);
+                delivery.wrote(bytes);
                 delivery.counters.bytes_sent.add(bytes as u64);
             }
         }
@@ -213,6 +211,8 @@ impl Session {
     }
 
     fn confirmed(&mut self, place: Place, delivery: &mut Delivery) {
+        // First, so that a flush that returns sees it.
+        delivery.counters.set_confirmation(delivery.modes.of(self.endpoint).in_force());
         delivery.confirm(place);
         self.has_confirmed = true;
         if !delivery.window.has_unconfirmed_writes() {
@@ -336,12 +336,10 @@ impl Session {
     }
 
     fn wrote_lines(&mut self, bytes: usize, delivery: &mut Delivery, now: Instant) {
-        let written = delivery.window.wrote(bytes);
-        delivery.counters.points_sent.add(written.points);
-        delivery.counters.points_resent.add(written.resent);
-        self.credit += written.points;
+        let points = delivery.wrote(bytes);
+        self.credit += points;
         self.burst = Some((self.burst.map_or(now, |(first, _)| first), now));
-        if written.points > 0 {
+        if points > 0 {
             self.barrier.wrote(now);
         }
         if delivery.window.is_between_lines() {
@@ -362,12 +360,11 @@ impl Session {
     ) -> Result<Option<Instant>, End> {
         let timeout = delivery.write_timeout;
         if let Stage::HalfClosed { since, .. } = self.stage {
-            let due = since + timeout;
-            if now < due {
-                return Ok(Some(due));
+            if now >= since + timeout {
+                delivery.modes.hung(self.endpoint);
+                return Err(End::Failed(Failure::NotClosed(timeout)));
             }
-            delivery.modes.hung(self.endpoint);
-            return Err(End::Failed(Failure::NotClosed(timeout)));
+            return Ok(Some(since + timeout));
         }
         let stalled = self.stalled.map(|since| since + timeout);
         if stalled.is_some_and(|due| now >= due) {
@@ -402,12 +399,9 @@ impl Session {
         if is_asked && self.stage == Stage::Open {
             delivery.modes.lost(self.endpoint, now);
         }
-        let holds_nothing = !delivery.window.has_unconfirmed_writes();
-        if holds_nothing && self.is_proved(delivery, now) {
-            End::Quiet
-        } else {
-            End::Failed(failure)
-        }
+        let holds_something = delivery.window.has_unconfirmed_writes();
+        let has_failed = holds_something || !self.is_proved(delivery, now);
+        if has_failed { End::Failed(failure) } else { End::Quiet }
     }
 }
 
