@@ -230,6 +230,7 @@ impl Session {
                 }
                 let is_decided = delivery.modes.of(self.endpoint) == Mode::HalfClose;
                 if mode != Mode::Lapsed || is_decided {
+                    delivery.bound.confirmed();
                     self.confirmed(delivery.window.written(), delivery);
                 }
                 if delivery.window.has_unconfirmed_writes() {
@@ -265,9 +266,10 @@ impl Session {
 
     fn scene(&self, delivery: &Delivery, now: Instant) -> Scene {
         let window = &delivery.window;
+        let mode = delivery.modes.of(self.endpoint);
         Scene {
             now,
-            mode: delivery.modes.of(self.endpoint),
+            mode,
             work: delivery.work(),
             is_full: window.ungranted() == 0 && !window.has_room(),
             is_empty: window.is_empty(),
@@ -276,6 +278,7 @@ impl Session {
             is_ask_due: self.barrier.is_due(window.written(), now),
             is_silent: self.is_silent,
             burst: self.burst,
+            is_at_bound: delivery.left_of_burst(mode) == 0,
             half_closed: delivery.half_closed,
             leave_at: self.leave_at,
         }
@@ -286,15 +289,16 @@ impl Session {
         if delivery.window.ungranted() == 0 && !delivery.take_batch() {
             return Err(Next::Wait(None));
         }
+        let mode = delivery.modes.of(self.endpoint);
         match delivery.limiter.allow(work.demand, now) {
             Ok(points) => {
-                let granted = delivery.window.grant(points);
+                let granted = delivery.window.grant(points, delivery.left_of_burst(mode));
                 delivery.limiter.spend(granted, now);
                 if granted > 0 { Ok(()) } else { Err(Next::Wait(None)) }
             }
             Err(later) => {
-                let asks = delivery.modes.of(self.endpoint).asks();
-                Err(Next::Wait(earliest(Some(later), self.barrier.due().filter(|_| asks))))
+                let due = self.barrier.due().filter(|_| mode.asks());
+                Err(Next::Wait(earliest(Some(later), due)))
             }
         }
     }

@@ -168,6 +168,7 @@ impl Writer {
                 Next::Again
             }
             Err(End::Failed(failure)) => {
+                self.delivery.failed();
                 if failure.cost() == Cost::GivenUp {
                     // The kernel still delivers what it holds should the server go on, and that had better be whole lines.
                     drop(self.let_go());

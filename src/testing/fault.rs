@@ -61,6 +61,8 @@ pub enum Fault {
     },
     /// Lasting: the kernel is asked for a receive buffer of so many bytes (`SO_RCVBUF`) for each connection.
     ReceiveBuffer(usize),
+    /// Lasting: each connection is reset (RST) when so many bytes have been read from it, as by a device in between.
+    BreakAfter(usize),
     /// Lasting: lines are read and stored, but nothing is answered.
     Mute,
     /// Lasting: each answer comes so much later, and so does the close after the client's FIN.
@@ -388,6 +390,18 @@ mod tests {
         assert_eq!(tsd.accepted(), 10);
         let reads = put(1, 1).len() * 10 / 20;
         assert!(began.elapsed() >= Duration::from_millis(2) * (reads as u32 - 1));
+    }
+
+    #[test]
+    fn each_connection_breaks_at_its_own_size() {
+        let (tsd, mut client) = tsd_and_client();
+        tsd.script(Fault::BreakAfter(put(1, 1).len() * 3));
+        client.send(put(1, 1)).send(put(2, 2));
+        expect(&tsd, |log| log.accepted() == 2);
+        Client::connect(&tsd).send(put(1, 1)).send(put(2, 2)).finish();
+        client.send(put(3, 3).repeat(2)).expect_reset();
+        assert_eq!((tsd.accepted(), tsd.resent()), (5, 2));
+        assert_eq!([0, 1].map(|n| tsd.connection(n).unwrap().end), [End::ByServer, End::ByClient]);
     }
 
     #[test]

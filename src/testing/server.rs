@@ -151,6 +151,9 @@ impl Server {
             return self.close(number, end, now);
         }
         let Some(session) = self.sessions.get_mut(&number) else { return };
+        if session.is_broken() {
+            return self.reset(number, now);
+        }
         session.write(now);
         if session.is_left_alone() {
             self.log.left(number);
@@ -356,6 +359,7 @@ fn set_mode(mode: &mut Mode, fault: &Fault) {
         Fault::StopReading => mode.is_stopped = true,
         Fault::Mute => mode.is_mute = true,
         Fault::HoldOpen => mode.is_held_open = true,
+        Fault::BreakAfter(bytes) => mode.breaks_after = Some(*bytes),
         Fault::Flood => mode.is_flooded = true,
         Fault::Delay(delay) => mode.delay = *delay,
         Fault::Trickle { bytes, every } => mode.trickle = Some((*bytes, *every)),
