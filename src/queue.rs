@@ -140,6 +140,9 @@ struct Inner {
     phase: Phase,
     /// Empty buffers, at most `SPARE_BUFFERS`.
     spare: Vec<Vec<u8>>,
+    /// What was given up. It is for the writer to free, which takes tens of milliseconds for millions of points: who gives up has no
+    /// time left.
+    given_up: Vec<VecDeque<Batch>>,
 }
 
 impl Queue {
@@ -156,6 +159,7 @@ impl Queue {
             link: Link::Up,
             phase: Phase::Open,
             spare: Vec::new(),
+            given_up: Vec::new(),
         };
         Queue {
             inner: Mutex::new(inner),
@@ -296,8 +300,8 @@ impl Queue {
         self.counters.dropped_shutdown.add(inner.points as u64);
         inner.points = 0;
         inner.backlog_points = 0;
-        inner.backlog.clear();
-        inner.fresh.clear();
+        let Inner { backlog, fresh, given_up, .. } = &mut *inner;
+        given_up.extend([backlog, fresh].map(std::mem::take));
         // Under the same lock: what is pushed from now on is dropped by whoever pushes it, and nobody sends it any more.
         inner.phase = inner.phase.max(Phase::Abandoned);
         drop(inner);
@@ -372,6 +376,9 @@ impl Queue {
     /// Says that the writer has ended.
     pub(crate) fn finish(&self) {
         self.advance(Phase::Finished);
+        let given_up = std::mem::take(&mut self.lock().given_up);
+        // Without the lock.
+        drop(given_up);
     }
 
     // ---- within ----
@@ -567,6 +574,9 @@ mod tests {
         push(&queue, "d\n");
         assert_eq!(counters.dropped_shutdown.get(), 4);
         assert!(queue.pop().is_none());
+        assert_eq!(queue.lock().given_up.iter().map(VecDeque::len).sum::<usize>(), 2);
+        queue.finish();
+        assert!(queue.lock().given_up.is_empty(), "who ends frees it");
     }
 
     #[test]
