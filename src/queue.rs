@@ -138,6 +138,8 @@ struct Inner {
     hurries: usize,
     link: Link,
     phase: Phase,
+    /// When the writer gives up by itself, since nobody is left who could.
+    ends_at: Option<Instant>,
     /// Empty buffers, at most `SPARE_BUFFERS`.
     spare: Vec<Vec<u8>>,
     /// What was given up. It is for the writer to free, which takes tens of milliseconds for millions of points: who gives up has no
@@ -158,6 +160,7 @@ impl Queue {
             hurries: 0,
             link: Link::Up,
             phase: Phase::Open,
+            ends_at: None,
             spare: Vec::new(),
             given_up: Vec::new(),
         };
@@ -240,6 +243,12 @@ impl Queue {
             self.wake();
         }
         true
+    }
+
+    /// Says that nobody can give up any more: the writer does at this time.
+    pub(crate) fn end_at(&self, at: Instant) {
+        self.lock().ends_at = Some(at);
+        self.wake();
     }
 
     /// Whether the last snapshot is still being sent, so that the next tick had better be left out.
@@ -371,6 +380,11 @@ impl Queue {
 
     pub(crate) fn phase(&self) -> Phase {
         self.lock().phase
+    }
+
+    /// When to give up, if nobody else can.
+    pub(crate) fn ends_at(&self) -> Option<Instant> {
+        self.lock().ends_at
     }
 
     /// Says that the writer has ended.

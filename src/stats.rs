@@ -40,7 +40,8 @@ pub struct Drops {
     pub not_finite: u64,
     /// A second point for one series and timestamp; sent, it would make an OpenTSDB row unreadable.
     pub duplicate: u64,
-    /// Still unsent when [`shutdown`](crate::OpenTsdbHandle::shutdown) ran out of time.
+    /// Still unsent when [`shutdown`](crate::OpenTsdbHandle::shutdown) ran out of time, or 30 s after nobody had the exporter any
+    /// more.
     pub shutdown: u64,
 }
 

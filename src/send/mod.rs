@@ -152,6 +152,7 @@ fn prepare(
         state: State::Idle(None),
         scatter: (options.interval / SCATTER.0).min(SCATTER.1),
         is_announced: false,
+        ends_at: None,
     };
     Ok((writer, waker))
 }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::faults::nobody;
 use super::{Rig, options};
 use crate::clock::{Clock, Mock};
+use crate::queue::Phase;
 use crate::send::confirm::QUESTION;
 use crate::stats::Confirmation;
 use crate::testing::{End, FakeTsd, Fault};
@@ -79,4 +81,25 @@ fn a_server_stopped_while_its_storage_hangs_confirms_nothing_by_closing() {
         (stats.points_dropped.total(), stats.confirmation),
         (0, Some(Confirmation::Version))
     );
+}
+
+#[test]
+fn a_writer_that_nobody_can_end_gives_up_at_its_time_and_counts_what_it_had() {
+    let (_held, address) = nobody();
+    let mock = Mock::at(Duration::from_secs(1_700_000_000));
+    let clock = Clock::Mock(Arc::clone(&mock));
+    let rig = Rig::at(options(&[address], Confirmation::Auto), clock.clone());
+    push(&rig, ["put m 1700000000 1 host=a", "put m 1700000001 2 host=a"]);
+    let end = clock.now() + Duration::from_secs(30);
+    rig.queue.end_at(end);
+    rig.queue.close();
+    pass_until(&rig, &mock, || rig.counters.stats().connect_failures > 0);
+    let failures = rig.counters.stats().connect_failures;
+    pass(&rig, &mock, end - clock.now() - STEP);
+    rig.until(|stats| stats.connect_failures > failures);
+    assert_eq!((rig.queue.phase(), rig.counters.stats().points_pending), (Phase::Closing, 2));
+    pass(&rig, &mock, STEP);
+    rig.until(|_| rig.queue.phase() == Phase::Finished);
+    let stats = rig.counters.stats();
+    assert_eq!((stats.points_dropped.shutdown, stats.points_pending), (2, 0));
 }
