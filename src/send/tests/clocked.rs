@@ -9,7 +9,7 @@ use crate::clock::{Clock, Mock};
 use crate::queue::Phase;
 use crate::send::confirm::QUESTION;
 use crate::stats::Confirmation;
-use crate::testing::{End, FakeTsd, Fault};
+use crate::testing::{End, FakeTsd, Fault, Replies};
 
 /// How far the clock goes at once.
 const STEP: Duration = Duration::from_millis(10);
@@ -81,6 +81,28 @@ fn a_server_stopped_while_its_storage_hangs_confirms_nothing_by_closing() {
         (stats.points_dropped.total(), stats.confirmation),
         (0, Some(Confirmation::Version))
     );
+}
+
+/// As when another server has taken over the address: it closes three times in silence, and is believed the third time.
+#[test]
+fn a_server_that_no_longer_knows_version_is_half_closed_in_the_end() {
+    let tsd = FakeTsd::start();
+    let clock = Mock::at(Duration::from_secs(1_700_000_000));
+    let mut options = options(&[tsd.address().parse().unwrap()], Confirmation::Auto);
+    options.write_timeout = WRITE_TIMEOUT;
+    let rig = Rig::at(options, Clock::Mock(Arc::clone(&clock)));
+    let _hurry = rig.queue.hurry();
+    push(&rig, ["put m 1700000000 1 host=a"]);
+    let before = rig.until(|stats| stats.confirmation == Some(Confirmation::Version)).bytes_sent;
+    tsd.replies(Replies::Silent);
+    let [line] = push(&rig, ["put m 1700000001 2 host=a"]);
+    let sent = before as usize + line.len() + 1 + QUESTION.len();
+    rig.until(|stats| stats.bytes_sent as usize == sent);
+    pass(&rig, &clock, WRITE_TIMEOUT);
+    pass_until(&rig, &clock, || rig.counters.stats().points_pending == 0);
+    let stats = rig.until(|stats| stats.confirmation == Some(Confirmation::HalfClose));
+    assert_eq!((stats.connects, stats.points_resent), (4, 3));
+    assert_eq!((tsd.accepted(), tsd.resent()), (5, 3));
 }
 
 #[test]
