@@ -13,6 +13,7 @@ use metrics::Label;
 use metrics_util::MetricKindMask;
 
 pub use self::options::{ConnectivityCheck, Flavor, HostTag};
+use crate::clock::Clock;
 use crate::error::BuildError;
 use crate::flush::distribution::{self, Distribution, Matcher};
 use crate::flush::schedule::TimestampPrecision;
@@ -79,6 +80,8 @@ pub struct OpenTsdbBuilder {
     max_tags: Option<usize>,
     unit_suffixes: bool,
     telemetry: bool,
+    /// Whose time it is.
+    clock: Clock,
 }
 
 impl OpenTsdbBuilder {
@@ -108,6 +111,7 @@ impl OpenTsdbBuilder {
             max_tags: None,
             unit_suffixes: false,
             telemetry: true,
+            clock: Clock::default(),
         }
     }
 

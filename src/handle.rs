@@ -36,7 +36,11 @@ pub struct FlushReport {
     pub dropped: u64,
 }
 
-/// The hold on a running exporter. Cheap to clone, may be shared by threads; dropping it does nothing.
+/// The hold on a running exporter. Cheap to clone, may be shared by threads.
+///
+/// Dropping it does nothing while the recorder or another handle lives, and an installed recorder lives as long as the process. When
+/// the last of them is gone, the exporter takes a last snapshot, within a second or so, and ends when everything is confirmed, or
+/// after 30 s; what was not sent then is lost. [`shutdown`](Self::shutdown) tells what became of it, and lets the process wait.
 #[derive(Clone)]
 pub struct OpenTsdbHandle {
     shared: Arc<Shared>,

@@ -138,8 +138,13 @@ struct Inner {
     hurries: usize,
     link: Link,
     phase: Phase,
+    /// When the writer gives up by itself, since nobody is left who could.
+    ends_at: Option<Instant>,
     /// Empty buffers, at most `SPARE_BUFFERS`.
     spare: Vec<Vec<u8>>,
+    /// What was given up. It is for the writer to free, which takes tens of milliseconds for millions of points: who gives up has no
+    /// time left.
+    given_up: Vec<VecDeque<Batch>>,
 }
 
 impl Queue {
@@ -155,7 +160,9 @@ impl Queue {
             hurries: 0,
             link: Link::Up,
             phase: Phase::Open,
+            ends_at: None,
             spare: Vec::new(),
+            given_up: Vec::new(),
         };
         Queue {
             inner: Mutex::new(inner),
@@ -238,6 +245,12 @@ impl Queue {
         true
     }
 
+    /// Says that nobody can give up any more: the writer does at this time.
+    pub(crate) fn end_at(&self, at: Instant) {
+        self.lock().ends_at = Some(at);
+        self.wake();
+    }
+
     /// Whether the last snapshot is still being sent, so that the next tick had better be left out.
     pub(crate) fn is_busy(&self) -> bool {
         let inner = self.lock();
@@ -296,8 +309,8 @@ impl Queue {
         self.counters.dropped_shutdown.add(inner.points as u64);
         inner.points = 0;
         inner.backlog_points = 0;
-        inner.backlog.clear();
-        inner.fresh.clear();
+        let Inner { backlog, fresh, given_up, .. } = &mut *inner;
+        given_up.extend([backlog, fresh].map(std::mem::take));
         // Under the same lock: what is pushed from now on is dropped by whoever pushes it, and nobody sends it any more.
         inner.phase = inner.phase.max(Phase::Abandoned);
         drop(inner);
@@ -369,9 +382,17 @@ impl Queue {
         self.lock().phase
     }
 
+    /// When to give up, if nobody else can.
+    pub(crate) fn ends_at(&self) -> Option<Instant> {
+        self.lock().ends_at
+    }
+
     /// Says that the writer has ended.
     pub(crate) fn finish(&self) {
         self.advance(Phase::Finished);
+        let given_up = std::mem::take(&mut self.lock().given_up);
+        // Without the lock.
+        drop(given_up);
     }
 
     // ---- within ----
@@ -567,6 +588,9 @@ mod tests {
         push(&queue, "d\n");
         assert_eq!(counters.dropped_shutdown.get(), 4);
         assert!(queue.pop().is_none());
+        assert_eq!(queue.lock().given_up.iter().map(VecDeque::len).sum::<usize>(), 2);
+        queue.finish();
+        assert!(queue.lock().given_up.is_empty(), "who ends frees it");
     }
 
     #[test]

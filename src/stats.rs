@@ -13,7 +13,8 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum Confirmation {
     /// Asks `version` once, after the first points, and takes [`Version`](Self::Version) if it is answered within 2 s,
-    /// [`HalfClose`](Self::HalfClose) if not. The default.
+    /// [`HalfClose`](Self::HalfClose) if not. A server that answered once has to be silent several times in a row for that. The
+    /// default.
     #[default]
     Auto,
     /// Sends `version` behind the points: a server handles one connection in order, so its answer proves that everything before
@@ -39,7 +40,8 @@ pub struct Drops {
     pub not_finite: u64,
     /// A second point for one series and timestamp; sent, it would make an OpenTSDB row unreadable.
     pub duplicate: u64,
-    /// Still unsent when [`shutdown`](crate::OpenTsdbHandle::shutdown) ran out of time.
+    /// Still unsent when [`shutdown`](crate::OpenTsdbHandle::shutdown) ran out of time, or 30 s after nobody had the exporter any
+    /// more.
     pub shutdown: u64,
 }
 

@@ -18,7 +18,7 @@ const SHORT: Duration = Duration::from_secs(8);
 
 fn random_fault(random: &mut fastrand::Rng) -> Fault {
     let down = Duration::from_millis(random.u64(0..300));
-    match random.u8(0..16) {
+    match random.u8(0..17) {
         0 | 1 => Fault::Reset,
         2 => Fault::Close,
         3 | 4 => Fault::Restart { down },
@@ -30,7 +30,8 @@ fn random_fault(random: &mut fastrand::Rng) -> Fault {
         11 => Fault::Trickle { bytes: random.usize(100..5_000), every: Duration::from_millis(5) },
         12 => Fault::CloseNew,
         13 => Fault::IgnoreNew,
-        14 => Fault::Delay(Duration::from_millis(random.u64(1..400))),
+        14 => Fault::CloseUnhandled,
+        15 => Fault::Delay(Duration::from_millis(random.u64(1..400))),
         _ => Fault::Say((0..random.usize(1..20_000)).map(|_| random.u8(..)).collect()),
     }
 }
@@ -85,17 +86,28 @@ fn spell(seed: u64) -> Told {
     }
     let mut app = App::start(made, random.usize(1..500));
     let mut told = Told::default();
+    if mode == Confirmation::Auto {
+        introduce(&mut app, &all);
+    }
     // A server that is stopped while its storage hangs closes in good order what it has read and not handled: to a client that
-    // confirms by half-close this looks like the end of work done, and no client can tell. So never both, unless `version` is asked.
-    let is_stopped_politely = mode == Confirmation::Version || random.bool();
-    let is_frozen = mode == Confirmation::Version || !is_stopped_politely;
+    // confirms by half-close this looks like the end of work done, and no client can tell. So never both in that mode.
+    let is_stopped_politely = mode != Confirmation::HalfClose || random.bool();
+    let is_frozen = mode != Confirmation::HalfClose || !is_stopped_politely;
+    let mut has_fallen_back = mode == Confirmation::HalfClose;
     let mut script = vec![format!("spell {seed}, {mode:?}, {} servers", all.len())];
     for _ in 0..20 {
         let tsd = all[random.usize(0..all.len())];
         let filter = random_filter(&mut random, port(&tsd.address()));
         for _ in 0..random.usize(1..3) {
-            let fault = match random_fault(&mut random) {
-                Fault::Close | Fault::Restart { .. } if !is_stopped_politely => Fault::Reset,
+            // After enough lost connections in a row `Auto` confirms by half-close for a while.
+            has_fallen_back |= app.handle.stats().confirmation == Some(Confirmation::HalfClose);
+            let fault = random_fault(&mut random);
+            let is_polite =
+                matches!(fault, Fault::Close | Fault::CloseUnhandled | Fault::Restart { .. });
+            let fault = match fault {
+                Fault::CloseUnhandled if has_fallen_back => Fault::Reset,
+                _ if is_polite && !is_stopped_politely => Fault::Reset,
+                _ if is_polite && is_frozen && has_fallen_back => Fault::Reset,
                 Fault::FreezeStorage if !is_frozen => Fault::Mute,
                 fault => fault,
             };
@@ -103,7 +115,8 @@ fn spell(seed: u64) -> Told {
                 Fault::Say(garbage) => format!("Say({} bytes)", garbage.len()),
                 fault => format!("{fault:?}"),
             });
-            if random.bool() {
+            // In `Auto` a polite end comes now or never: by a later moment it may have fallen back.
+            if random.bool() && !(is_polite && mode == Confirmation::Auto) {
                 tsd.script(fault.after(Duration::from_millis(random.u64(0..100))));
             } else {
                 tsd.script(fault);
@@ -143,6 +156,21 @@ fn spell(seed: u64) -> Told {
     told.lines = all.iter().map(|tsd| tsd.accepted()).sum();
     told.resent = app.handle.stats().points_resent;
     told
+}
+
+/// Lets each server answer `version` once: of one that never did, `Auto` takes a close in silence for a confirmation.
+fn introduce(app: &mut App, servers: &[&FakeTsd]) {
+    for (index, tsd) in servers.iter().enumerate() {
+        app.work();
+        app.settle();
+        assert_eq!(app.handle.stats().confirmation, Some(Confirmation::Version));
+        assert!(tsd.accepted() > 0, "it is its turn");
+        if index + 1 < servers.len() {
+            tsd.script(Fault::Refuse);
+            tsd.script(Fault::Reset);
+        }
+    }
+    servers.iter().for_each(|tsd| tsd.heal());
 }
 
 /// As `App::assert_lawful`, but for what a filter in the middle tears.

@@ -122,7 +122,7 @@ impl OpenTsdbBuilder {
             registry: Arc::new(Registry::new(options, Arc::clone(&counters))),
             queue: Arc::new(Queue::new(self.queue_size, Arc::clone(&counters))),
             counters,
-            clock: Clock::default(),
+            clock: self.clock.clone(),
         }
     }
 
@@ -335,6 +335,35 @@ impl OpenTsdbBuilder {
             write_timeout: self.write_timeout,
             backoff: self.backoff.0..=self.backoff.1,
             confirmation: self.flavor.confirmation(self.confirmation),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::OpenTsdbBuilder;
+    use super::*;
+    use crate::clock::Mock;
+    use crate::testing::{FakeTsd, Fault};
+    use crate::wire::point::Point;
+
+    #[test]
+    fn an_exporter_that_nobody_has_ends_though_the_server_is_away() {
+        let tsd = FakeTsd::start();
+        tsd.script(Fault::Refuse);
+        let mock = Mock::at(Duration::from_secs(1_700_000_000));
+        let mut builder = OpenTsdbBuilder::new(tsd.address())
+            .with_connectivity_check(ConnectivityCheck::Off)
+            .with_backoff(Duration::from_millis(1), Duration::from_millis(1));
+        builder.clock = Clock::Mock(Arc::clone(&mock));
+        let (recorder, handle, threads) = builder.start().unwrap();
+        handle.send(Point::new("last", 1)).unwrap();
+        drop((recorder, handle));
+        threads.flusher.join().unwrap();
+        assert!(!threads.writer.is_finished(), "it goes on for a while");
+        while !threads.writer.is_finished() {
+            mock.advance(Duration::from_millis(100));
+            std::thread::park_timeout(Duration::from_millis(1));
         }
     }
 }

@@ -25,6 +25,8 @@ pub(crate) const NAME: &str = "opentsdb-flusher";
 const REQUESTS: usize = 64;
 /// How often a flusher that nobody can ask any more looks whether anybody still records.
 const ORPHAN_CHECK: Duration = Duration::from_secs(1);
+/// How long points are sent once nobody records or asks any more.
+const LAST_CHANCE: Duration = Duration::from_secs(30);
 /// The least time between two log lines of one cause.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -98,6 +100,8 @@ impl Flusher {
             }
             // Nobody can record or ask any more.
             if is_alone && self.snapshot.is_orphaned() {
+                // First, since the queue may have no room.
+                self.queue.end_at(self.clock.now() + LAST_CHANCE);
                 self.by_hand();
                 return self.queue.close();
             }

@@ -9,12 +9,13 @@
 //! **Mechanism.** The first of these that holds:
 //!
 //! 1. a half-close, where that is how the server confirms: when a burst is over, when the window is full, when the burst has lasted
-//!    long; at the end of the shutdown unless `version` does it;
+//!    long, or has 16 KiB to 1 MiB after a connection that failed; at the end of the shutdown unless `version` does it;
 //! 2. a question: when a burst is over, when the window is full, or 16 to 256 KiB or a second after the last question;
 //! 3. the next lines;
 //! 4. to leave, when everything is confirmed, at the shutdown or for a preferred endpoint;
 //! 5. nothing until something happens.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use super::confirm::Mode;
@@ -27,6 +28,8 @@ const REST: Duration = Duration::from_secs(1);
 /// How long a burst may last until a half-close asks whether it arrived; a second when somebody waits for that.
 const BURST: Duration = Duration::from_secs(10);
 const HURRIED_BURST: Duration = Duration::from_secs(1);
+/// How many bytes a burst may have until a half-close asks the same, after a connection that failed: the first bound, and the last.
+const BURST_BYTES: RangeInclusive<u64> = 16 * 1024..=1024 * 1024;
 
 /// How things stand.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +51,8 @@ pub(super) struct Scene {
     pub(super) is_silent: bool,
     /// When the first line of the present burst was written, and when the last one was.
     pub(super) burst: Option<(Instant, Instant)>,
+    /// It has as many bytes as it may.
+    pub(super) is_at_bound: bool,
     /// When a connection was last half-closed.
     pub(super) half_closed: Option<Instant>,
     /// When to leave, so that a preferred endpoint can be tried.
@@ -91,9 +96,11 @@ impl Scene {
                 self.has_unconfirmed
                     && (self.is_full || self.is_long() || (self.is_over() && is_rested))
             }
-            Mode::Undecided { .. } => {
+            Mode::Undecided => {
                 self.has_unconfirmed && (self.is_silent || (is_last && self.work.is_closing))
             }
+            // Its close would prove too little at the end.
+            Mode::Lapsed => self.has_unconfirmed && self.is_silent,
             Mode::Version => false,
             Mode::Written => is_last,
         }
@@ -110,7 +117,7 @@ impl Scene {
 
     fn is_long(&self) -> bool {
         let allowed = if self.work.demand.is_hurried { HURRIED_BURST } else { BURST };
-        self.burst.is_some_and(|(first, _)| self.now >= first + allowed)
+        self.is_at_bound || self.burst.is_some_and(|(first, _)| self.now >= first + allowed)
     }
 
     /// When the burst counts as over if no line comes until then; `None` for at once.
@@ -124,13 +131,36 @@ impl Scene {
     }
 }
 
+/// How many bytes a burst may have until a half-close asks whether it arrived: any number, unless a connection failed of late.
+///
+/// Where every connection breaks after a while, a whole burst would be sent again for ever. So it begins anew with a small one, which
+/// doubles with each that is confirmed.
+#[derive(Debug, Default)]
+pub(super) struct Bound(Option<u64>);
+
+impl Bound {
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.unwrap_or(u64::MAX)
+    }
+
+    /// A connection failed with lines that were not confirmed.
+    pub(super) fn failed(&mut self) {
+        self.0 = Some(*BURST_BYTES.start());
+    }
+
+    /// A burst was confirmed.
+    pub(super) fn confirmed(&mut self) {
+        self.0 = self.0.map(|bytes| bytes * 2).filter(|bytes| BURST_BYTES.contains(bytes));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::limiter::Demand;
     use super::*;
 
-    const UNDECIDED: Mode = Mode::Undecided { lost: 0 };
-    const MODES: [Mode; 4] = [UNDECIDED, Mode::Version, Mode::HalfClose, Mode::Written];
+    const MODES: [Mode; 5] =
+        [Mode::Undecided, Mode::Lapsed, Mode::Version, Mode::HalfClose, Mode::Written];
 
     /// Lines were written just now, and there are no more.
     fn just_sent(mode: Mode) -> Scene {
@@ -146,6 +176,7 @@ mod tests {
             is_ask_due: false,
             is_silent: false,
             burst: Some((now, now)),
+            is_at_bound: false,
             half_closed: None,
             leave_at: None,
         }
@@ -183,46 +214,51 @@ mod tests {
     fn each_mode_has_its_own_next_step() {
         use Plan::{Ask, HalfClose, Leave, Send, Wait};
         let idle = Wait(None);
-        // In the order of `MODES`: undecided, version, half-close, written.
-        type Case = (&'static str, fn(Scene) -> Scene, [Plan; 4]);
+        // In the order of `MODES`: undecided, lapsed, version, half-close, written.
+        type Case = (&'static str, fn(Scene) -> Scene, [Plan; 5]);
         let cases: &[Case] = &[
-            ("a burst is over", |s| later(s, LINGER), [Ask, Ask, HalfClose, idle]),
-            ("somebody waits for it", hurried, [Ask, Ask, HalfClose, idle]),
-            ("there is more", with_more, [Send, Send, Send, Send]),
+            ("a burst is over", |s| later(s, LINGER), [Ask, Ask, Ask, HalfClose, idle]),
+            ("somebody waits for it", hurried, [Ask, Ask, Ask, HalfClose, idle]),
+            ("there is more", with_more, [Send; 5]),
             (
                 "there is more, and it lasts",
                 |s| later(with_more(s), BURST),
-                [Send, Send, HalfClose, Send],
+                [Send, Send, Send, HalfClose, Send],
+            ),
+            (
+                "there is more than a burst may have",
+                |s| Scene { is_at_bound: s.mode == Mode::HalfClose, ..with_more(s) },
+                [Send, Send, Send, HalfClose, Send],
             ),
             (
                 "a question is due",
                 |s| Scene { is_ask_due: true, ..with_more(s) },
-                [Ask, Ask, Send, Send],
+                [Ask, Ask, Ask, Send, Send],
             ),
-            ("the window is full", full, [Ask, Ask, HalfClose, idle]),
+            ("the window is full", full, [Ask, Ask, Ask, HalfClose, idle]),
             (
                 "full and asked",
                 |s| Scene { is_askable: false, ..full(s) },
-                [idle, idle, HalfClose, idle],
+                [idle, idle, idle, HalfClose, idle],
             ),
             (
                 "asked in vain",
                 |s| Scene { is_silent: true, is_askable: false, ..with_more(s) },
-                [HalfClose, Send, Send, Send],
+                [HalfClose, HalfClose, Send, Send, Send],
             ),
             (
                 "asked, and waiting",
                 |s| Scene { is_askable: false, ..hurried(s) },
-                [idle, idle, HalfClose, idle],
+                [idle, idle, idle, HalfClose, idle],
             ),
-            ("everything is confirmed", confirmed, [idle; 4]),
-            ("the shutdown, unconfirmed", closing, [HalfClose, Ask, HalfClose, HalfClose]),
+            ("everything is confirmed", confirmed, [idle; 5]),
+            ("the shutdown, unconfirmed", closing, [HalfClose, Ask, Ask, HalfClose, HalfClose]),
             (
                 "the shutdown, confirmed",
                 |s| confirmed(closing(s)),
-                [Leave, Leave, Leave, HalfClose],
+                [Leave, Leave, Leave, Leave, HalfClose],
             ),
-            ("the shutdown, unsent", |s| with_more(closing(s)), [Send; 4]),
+            ("the shutdown, unsent", |s| with_more(closing(s)), [Send; 5]),
         ];
         for (name, scene, expected) in cases {
             let plans = MODES.map(|mode| scene(just_sent(mode)).plan());
@@ -232,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_burst_lingers_and_half_closes_keep_their_distance() {
-        for mode in [UNDECIDED, Mode::Version, Mode::HalfClose] {
+        for mode in [Mode::Undecided, Mode::Lapsed, Mode::Version, Mode::HalfClose] {
             let scene = just_sent(mode);
             assert_eq!(scene.plan(), Plan::Wait(Some(scene.now + LINGER)), "{mode:?}");
         }
@@ -242,6 +278,25 @@ mod tests {
         assert_eq!(scene.plan(), Plan::Wait(Some(rested_at)));
         assert_eq!(Scene { now: rested_at, ..scene }.plan(), Plan::HalfClose);
         assert_eq!(full(scene).plan(), Plan::HalfClose, "a full window cannot rest");
+        let at_bound = Scene { is_at_bound: true, ..with_more(scene) };
+        assert_eq!(at_bound.plan(), Plan::HalfClose, "nor can a burst that may not grow");
+    }
+
+    #[test]
+    fn after_a_failure_a_burst_is_small_and_doubles_until_it_has_no_bound() {
+        let mut bound = Bound::default();
+        bound.confirmed();
+        assert_eq!(bound.bytes(), u64::MAX);
+        bound.failed();
+        for kibibytes in [16, 32, 64, 128, 256, 512, 1024] {
+            assert_eq!(bound.bytes(), kibibytes * 1024);
+            bound.confirmed();
+        }
+        assert_eq!(bound.bytes(), u64::MAX);
+        bound.failed();
+        bound.confirmed();
+        bound.failed();
+        assert_eq!(bound.bytes(), 16 * 1024, "each failure begins anew");
     }
 
     #[test]

@@ -3,17 +3,25 @@
 //! **Problem.** Servers differ. Most answer `version` in order, so that its answer proves the lines before it; VictoriaMetrics
 //! answers nothing, and takes a `version` that comes first for a broken request.
 //!
-//! **Idea.** Ask once, behind the first burst, and remember the outcome for each endpoint.
+//! **Idea.** Ask once, behind the first burst, and remember the outcome for each endpoint. What an endpoint has shown once counts:
+//! a server that has answered `version` and then leaves one unanswered is more likely to hang than to have become another.
 //!
-//! **Mechanism.** An undecided endpoint is asked `version`:
+//! **Mechanism.** A connection is lost *under the question* when that is asked and not answered; *a close in silence* is a server's
+//! end in good order after 2 s without an answer, or an HTTP reply, and then our half-close. What happens to an endpoint:
 //!
-//! | what happens | the endpoint is from then on |
-//! |---|---|
-//! | an answer, be it late | `Version` |
-//! | nothing for 2 s, or an HTTP reply; then a half-close, and the server closes too | `HalfClose` |
-//! | nothing for 2 s; then the half-close fails as well | undecided as before: a server in trouble proves nothing |
-//! | the connection is lost under the question | undecided; the second time `HalfClose` |
-//! | `Version` by this table, and later a `version` stays unanswered until the connection is given up | undecided again |
+//! | mode | what happens | from then on |
+//! |---|---|---|
+//! | any | an answer, be it late | `Version`; what spoke against it is forgotten |
+//! | `Undecided`: never answered | a close in silence | `HalfClose`, which confirms it |
+//! | | a connection is lost under the question | undecided; the second time `HalfClose`, for 10 minutes |
+//! | `Version` by this table | a `version` stays unanswered until the connection is given up | `Lapsed` |
+//! | `Lapsed`: answered once | a close in silence | lapsed, and it confirms nothing; the third in a row `HalfClose`, which confirms it |
+//! | | a connection is lost under the question | lapsed; the sixth time `HalfClose`, for 10 minutes |
+//! | `Undecided`, `Lapsed` | silence, and then no close either | as before: a server in trouble proves nothing, nor did the closes before it |
+//! | `HalfClose` for 10 minutes | they are over at the next connection | as before, with nothing against it |
+//!
+//! Why a close in silence of a server that has answered is worth so little: one whose storage hangs is as silent, and when it is
+//! stopped then, it closes in good order what it has read and never handled.
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
@@ -25,8 +33,12 @@ use crate::stats::Confirmation;
 pub(super) const QUESTION: &[u8] = b"version\n";
 /// How long an undecided endpoint may take to answer.
 pub(super) const ANSWER_TIME: Duration = Duration::from_secs(2);
-/// How often a connection may be lost under the question.
-const MAX_LOST: u8 = 2;
+/// How many closes in silence, and how many connections lost under the question, make a server one that does not answer.
+const ENOUGH: Evidence = Evidence { silences: 1, losses: 2 };
+/// How many, if it has answered before.
+const ENOUGH_AFTER_AN_ANSWER: Evidence = Evidence { silences: 3, losses: 6 };
+/// How long lost connections make a server one that does not answer: the network may have lost them, or a server that was ill.
+const LOSSES_COUNT_FOR: Duration = Duration::from_secs(600);
 /// Bytes behind the last question at which the next one is due though there is more to send: the first on a connection, which
 /// doubles with each answer up to the last. Where every connection breaks after a while, each one still gets something confirmed.
 const QUESTION_BYTES: RangeInclusive<u64> = 16 * 1024..=256 * 1024;
@@ -36,13 +48,32 @@ const QUESTION_AGE: Duration = Duration::from_secs(1);
 /// How an endpoint confirms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// Not known yet; so many connections were lost under the question.
-    Undecided {
-        lost: u8,
-    },
+    /// Not known yet.
+    Undecided,
+    /// By `version` once, which it no longer answers.
+    Lapsed,
     Version,
     HalfClose,
     Written,
+}
+
+/// What speaks against `version`, since it was last answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Evidence {
+    /// Closes in silence, in a row.
+    silences: u8,
+    /// Connections lost under the question.
+    losses: u8,
+}
+
+/// What is known of one endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Known {
+    mode: Mode,
+    has_answered: bool,
+    evidence: Evidence,
+    /// When `HalfClose` is to be doubted; for good if that was not decided by losses.
+    doubted_at: Option<Instant>,
 }
 
 /// What is known of each endpoint.
@@ -51,54 +82,92 @@ pub(super) struct Modes {
     /// What the user wants.
     wanted: Confirmation,
     /// By the endpoint's index.
-    modes: Vec<Mode>,
+    known: Vec<Known>,
 }
 
 impl Modes {
     pub(super) fn new(wanted: Confirmation, endpoints: usize) -> Self {
         let mode = match wanted {
-            Confirmation::Auto => Mode::Undecided { lost: 0 },
+            Confirmation::Auto => Mode::Undecided,
             Confirmation::Version => Mode::Version,
             Confirmation::HalfClose => Mode::HalfClose,
             Confirmation::Written => Mode::Written,
         };
-        Modes { wanted, modes: vec![mode; endpoints] }
+        let evidence = Evidence::default();
+        let known = Known { mode, has_answered: false, evidence, doubted_at: None };
+        Modes { wanted, known: vec![known; endpoints] }
     }
 
     pub(super) fn of(&self, endpoint: usize) -> Mode {
-        self.modes.get(endpoint).copied().unwrap_or(Mode::HalfClose)
+        self.known.get(endpoint).map_or(Mode::HalfClose, |known| known.mode)
+    }
+
+    /// There is a new connection to it.
+    pub(super) fn connected(&mut self, endpoint: usize, now: Instant) {
+        let Some(known) = self.undecided_by_user(endpoint) else { return };
+        if known.doubted_at.is_some_and(|at| now >= at) {
+            known.doubted_at = None;
+            known.evidence = Evidence::default();
+            known.mode = known.asking();
+        }
     }
 
     /// The endpoint answered `version`.
     pub(super) fn answered(&mut self, endpoint: usize) {
-        self.decide(endpoint, Mode::Version);
+        let Some(known) = self.undecided_by_user(endpoint) else { return };
+        let evidence = Evidence::default();
+        *known = Known { mode: Mode::Version, has_answered: true, evidence, doubted_at: None };
     }
 
     /// It did not answer, but closed in good order after the half-close.
     pub(super) fn stayed_silent(&mut self, endpoint: usize) {
-        self.decide(endpoint, Mode::HalfClose);
+        let Some(known) = self.asked(endpoint) else { return };
+        known.evidence.silences += 1;
+        if known.evidence.silences >= known.enough().silences {
+            known.mode = Mode::HalfClose;
+        }
+    }
+
+    /// It did not answer, and did not close either.
+    pub(super) fn hung(&mut self, endpoint: usize) {
+        let Some(known) = self.asked(endpoint) else { return };
+        known.evidence.silences = 0;
     }
 
     /// The connection was lost before the answer.
-    pub(super) fn lost(&mut self, endpoint: usize) {
-        if let Mode::Undecided { lost } = self.of(endpoint) {
-            let lost = lost + 1;
-            let mode = if lost < MAX_LOST { Mode::Undecided { lost } } else { Mode::HalfClose };
-            self.decide(endpoint, mode);
+    pub(super) fn lost(&mut self, endpoint: usize, now: Instant) {
+        let Some(known) = self.asked(endpoint) else { return };
+        known.evidence.losses += 1;
+        if known.evidence.losses >= known.enough().losses {
+            known.mode = Mode::HalfClose;
+            known.doubted_at = Some(now + LOSSES_COUNT_FOR);
         }
     }
 
     /// It used to answer, and no longer did.
     pub(super) fn unanswered(&mut self, endpoint: usize) {
-        self.decide(endpoint, Mode::Undecided { lost: 0 });
+        let Some(known) = self.undecided_by_user(endpoint) else { return };
+        known.mode = known.asking();
     }
 
-    fn decide(&mut self, endpoint: usize, decided: Mode) {
-        if self.wanted == Confirmation::Auto {
-            if let Some(mode) = self.modes.get_mut(endpoint) {
-                *mode = decided;
-            }
-        }
+    fn undecided_by_user(&mut self, endpoint: usize) -> Option<&mut Known> {
+        self.known.get_mut(endpoint).filter(|_| self.wanted == Confirmation::Auto)
+    }
+
+    /// One that is asked to find out.
+    fn asked(&mut self, endpoint: usize) -> Option<&mut Known> {
+        let known = self.undecided_by_user(endpoint)?;
+        known.mode.is_open().then_some(known)
+    }
+}
+
+impl Known {
+    fn asking(&self) -> Mode {
+        if self.has_answered { Mode::Lapsed } else { Mode::Undecided }
+    }
+
+    fn enough(&self) -> Evidence {
+        if self.has_answered { ENOUGH_AFTER_AN_ANSWER } else { ENOUGH }
     }
 }
 
@@ -106,7 +175,7 @@ impl Mode {
     /// What the user is told is in force.
     pub(super) fn in_force(self) -> Confirmation {
         match self {
-            Mode::Undecided { .. } => Confirmation::Auto,
+            Mode::Undecided | Mode::Lapsed => Confirmation::Auto,
             Mode::Version => Confirmation::Version,
             Mode::HalfClose => Confirmation::HalfClose,
             Mode::Written => Confirmation::Written,
@@ -115,7 +184,12 @@ impl Mode {
 
     /// Whether `version` is asked.
     pub(super) fn asks(self) -> bool {
-        matches!(self, Mode::Version | Mode::Undecided { .. })
+        self == Mode::Version || self.is_open()
+    }
+
+    /// Whether that is asked to find out if there will be an answer.
+    pub(super) fn is_open(self) -> bool {
+        matches!(self, Mode::Undecided | Mode::Lapsed)
     }
 }
 
@@ -231,29 +305,71 @@ impl Barrier {
 mod tests {
     use super::*;
 
+    #[derive(Clone, Copy, Debug)]
+    enum Event {
+        Answered,
+        Silent,
+        Hung,
+        Lost,
+        Unanswered,
+        /// So much time passes before the next connection.
+        Reconnected(Duration),
+    }
+
+    fn happen(modes: &mut Modes, endpoint: usize, event: Event, now: &mut Instant) {
+        match event {
+            Event::Answered => modes.answered(endpoint),
+            Event::Silent => modes.stayed_silent(endpoint),
+            Event::Hung => modes.hung(endpoint),
+            Event::Lost => modes.lost(endpoint, *now),
+            Event::Unanswered => modes.unanswered(endpoint),
+            Event::Reconnected(after) => {
+                *now += after;
+                modes.connected(endpoint, *now);
+            }
+        }
+    }
+
     #[test]
     fn an_endpoint_is_decided_as_the_table_says() {
-        type Event = fn(&mut Modes, usize);
-        let (answered, silent, lost, unanswered): (Event, Event, Event, Event) =
-            (Modes::answered, Modes::stayed_silent, Modes::lost, Modes::unanswered);
-        let cases: &[(&[Event], Mode)] = &[
-            (&[], Mode::Undecided { lost: 0 }),
-            (&[answered], Mode::Version),
-            (&[silent], Mode::HalfClose),
-            (&[silent, answered], Mode::Version),
-            (&[lost], Mode::Undecided { lost: 1 }),
-            (&[lost, answered], Mode::Version),
-            (&[lost, lost], Mode::HalfClose),
-            (&[answered, lost], Mode::Version),
-            (&[answered, unanswered], Mode::Undecided { lost: 0 }),
+        use Event::{Answered, Hung, Lost, Reconnected, Silent, Unanswered};
+        let late = Reconnected(LOSSES_COUNT_FOR);
+        let early = Reconnected(LOSSES_COUNT_FOR - Duration::from_secs(1));
+        let lapse: &[Event] = &[Answered, Unanswered];
+        let cases: &[(&[Event], &[Event], Mode)] = &[
+            (&[], &[], Mode::Undecided),
+            (&[], &[Answered], Mode::Version),
+            (&[], &[Silent], Mode::HalfClose),
+            (&[], &[Silent, Answered], Mode::Version),
+            (&[], &[Silent, late], Mode::HalfClose),
+            (&[], &[Lost], Mode::Undecided),
+            (&[], &[Lost, Answered], Mode::Version),
+            (&[], &[Lost, Hung, Lost], Mode::HalfClose),
+            (&[], &[Lost, Lost, early], Mode::HalfClose),
+            (&[], &[Lost, Lost, late], Mode::Undecided),
+            (&[], &[Lost, Lost, late, Lost], Mode::Undecided),
+            (&[], &[Lost, Lost, late, Silent, late], Mode::HalfClose),
+            (&[], &[Answered, Lost, Lost], Mode::Version),
+            (lapse, &[], Mode::Lapsed),
+            (lapse, &[Answered], Mode::Version),
+            (lapse, &[Silent, Silent], Mode::Lapsed),
+            (lapse, &[Silent, Silent, Silent], Mode::HalfClose),
+            (lapse, &[Silent, Silent, Silent, late], Mode::HalfClose),
+            (lapse, &[Silent, Silent, Hung, Silent, Silent], Mode::Lapsed),
+            (lapse, &[Silent, Silent, Answered, Unanswered, Silent], Mode::Lapsed),
+            (lapse, &[Lost; 5], Mode::Lapsed),
+            (lapse, &[Lost; 6], Mode::HalfClose),
+            (lapse, &[Lost, Lost, Lost, Lost, Lost, Lost, early], Mode::HalfClose),
+            (lapse, &[Lost, Lost, Lost, Lost, Lost, Lost, late], Mode::Lapsed),
         ];
-        for (events, expected) in cases {
+        for (before, events, expected) in cases {
             let mut modes = Modes::new(Confirmation::Auto, 2);
-            for event in *events {
-                event(&mut modes, 1);
+            let mut now = Instant::now();
+            for event in before.iter().chain(*events) {
+                happen(&mut modes, 1, *event, &mut now);
             }
-            assert_eq!(modes.of(1), *expected);
-            assert_eq!(modes.of(0), Mode::Undecided { lost: 0 }, "each endpoint for itself");
+            assert_eq!(modes.of(1), *expected, "{before:?} {events:?}");
+            assert_eq!(modes.of(0), Mode::Undecided, "each endpoint for itself");
         }
     }
 
@@ -261,10 +377,12 @@ mod tests {
     fn what_the_user_decided_stays_decided() {
         for wanted in [Confirmation::Version, Confirmation::HalfClose, Confirmation::Written] {
             let mut modes = Modes::new(wanted, 1);
-            modes.unanswered(0);
-            modes.stayed_silent(0);
-            modes.answered(0);
-            assert_eq!(modes.of(0).in_force(), wanted);
+            let mut now = Instant::now();
+            let events = [Event::Unanswered, Event::Silent, Event::Lost, Event::Lost];
+            for event in events.into_iter().chain([Event::Answered]) {
+                happen(&mut modes, 0, event, &mut now);
+                assert_eq!(modes.of(0).in_force(), wanted);
+            }
         }
     }
 

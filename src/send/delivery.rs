@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::confirm::Modes;
+use super::agenda::Bound;
+use super::confirm::{Mode, Modes};
 use super::limiter::{Demand, Limiter};
 use super::notices::Notices;
 use super::window::{Place, Window};
@@ -16,6 +17,8 @@ pub(super) struct Delivery {
     pub(super) window: Window,
     pub(super) limiter: Limiter,
     pub(super) modes: Modes,
+    /// For a burst that a half-close confirms.
+    pub(super) bound: Bound,
     pub(super) notices: Notices,
     /// When a connection was last half-closed.
     pub(super) half_closed: Option<Instant>,
@@ -73,6 +76,29 @@ impl Delivery {
             self.queue.set_in_flight(self.window.batches());
         }
         false
+    }
+
+    /// How many more bytes may be written before they are to be confirmed, in this mode.
+    pub(super) fn left_of_burst(&self, mode: Mode) -> u64 {
+        match mode {
+            Mode::HalfClose => self.bound.bytes().saturating_sub(self.window.unconfirmed_bytes()),
+            _ => u64::MAX,
+        }
+    }
+
+    /// A connection failed.
+    pub(super) fn failed(&mut self) {
+        if self.window.has_unconfirmed_writes() {
+            self.bound.failed();
+        }
+    }
+
+    /// The kernel took so many bytes of the window; answers how many lines were completed by them.
+    pub(super) fn wrote(&mut self, bytes: usize) -> u64 {
+        let written = self.window.wrote(bytes);
+        self.counters.points_sent.add(written.points);
+        self.counters.points_resent.add(written.resent);
+        written.points
     }
 
     /// Everything before `place` was parsed. Counted before the queue hears of it, so that a flush that returns sees it counted.

@@ -32,6 +32,10 @@ pub(super) enum Failure {
     Unanswered(Duration),
     #[error("the server has not closed its side for {0:?} after we closed ours")]
     NotClosed(Duration),
+    #[error(
+        "the server closed in good order, but without the answer to `version` that it used to give"
+    )]
+    Silent,
     #[error("there is no endpoint")]
     NoEndpoint,
 }
@@ -54,9 +58,11 @@ impl Failure {
             }
             Failure::Write(_) | Failure::Stalled(_) => "write",
             Failure::Read(_) => "read",
-            Failure::Closed | Failure::End(_) | Failure::Unanswered(_) | Failure::NotClosed(_) => {
-                "confirm"
-            }
+            Failure::Closed
+            | Failure::End(_)
+            | Failure::Unanswered(_)
+            | Failure::NotClosed(_)
+            | Failure::Silent => "confirm",
         }
     }
 

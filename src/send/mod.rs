@@ -38,6 +38,7 @@ use std::time::Duration;
 
 use mio::{Events, Poll, Token, Waker};
 
+use self::agenda::Bound;
 use self::backoff::Backoff;
 pub(crate) use self::check::check;
 use self::confirm::Modes;
@@ -134,6 +135,7 @@ fn prepare(
         window: Window::new(),
         limiter: Limiter::new(options.rate, options.interval, clock.now()),
         modes: Modes::new(options.confirmation, endpoints),
+        bound: Bound::default(),
         notices: Notices::default(),
         half_closed: None,
         write_timeout: options.write_timeout.min(FOREVER),
@@ -150,6 +152,7 @@ fn prepare(
         state: State::Idle(None),
         scatter: (options.interval / SCATTER.0).min(SCATTER.1),
         is_announced: false,
+        ends_at: None,
     };
     Ok((writer, waker))
 }

@@ -66,9 +66,12 @@ pub(super) struct Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Open,
-    /// We have closed our side; the last sign of life since.
+    /// We have closed our side.
     HalfClosed {
+        /// The last sign of life.
         since: Instant,
+        /// How the server confirmed when we did.
+        mode: Mode,
     },
 }
 
@@ -107,7 +110,7 @@ impl Session {
     ) -> Result<Next, End> {
         let drained = self.read(delivery, buffer, name, now)?;
         let next = match (self.stage, drained) {
-            (Stage::HalfClosed { .. }, Drained::Ended) => self.settle(delivery, now)?,
+            (Stage::HalfClosed { mode, .. }, Drained::Ended) => self.settle(mode, delivery, now)?,
             (Stage::HalfClosed { .. }, _) => Next::Wait(None),
             (Stage::Open, Drained::Ended) => return Err(self.lost(Failure::Closed, delivery, now)),
             (Stage::Open, _) => match self.advance(delivery, now) {
@@ -138,9 +141,7 @@ impl Session {
             let _ = self.connection.write(question);
         } else if !rest.is_empty() {
             if let Ok(bytes) = self.connection.write(rest) {
-                let written = delivery.window.wrote(bytes);
-                delivery.counters.points_sent.add(written.points);
-                delivery.counters.points_resent.add(written.resent);
+                delivery.wrote(bytes);
                 delivery.counters.bytes_sent.add(bytes as u64);
             }
         }
@@ -203,13 +204,15 @@ impl Session {
 
     /// The server works on what lies behind us.
     fn progressed(&mut self, now: Instant) {
-        if let Stage::HalfClosed { since } = &mut self.stage {
+        if let Stage::HalfClosed { since, .. } = &mut self.stage {
             *since = now;
         }
         self.barrier.touch(now);
     }
 
     fn confirmed(&mut self, place: Place, delivery: &mut Delivery) {
+        // First, so that a flush that returns sees it.
+        delivery.counters.set_confirmation(delivery.modes.of(self.endpoint).in_force());
         delivery.confirm(place);
         self.has_confirmed = true;
         if !delivery.window.has_unconfirmed_writes() {
@@ -217,15 +220,22 @@ impl Session {
         }
     }
 
-    /// The server has closed its side after us.
-    fn settle(&mut self, delivery: &mut Delivery, now: Instant) -> Result<Next, End> {
+    /// The server has closed its side after us, when it confirmed in this mode.
+    fn settle(&mut self, mode: Mode, delivery: &mut Delivery, now: Instant) -> Result<Next, End> {
         match self.connection.is_settled() {
             Ok(false) => Ok(Next::Wait(Some(now + SETTLE_POLL))),
             Ok(true) => {
                 if self.is_silent && self.barrier.outstanding().is_some() {
                     delivery.modes.stayed_silent(self.endpoint);
                 }
-                self.confirmed(delivery.window.written(), delivery);
+                let is_decided = delivery.modes.of(self.endpoint) == Mode::HalfClose;
+                if mode != Mode::Lapsed || is_decided {
+                    delivery.bound.confirmed();
+                    self.confirmed(delivery.window.written(), delivery);
+                }
+                if delivery.window.has_unconfirmed_writes() {
+                    return Err(End::Failed(Failure::Silent));
+                }
                 Err(End::Quiet)
             }
             Err(error) => Err(End::Failed(Failure::End(error))),
@@ -256,9 +266,10 @@ impl Session {
 
     fn scene(&self, delivery: &Delivery, now: Instant) -> Scene {
         let window = &delivery.window;
+        let mode = delivery.modes.of(self.endpoint);
         Scene {
             now,
-            mode: delivery.modes.of(self.endpoint),
+            mode,
             work: delivery.work(),
             is_full: window.ungranted() == 0 && !window.has_room(),
             is_empty: window.is_empty(),
@@ -267,6 +278,7 @@ impl Session {
             is_ask_due: self.barrier.is_due(window.written(), now),
             is_silent: self.is_silent,
             burst: self.burst,
+            is_at_bound: delivery.left_of_burst(mode) == 0,
             half_closed: delivery.half_closed,
             leave_at: self.leave_at,
         }
@@ -277,15 +289,16 @@ impl Session {
         if delivery.window.ungranted() == 0 && !delivery.take_batch() {
             return Err(Next::Wait(None));
         }
+        let mode = delivery.modes.of(self.endpoint);
         match delivery.limiter.allow(work.demand, now) {
             Ok(points) => {
-                let granted = delivery.window.grant(points);
+                let granted = delivery.window.grant(points, delivery.left_of_burst(mode));
                 delivery.limiter.spend(granted, now);
                 if granted > 0 { Ok(()) } else { Err(Next::Wait(None)) }
             }
             Err(later) => {
-                let asks = delivery.modes.of(self.endpoint).asks();
-                Err(Next::Wait(earliest(Some(later), self.barrier.due().filter(|_| asks))))
+                let due = self.barrier.due().filter(|_| mode.asks());
+                Err(Next::Wait(earliest(Some(later), due)))
             }
         }
     }
@@ -294,7 +307,8 @@ impl Session {
         if let Err(error) = self.connection.half_close() {
             return Err(self.lost(Failure::Write(error), delivery, now));
         }
-        self.stage = Stage::HalfClosed { since: now };
+        let mode = delivery.modes.of(self.endpoint);
+        self.stage = Stage::HalfClosed { since: now, mode };
         delivery.half_closed = Some(now);
         Ok(Next::Again)
     }
@@ -326,12 +340,10 @@ impl Session {
     }
 
     fn wrote_lines(&mut self, bytes: usize, delivery: &mut Delivery, now: Instant) {
-        let written = delivery.window.wrote(bytes);
-        delivery.counters.points_sent.add(written.points);
-        delivery.counters.points_resent.add(written.resent);
-        self.credit += written.points;
+        let points = delivery.wrote(bytes);
+        self.credit += points;
         self.burst = Some((self.burst.map_or(now, |(first, _)| first), now));
-        if written.points > 0 {
+        if points > 0 {
             self.barrier.wrote(now);
         }
         if delivery.window.is_between_lines() {
@@ -351,18 +363,19 @@ impl Session {
         now: Instant,
     ) -> Result<Option<Instant>, End> {
         let timeout = delivery.write_timeout;
-        if let Stage::HalfClosed { since } = self.stage {
-            return match since + timeout {
-                due if now < due => Ok(Some(due)),
-                _ => Err(End::Failed(Failure::NotClosed(timeout))),
-            };
+        if let Stage::HalfClosed { since, .. } = self.stage {
+            if now >= since + timeout {
+                delivery.modes.hung(self.endpoint);
+                return Err(End::Failed(Failure::NotClosed(timeout)));
+            }
+            return Ok(Some(since + timeout));
         }
         let stalled = self.stalled.map(|since| since + timeout);
         if stalled.is_some_and(|due| now >= due) {
             return Err(End::Failed(Failure::Stalled(timeout)));
         }
         let answer = match (delivery.modes.of(self.endpoint), self.barrier.outstanding()) {
-            (Mode::Undecided { .. }, Some(asked)) if !self.is_silent => {
+            (Mode::Undecided | Mode::Lapsed, Some(asked)) if !self.is_silent => {
                 let due = asked + ANSWER_TIME;
                 if now >= due {
                     self.is_silent = true;
@@ -388,14 +401,11 @@ impl Session {
     fn lost(&self, failure: Failure, delivery: &mut Delivery, now: Instant) -> End {
         let is_asked = self.barrier.outstanding().is_some() || !self.barrier.to_write().is_empty();
         if is_asked && self.stage == Stage::Open {
-            delivery.modes.lost(self.endpoint);
+            delivery.modes.lost(self.endpoint, now);
         }
-        let holds_nothing = !delivery.window.has_unconfirmed_writes();
-        if holds_nothing && self.is_proved(delivery, now) {
-            End::Quiet
-        } else {
-            End::Failed(failure)
-        }
+        let holds_something = delivery.window.has_unconfirmed_writes();
+        let has_failed = holds_something || !self.is_proved(delivery, now);
+        if has_failed { End::Failed(failure) } else { End::Quiet }
     }
 }
 

@@ -98,12 +98,13 @@ impl Window {
         self.batches.push_back(batch);
     }
 
-    /// Lets the next lines be written, at most `points` and none beyond the batch that is being written. Answers how many.
-    pub(super) fn grant(&mut self, points: usize) -> usize {
+    /// Lets the next lines be written, at most `points`, none that begins behind `bytes`, and none beyond the batch that is being
+    /// written. Answers how many.
+    pub(super) fn grant(&mut self, points: usize, bytes: u64) -> usize {
         self.step_cursor();
         let Some(batch) = self.batches.get(self.cursor.index) else { return 0 };
         let from = self.granted.since(self.cursor.start) as usize;
-        let (bytes, lines) = leading_lines(&batch.lines()[from..], points);
+        let (bytes, lines) = leading_lines(begun_within(&batch.lines()[from..], bytes), points);
         self.granted = self.granted.plus(bytes);
         self.ungranted -= lines;
         lines
@@ -199,6 +200,11 @@ impl Window {
         self.written > self.confirmed
     }
 
+    /// How many bytes they are.
+    pub(super) fn unconfirmed_bytes(&self) -> u64 {
+        self.written.since(self.confirmed)
+    }
+
     pub(super) fn written(&self) -> Place {
         self.written
     }
@@ -239,6 +245,16 @@ impl Window {
             None => self.cursor.start = end,
         }
     }
+}
+
+/// The lines that begin within the first `size` bytes.
+fn begun_within(bytes: &[u8], size: u64) -> &[u8] {
+    let Some(size) = usize::try_from(size).ok().filter(|&size| size < bytes.len()) else {
+        return bytes;
+    };
+    let Some(last) = size.checked_sub(1) else { return &[] };
+    let end = bytes[last..].iter().position(|&byte| byte == b'\n');
+    end.map_or(bytes, |end| &bytes[..=last + end])
 }
 
 /// The bytes of the first lines, at most `max` of them, and how many they are.
@@ -284,7 +300,7 @@ mod tests {
     /// Grants and writes everything, and answers what was written.
     fn write_all(window: &mut Window) -> String {
         let mut text = String::new();
-        while window.grant(usize::MAX) > 0 {
+        while window.grant(usize::MAX, u64::MAX) > 0 {
             text += std::str::from_utf8(window.to_write()).unwrap();
             window.wrote(window.to_write().len());
         }
@@ -294,11 +310,11 @@ mod tests {
     #[test]
     fn a_lost_connection_sends_again_from_the_first_unconfirmed_line() {
         let mut window = window(&["a\nb\nc\n", "d\n"]);
-        window.grant(1);
+        window.grant(1, u64::MAX);
         assert_eq!(window.to_write(), b"a\n");
         assert_eq!(window.wrote(2), Written { points: 1, resent: 0 });
         let place = window.written();
-        window.grant(1);
+        window.grant(1, u64::MAX);
         assert_eq!(window.wrote(1), Written { points: 0, resent: 0 }, "half a line is no point");
         assert_eq!(window.rest_of_line(), b"\n");
         assert!(!window.is_between_lines());
@@ -312,11 +328,11 @@ mod tests {
     #[test]
     fn lines_that_were_written_before_count_as_resent() {
         let mut window = window(&["a\nb\n", "c\n"]);
-        window.grant(2);
+        window.grant(2, u64::MAX);
         window.wrote(3);
         window.rewind();
         assert!(window.is_resending());
-        window.grant(2);
+        window.grant(2, u64::MAX);
         assert_eq!(window.wrote(4), Written { points: 2, resent: 1 });
         assert!(!window.is_resending());
         assert_eq!(window.never_written(), 1);
@@ -340,7 +356,8 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         Push(usize),
-        Grant(usize),
+        /// So many lines, and so many bytes.
+        Grant(usize, u64),
         Write(usize),
         Confirm,
         Lose,
@@ -349,7 +366,7 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             (1usize..6).prop_map(Step::Push),
-            (0usize..8).prop_map(Step::Grant),
+            (0usize..8, 0u64..80).prop_map(|(lines, bytes)| Step::Grant(lines, bytes)),
             (1usize..40).prop_map(Step::Write),
             Just(Step::Confirm),
             Just(Step::Lose),
@@ -389,10 +406,14 @@ mod tests {
                         window.push(batch(&lines.concat()));
                         naive.lines.extend(lines);
                     }
-                    Step::Grant(n) => {
-                        let granted = window.is_between_lines().then(|| window.grant(n));
-                        prop_assert!(granted.unwrap_or(0) <= n);
+                    Step::Grant(n, bytes) if window.is_between_lines() => {
+                        prop_assert!(window.grant(n, bytes) <= n);
+                        // But for the last line, what was granted fits.
+                        let granted = String::from_utf8_lossy(window.to_write());
+                        let before = granted.trim_end().rfind('\n').map_or(0, |end| end + 1);
+                        prop_assert!(granted.is_empty() || (before as u64) < bytes);
                     }
+                    Step::Grant(..) => {}
                     Step::Write(n) => {
                         let n = n.min(window.to_write().len());
                         let before = begun + naive.sent_lines();

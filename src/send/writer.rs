@@ -13,7 +13,8 @@
 //! 3. *Connected*: a [`Session`] sends and has it confirmed. It ends in 1: without a wait when it ended in good order, with one when
 //!    it failed. Whatever is not confirmed then is sent again by the next one.
 //!
-//! It is over when the queue is closed and everything is confirmed, or when the queue is abandoned. A panic, which only a user's
+//! It is over when the queue is closed and everything is confirmed, or when the queue is abandoned; which the writer does itself
+//! when nobody is left to do it and the time for that has come. A panic, which only a user's
 //! log subscriber should be able to cause, costs the connection and is counted.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,7 +28,7 @@ use super::connection::{Connection, Drained};
 use super::delivery::Delivery;
 use super::dial::{Attempt, Dialer, Progress};
 use super::failure::Failure;
-use super::session::{End, Next, Session};
+use super::session::{End, Next, Session, earliest};
 use crate::clock::Clock;
 use crate::queue::{Link, Phase};
 
@@ -50,6 +51,8 @@ pub(super) struct Writer {
     pub(super) scatter: Duration,
     /// Whether the log was last told that points arrive.
     pub(super) is_announced: bool,
+    /// When to give up.
+    pub(super) ends_at: Option<Instant>,
 }
 
 pub(super) enum State {
@@ -78,7 +81,8 @@ impl Writer {
                 Next::Again => Some(self.clock.now()),
                 Next::Wait(until) => until,
             };
-            let timeout = until.map(|until| until.saturating_duration_since(self.clock.now()));
+            let timeout = earliest(until, self.ends_at)
+                .map(|until| until.saturating_duration_since(self.clock.now()));
             if let Err(error) = self.poll.poll(&mut self.events, timeout) {
                 if error.kind() != std::io::ErrorKind::Interrupted {
                     tracing::error!("the writer ends, since it cannot wait for events: {error}");
@@ -90,6 +94,12 @@ impl Writer {
 
     /// Goes on as far as it can without waiting; `None` when it is over.
     fn turn(&mut self, now: Instant) -> Option<Next> {
+        self.ends_at = self.delivery.queue.ends_at();
+        let is_late = self.ends_at.is_some_and(|at| now >= at);
+        if is_late && self.delivery.queue.phase() < Phase::Abandoned {
+            self.delivery.queue.abandon();
+            tracing::warn!("nobody has the exporter any more, and it gives its last points up");
+        }
         let phase = self.delivery.queue.phase();
         if phase >= Phase::Abandoned {
             self.abandon();
@@ -124,6 +134,7 @@ impl Writer {
         match attempt.turn(&mut self.dialer, now) {
             Progress::Wait(until) => Next::Wait(Some(until)),
             Progress::Connected(endpoint, connection) => {
+                self.delivery.modes.connected(endpoint, now);
                 let leave_at = self.dialer.rotation.return_at();
                 let session = Session::new(connection, endpoint, leave_at, &self.delivery, now);
                 self.state = State::Connected(Box::new(session));
@@ -167,6 +178,7 @@ impl Writer {
                 Next::Again
             }
             Err(End::Failed(failure)) => {
+                self.delivery.failed();
                 if failure.cost() == Cost::GivenUp {
                     // The kernel still delivers what it holds should the server go on, and that had better be whole lines.
                     drop(self.let_go());

@@ -32,6 +32,10 @@ pub enum Fault {
     Close,
     /// Momentary: each connection gets a FIN at once, and whatever comes on it from now on is accepted and thrown away.
     CloseUnread,
+    /// Momentary: what has arrived is read and thrown away, then each connection is closed (FIN): to the client the same as
+    /// [`Close`](Fault::Close). So ends a TSD that is stopped in good order while it hangs, as under
+    /// [`FreezeStorage`](Fault::FreezeStorage).
+    CloseUnhandled,
     /// Momentary: these bytes are sent on each connection, in addition to all replies.
     Say(Vec<u8>),
     /// Momentary: [`Close`](Fault::Close), then connections are refused for a while, then all is as before, on the same port.
@@ -57,6 +61,8 @@ pub enum Fault {
     },
     /// Lasting: the kernel is asked for a receive buffer of so many bytes (`SO_RCVBUF`) for each connection.
     ReceiveBuffer(usize),
+    /// Lasting: each connection is reset (RST) when so many bytes have been read from it, as by a device in between.
+    BreakAfter(usize),
     /// Lasting: lines are read and stored, but nothing is answered.
     Mute,
     /// Lasting: each answer comes so much later, and so does the close after the client's FIN.
@@ -288,6 +294,26 @@ mod tests {
     }
 
     #[test]
+    fn close_unhandled_looks_like_the_end_of_work_that_was_never_done() {
+        let (tsd, mut client) = tsd_and_client();
+        tsd.script(Fault::FreezeStorage);
+        client
+            .send(put(1, 1))
+            .send("version\n")
+            .stream
+            .shutdown(std::net::Shutdown::Write)
+            .unwrap();
+        expect(&tsd, |log| log.open_connections() == 0);
+        tsd.script(Fault::CloseUnhandled);
+        assert_eq!(client.rest(), "");
+        let connection = tsd.connection(0).unwrap();
+        assert_eq!(connection.bytes as usize, put(1, 1).len() + "version\n".len());
+        assert_eq!(connection.end, End::ByServer);
+        tsd.heal();
+        assert_eq!((tsd.accepted(), tsd.commands()), (0, Vec::new()));
+    }
+
+    #[test]
     fn what_is_said_needs_no_line_feed() {
         let (tsd, mut client) = tsd_and_client();
         tsd.script(Fault::Say(b"garbage without an end".to_vec()));
@@ -364,6 +390,18 @@ mod tests {
         assert_eq!(tsd.accepted(), 10);
         let reads = put(1, 1).len() * 10 / 20;
         assert!(began.elapsed() >= Duration::from_millis(2) * (reads as u32 - 1));
+    }
+
+    #[test]
+    fn each_connection_breaks_at_its_own_size() {
+        let (tsd, mut client) = tsd_and_client();
+        tsd.script(Fault::BreakAfter(put(1, 1).len() * 3));
+        client.send(put(1, 1)).send(put(2, 2));
+        expect(&tsd, |log| log.accepted() == 2);
+        Client::connect(&tsd).send(put(1, 1)).send(put(2, 2)).finish();
+        client.send(put(3, 3).repeat(2)).expect_reset();
+        assert_eq!((tsd.accepted(), tsd.resent()), (5, 2));
+        assert_eq!([0, 1].map(|n| tsd.connection(n).unwrap().end), [End::ByServer, End::ByClient]);
     }
 
     #[test]

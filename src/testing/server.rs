@@ -151,6 +151,9 @@ impl Server {
             return self.close(number, end, now);
         }
         let Some(session) = self.sessions.get_mut(&number) else { return };
+        if session.is_broken() {
+            return self.reset(number, now);
+        }
         session.write(now);
         if session.is_left_alone() {
             self.log.left(number);
@@ -218,6 +221,9 @@ impl Server {
                     }
                     self.log.end(number, End::ByServer, now);
                 }
+            }
+            Fault::CloseUnhandled => {
+                targets.iter().for_each(|&number| self.end_unhandled(number, now));
             }
             Fault::Say(bytes) => {
                 for number in targets {
@@ -324,6 +330,14 @@ impl Server {
         self.close(number, End::ByServer, now);
     }
 
+    /// Reads what has arrived, which lets closing send a FIN, and does nothing with it.
+    fn end_unhandled(&mut self, number: usize, now: Instant) {
+        if let Some(session) = self.sessions.get_mut(&number) {
+            session.read_away(&mut self.buffer, &mut self.log);
+        }
+        self.close(number, End::ByServer, now);
+    }
+
     fn reset(&mut self, number: usize, now: Instant) {
         if let Some(session) = self.sessions.get(&number) {
             // Without a wait to linger, closing sends a RST.
@@ -345,6 +359,7 @@ fn set_mode(mode: &mut Mode, fault: &Fault) {
         Fault::StopReading => mode.is_stopped = true,
         Fault::Mute => mode.is_mute = true,
         Fault::HoldOpen => mode.is_held_open = true,
+        Fault::BreakAfter(bytes) => mode.breaks_after = Some(*bytes),
         Fault::Flood => mode.is_flooded = true,
         Fault::Delay(delay) => mode.delay = *delay,
         Fault::Trickle { bytes, every } => mode.trickle = Some((*bytes, *every)),

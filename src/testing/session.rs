@@ -33,6 +33,8 @@ pub(super) struct Mode {
     pub(super) delay: Duration,
     /// How much is read at a time, and how long the wait is between two reads.
     pub(super) trickle: Option<(usize, Duration)>,
+    /// How much is read before the connection breaks.
+    pub(super) breaks_after: Option<usize>,
 }
 
 /// What the first byte made of a connection.
@@ -53,6 +55,8 @@ pub(super) struct Session {
     /// Bytes that were read; those before `start` are handled.
     inbox: Vec<u8>,
     start: usize,
+    /// How many bytes were read in all.
+    taken: usize,
     /// Whether the rest of a line that was too long is to be skipped.
     skips: bool,
     /// Whether the line at `start` waits for storage.
@@ -92,6 +96,7 @@ impl Session {
             protocol: Protocol::Unknown,
             inbox: Vec::new(),
             start: 0,
+            taken: 0,
             skips: false,
             is_blocked: false,
             is_readable: true,
@@ -118,7 +123,9 @@ impl Session {
             return Progress::Nothing;
         }
         let portion = self.mode.trickle.map_or(usize::MAX, |(bytes, _)| bytes);
-        let size = limit.min(portion).min(buffer.len());
+        let rest =
+            self.mode.breaks_after.map_or(usize::MAX, |most| most.saturating_sub(self.taken));
+        let size = limit.min(portion).min(rest).min(buffer.len());
         if !self.is_readable || self.finished.is_some() || size == 0 {
             return Progress::Nothing;
         }
@@ -128,6 +135,7 @@ impl Session {
                 Progress::Nothing
             }
             Ok(count) => {
+                self.taken += count;
                 self.inbox.extend_from_slice(&buffer[..count]);
                 log.read(self.number, &buffer[..count]);
                 self.next_read = self.mode.trickle.map(|(_, every)| now + every);
@@ -139,6 +147,22 @@ impl Session {
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Progress::Nothing,
             Err(_) => Progress::Ended(End::ResetByClient),
+        }
+    }
+
+    /// Whether so much was read that the connection is to break.
+    pub(super) fn is_broken(&self) -> bool {
+        self.mode.breaks_after.is_some_and(|most| self.taken >= most)
+    }
+
+    /// Reads what there is, whatever keeps it from being handled.
+    pub(super) fn read_away(&mut self, buffer: &mut [u8], log: &mut Log) {
+        loop {
+            match self.stream.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(0) | Err(_) => return,
+                Ok(count) => log.read(self.number, &buffer[..count]),
+            }
         }
     }
 

@@ -153,6 +153,21 @@ mod tests {
         app.assert_lawful(&[&tsd]);
     }
 
+    /// The same where a burst is confirmed by its end: it has to end before the connection breaks.
+    #[test]
+    fn a_backlog_gets_through_half_closes_on_connections_that_break_after_17_kilobytes_each() {
+        let tsd = FakeTsd::start();
+        tsd.script(Fault::BreakAfter(17_000));
+        let builder = builder(tsd.address(), Confirmation::HalfClose).with_flush_interval(PATIENCE);
+        let mut app = App::start(builder, 5_000);
+        app.work();
+        app.settle();
+        let broken = ended_by_server(&tsd);
+        assert!(broken > 5, "{broken} connections broke");
+        app.assert_exact(&[&tsd]);
+        app.assert_lawful(&[&tsd]);
+    }
+
     #[test]
     fn restarts_under_load_lose_nothing() {
         for (seed, mode) in MODES.into_iter().enumerate() {

@@ -20,7 +20,7 @@ const MODES: [Confirmation; 3] =
     [Confirmation::Version, Confirmation::HalfClose, Confirmation::Auto];
 
 /// An address on which nobody listens, held so that nobody else does.
-fn nobody() -> (socket2::Socket, SocketAddr) {
+pub(super) fn nobody() -> (socket2::Socket, SocketAddr) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((own_address(), 0)).into()).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();

