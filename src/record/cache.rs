@@ -12,7 +12,9 @@
 //! 3. A slot gives way to a key that came [`SIGHTINGS`] times in a row, or to any after [`PATIENCE`] misses in a row; until then the
 //!    newcomer goes the uncached way. So a key in use is soon cached, and access at random over many series, of which hardly one
 //!    comes twice in a row, does not make and throw away locals, each of which costs as much as ten uncached calls.
-//! 4. A thread that is being torn down, or that is here already (an allocator that records, say), goes the uncached way.
+//! 4. A thread that missed [`RUN`] times in a row is taken to go through more keys than there are slots: of its next calls only every
+//!    [`SAMPLE`]th looks here, until one hits. So access at random costs the registry's table alone.
+//! 5. A thread that is being torn down, or that is here already (an allocator that records, say), goes the uncached way.
 
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Weak};
@@ -30,6 +32,10 @@ const SLOTS: usize = 512;
 const SIGHTINGS: u8 = 8;
 /// How many misses in a row a slot bears, whatever the keys.
 const PATIENCE: u16 = 1_000;
+
+/// After how many misses in a row most calls go past the table, and how many calls there are then to one that does not.
+const RUN: u32 = 256;
+const SAMPLE: u32 = 16;
 
 /// Threads are numbered from 1 in the order of their first use of a cache; 0 owns nothing.
 static NEXT_THREAD: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
@@ -108,10 +114,19 @@ pub(crate) fn get<K: Cached>(
     key: &Key,
     find: impl Fn() -> Option<Arc<Series<K>>>,
 ) -> Found<K> {
-    match with_slots(|slots: &mut Slots<K>| slots.hit(registry, key)).flatten() {
-        Some(local) => Found::Local(local),
-        None => miss(registry, key, find),
+    match with_slots(|slots: &mut Slots<K>| slots.look(registry, key)) {
+        Some(Look::Hit(local)) => Found::Local(local),
+        Some(Look::Miss) => miss(registry, key, find),
+        Some(Look::Pass) | None => find().map_or(Found::Nothing, Found::Shared),
     }
+}
+
+/// What a look at the table says.
+enum Look<K: Kind> {
+    Hit(Arc<K::Local>),
+    Miss,
+    /// Not to look.
+    Pass,
 }
 
 /// Apart, so that a hit has no more registers to save than it needs.
@@ -122,8 +137,7 @@ fn miss<K: Cached>(
     key: &Key,
     find: impl Fn() -> Option<Arc<Series<K>>>,
 ) -> Found<K> {
-    with_slots(|slots: &mut Slots<K>| slots.miss(registry, key, &find))
-        .unwrap_or_else(|| find().map_or(Found::Nothing, Found::Shared))
+    with_slots(|slots: &mut Slots<K>| slots.miss(registry, key, find)).unwrap_or(Found::Nothing)
 }
 
 /// `None` when this thread is being torn down or is here already.
@@ -138,6 +152,8 @@ fn with_slots<K: Cached, T>(then: impl FnOnce(&mut Slots<K>) -> T) -> Option<T> 
 pub(crate) struct Slots<K: Kind> {
     /// Empty until the first use.
     slots: Vec<Option<Box<Slot<K>>>>,
+    /// Calls since the last hit.
+    run: u32,
 }
 
 struct Slot<K: Kind> {
@@ -181,7 +197,18 @@ impl<K: Kind> Slot<K> {
 
 impl<K: Kind> Slots<K> {
     const fn new() -> Self {
-        Slots { slots: Vec::new() }
+        Slots { slots: Vec::new(), run: 0 }
+    }
+
+    #[inline]
+    fn look(&mut self, registry: u64, key: &Key) -> Look<K> {
+        if self.run >= RUN {
+            self.run = if self.run < RUN + SAMPLE { self.run + 1 } else { RUN };
+            if self.run > RUN {
+                return Look::Pass;
+            }
+        }
+        self.hit(registry, key).map_or(Look::Miss, Look::Hit)
     }
 
     #[inline]
@@ -190,7 +217,7 @@ impl<K: Kind> Slots<K> {
         if slot.registry != registry || !slot.is_of(key) {
             return None;
         }
-        slot.misses = 0;
+        (slot.misses, self.run) = (0, 0);
         slot.local.upgrade()
     }
 
@@ -199,8 +226,9 @@ impl<K: Kind> Slots<K> {
         &mut self,
         registry: u64,
         key: &Key,
-        find: &impl Fn() -> Option<Arc<Series<K>>>,
+        find: impl Fn() -> Option<Arc<Series<K>>>,
     ) -> Found<K> {
+        self.run = (self.run + 1).min(RUN);
         let Some(series) = find() else { return Found::Nothing };
         if self.slots.is_empty() {
             self.slots.resize_with(SLOTS, || None);
@@ -325,6 +353,19 @@ mod tests {
         }
         assert!(shared > 100 * SLOTS, "access at random goes the uncached way, {shared} times");
         assert!(keys.iter().all(|key| value(&registry, key) == 100));
+    }
+
+    #[test]
+    fn after_access_at_random_a_key_in_use_is_cached_again() {
+        let registry = registry();
+        for n in 0..10 * RUN {
+            increment(&registry, &Key::from_name(format!("m{}", n % (4 * SLOTS as u32))));
+        }
+        let key = Key::from_name("hot");
+        let calls = u32::from(SIGHTINGS) * (SAMPLE + 1);
+        let uncached = (0..2 * calls).filter(|_| !increment(&registry, &key)).count();
+        assert!(uncached <= calls as usize, "{uncached} calls before it was cached");
+        assert_eq!(value(&registry, &key), u64::from(2 * calls));
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! cache at each look-up: at random over a million series it took some 40 % longer.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::num::NonZeroU64;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
@@ -17,7 +17,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::OccupiedEntry;
 use metrics::Key;
 use metrics_util::KeyHasher;
-use rapidhash::v3::{RapidSecrets, rapidhash_v3_nano_inline};
+use rapidhash::fast::SeedableState;
 
 use super::conflict::WireName;
 use super::series::{Kind, Series};
@@ -133,13 +133,20 @@ impl<K: Kind> Shard<K> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Print(NonZeroU64);
 
-/// What the prints of a process are made with, of names, of labels' keys and of their values.
-pub(super) struct Secrets([RapidSecrets; 3]);
+/// What the prints of a process are made with.
+pub(super) struct Secrets {
+    /// Of names, and of labels.
+    seeds: [u64; 2],
+    secrets: [u64; 7],
+}
 
 impl Secrets {
     pub(super) fn random() -> Self {
         let random = RandomState::new();
-        Secrets([0u8, 1, 2].map(|n| RapidSecrets::seed(random.hash_one(n))))
+        Secrets {
+            seeds: [0, 1].map(|n| random.hash_one(n)),
+            secrets: [2, 3, 4, 5, 6, 7, 8].map(|n| random.hash_one(n)),
+        }
     }
 
     /// The print of these words.
@@ -149,17 +156,18 @@ impl Secrets {
         name: &str,
         labels: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> Print {
-        let [names, keys, values] = &self.0;
-        let label =
-            |(key, value): (&str, &str)| hash(key, keys) ^ hash(value, values).rotate_left(32);
-        let sum = labels.map(label).fold(hash(name, names), u64::wrapping_add);
+        let [name_seed, label_seed] = self.seeds;
+        let label = |(key, value)| self.hash(label_seed, [key, value]);
+        let sum = labels.map(label).fold(self.hash(name_seed, [name]), u64::wrapping_add);
         Print(NonZeroU64::new(sum).unwrap_or(NonZeroU64::MIN))
     }
-}
 
-#[inline]
-fn hash(word: &str, secrets: &RapidSecrets) -> u64 {
-    rapidhash_v3_nano_inline::<true, false>(word.as_bytes(), secrets)
+    #[inline]
+    fn hash<const N: usize>(&self, seed: u64, words: [&str; N]) -> u64 {
+        let mut hasher = SeedableState::custom(seed, &self.secrets).build_hasher();
+        words.iter().for_each(|word| hasher.write(word.as_bytes()));
+        hasher.finish()
+    }
 }
 
 /// The key's labels as words.
