@@ -15,6 +15,7 @@
 //! written before it is written again, and what lies behind it no server has seen.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use crate::queue::{BATCH_BYTES, Batch};
 
@@ -104,7 +105,10 @@ impl Window {
         self.step_cursor();
         let Some(batch) = self.batches.get(self.cursor.index) else { return 0 };
         let from = self.granted.since(self.cursor.start) as usize;
-        let (bytes, lines) = leading_lines(begun_within(&batch.lines()[from..], bytes), points);
+        let begun = begun_within(&batch.lines()[from..], bytes);
+        let all = lines_in(batch, from..from + begun.len());
+        let (bytes, lines) =
+            if all <= points { (begun.len(), all) } else { (length_of(begun, points), points) };
         self.granted = self.granted.plus(bytes);
         self.ungranted -= lines;
         lines
@@ -130,9 +134,11 @@ impl Window {
 
     /// The kernel took the first `bytes` of [`to_write`](Self::to_write).
     pub(super) fn wrote(&mut self, bytes: usize) -> Written {
-        let taken = &self.to_write()[..bytes];
+        let Some(batch) = self.batches.get(self.cursor.index) else { return Written::default() };
+        let from = self.written.since(self.cursor.start) as usize;
         let again = (self.reached.since(self.written) as usize).min(bytes);
-        let written = Written { points: count_lines(taken), resent: count_lines(&taken[..again]) };
+        let lines = |bytes: usize| lines_in(batch, from..from + bytes) as u64;
+        let written = Written { points: lines(bytes), resent: lines(again) };
         self.written = self.written.plus(bytes);
         self.reached = self.reached.max(self.written);
         written
@@ -148,15 +154,11 @@ impl Window {
             if end > place {
                 let upto = place.since(self.base) as usize;
                 if upto > seen {
-                    self.unconfirmed -= count_lines(&batch.lines()[seen..upto]) as usize;
+                    self.unconfirmed -= lines_in(batch, seen..upto);
                 }
                 break;
             }
-            self.unconfirmed -= if seen == 0 {
-                batch.points()
-            } else {
-                count_lines(&batch.lines()[seen..]) as usize
-            };
+            self.unconfirmed -= lines_in(batch, seen..batch.lines().len());
             self.leave_first(end);
             if let Some(batch) = self.batches.pop_front() {
                 done(batch);
@@ -215,7 +217,7 @@ impl Window {
         let mut lines = 0;
         for batch in &self.batches {
             let seen = (self.reached.since(start) as usize).min(batch.lines().len());
-            lines += count_lines(&batch.lines()[seen..]);
+            lines += lines_in(batch, seen..batch.lines().len()) as u64;
             start = start.plus(batch.lines().len());
         }
         lines
@@ -257,22 +259,20 @@ fn begun_within(bytes: &[u8], size: u64) -> &[u8] {
     end.map_or(bytes, |end| &bytes[..=last + end])
 }
 
-/// The bytes of the first lines, at most `max` of them, and how many they are.
-fn leading_lines(bytes: &[u8], max: usize) -> (usize, usize) {
-    // Most grants without spreading take everything, which counting settles faster than looking for an end.
-    let all = count_lines(bytes) as usize;
-    if all <= max {
-        return (bytes.len(), all);
-    }
+/// The bytes of the first `n` lines.
+fn length_of(bytes: &[u8], n: usize) -> usize {
     let ends = bytes.iter().enumerate().filter(|&(_, &byte)| byte == b'\n');
-    let length = ends.map(|(at, _)| at + 1).take(max).last().unwrap_or(0);
-    (length, max)
+    ends.map(|(at, _)| at + 1).take(n).last().unwrap_or(0)
 }
 
-/// In pieces whose count fits a byte, which lets the compiler compare and add 16 bytes at a time: a tenth of the instructions.
-fn count_lines(bytes: &[u8]) -> u64 {
+/// How many lines end within these bytes of a batch, which knows it of all of them.
+fn lines_in(batch: &Batch, bytes: Range<usize>) -> usize {
+    if bytes == (0..batch.lines().len()) {
+        return batch.points();
+    }
+    // In pieces whose count fits a byte, which lets the compiler compare and add 16 bytes at a time: a tenth of the instructions.
     let count = |piece: &[u8]| piece.iter().map(|&byte| u8::from(byte == b'\n')).sum::<u8>();
-    bytes.chunks(u8::MAX.into()).map(|piece| u64::from(count(piece))).sum()
+    batch.lines()[bytes].chunks(u8::MAX.into()).map(|piece| usize::from(count(piece))).sum()
 }
 
 #[cfg(test)]
