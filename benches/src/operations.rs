@@ -1,8 +1,11 @@
 //! The calls that are measured, written as an application writes them.
 
 use std::hint::black_box;
+use std::sync::LazyLock;
 
-use metrics::{Counter, Key, Label, Level, Metadata, counter, gauge, histogram, with_recorder};
+use metrics::{
+    Counter, Histogram, Key, Label, Level, Metadata, counter, gauge, histogram, with_recorder,
+};
 
 /// A call, done so many times.
 pub type Run = fn(u64);
@@ -35,6 +38,12 @@ pub const HELD: &[Operation] = &[
     Operation { name: "held counter", run: held_counter },
     Operation { name: "held gauge", run: held_gauge },
     Operation { name: "held histogram", run: held_histogram },
+];
+
+/// The same of handles that threads share, as one in a `static` is.
+pub const SHARED: &[Operation] = &[
+    Operation { name: "held counter", run: shared_counter },
+    Operation { name: "held histogram", run: shared_histogram },
 ];
 
 /// All of them.
@@ -91,6 +100,21 @@ fn held_counter(n: u64) {
     let counter = counter!("held", "method" => "get");
     for _ in 0..n {
         counter.increment(black_box(1));
+    }
+}
+
+fn shared_counter(n: u64) {
+    static COUNTER: LazyLock<Counter> = LazyLock::new(|| counter!("shared", "method" => "get"));
+    for _ in 0..n {
+        COUNTER.increment(black_box(1));
+    }
+}
+
+fn shared_histogram(n: u64) {
+    static HISTOGRAM: LazyLock<Histogram> =
+        LazyLock::new(|| histogram!("shared.latency", "method" => "get"));
+    for n in 0..n {
+        HISTOGRAM.record(black_box(SAMPLES[n as usize % SAMPLES.len()]));
     }
 }
 

@@ -1,16 +1,21 @@
 //! The counter's cell.
 //!
 //! Its value is the cell plus what each thread's [`CounterLocal`] has added. A local is written with plain loads and stores by the
-//! one thread that owns it, and with atomic additions by whoever else holds that handle. All additions saturate: a counter never
-//! wraps, so it never seems to have been reset.
+//! one thread that owns it. Whoever else holds that handle is its guest, and adds to one of a few stripes, each on a cache line of its
+//! own: a handle in a `static` is used by all threads at once. They cost 512 bytes, from a handle's first guest on. All additions
+//! saturate: a counter never wraps, so it never seems to have been reset.
 
 use std::sync::{Arc, Weak};
 
 use metrics::CounterFn;
 
-use super::cache::thread_number;
+use super::cache::{numbered, thread_number};
 use super::series::{Kind, Series};
+use crate::sync::OnceLock;
 use crate::sync::atomic::{AtomicU64, Ordering};
+
+/// Stripes of a local that has guests: threads in a row, as those of a pool, share none until there are more.
+const STRIPES: usize = if cfg!(loom) { 2 } else { 8 };
 
 /// Counters, as a [`Kind`].
 pub(crate) struct Counter;
@@ -23,7 +28,7 @@ impl Kind for Counter {
         CounterLocal {
             owner,
             own: AtomicU64::new(0),
-            shared: AtomicU64::new(0),
+            guests: OnceLock::new(),
             series: Arc::downgrade(series),
         }
     }
@@ -62,17 +67,24 @@ pub(crate) struct CounterLocal {
     owner: u64,
     /// Written by the owner alone, by load and store.
     own: AtomicU64,
-    /// Added to by other threads that hold this handle.
-    shared: AtomicU64,
+    /// Added to by other threads that hold this handle; made for the first of them.
+    guests: OnceLock<Box<[Stripe; STRIPES]>>,
     /// For `absolute`, which concerns the whole counter. Weak, or series and local would keep each other.
     series: Weak<Series<Counter>>,
 }
+
+/// What some of the guests add.
+#[derive(Default)]
+#[repr(align(64))]
+struct Stripe(AtomicU64);
 
 impl CounterLocal {
     fn value(&self) -> u64 {
         // Relaxed: the owner's next store is simply part of the next snapshot. That an update which happened before a flush was
         // asked for is seen follows from the request's channel.
-        self.own.load(Ordering::Relaxed).saturating_add(self.shared.load(Ordering::Relaxed))
+        let own = self.own.load(Ordering::Relaxed);
+        let guests = self.guests.get().into_iter().flat_map(|stripes| stripes.iter());
+        guests.fold(own, |sum, stripe| sum.saturating_add(stripe.0.load(Ordering::Relaxed)))
     }
 
     fn increment_from(&self, thread: u64, value: u64) {
@@ -80,7 +92,19 @@ impl CounterLocal {
             let sum = self.own.load(Ordering::Relaxed).saturating_add(value);
             self.own.store(sum, Ordering::Relaxed);
         } else {
-            add(&self.shared, value);
+            self.increment_as_guest(thread, value);
+        }
+    }
+
+    #[inline(never)]
+    fn increment_as_guest(&self, thread: u64, value: u64) {
+        let thread = if thread == 0 { numbered() } else { thread };
+        loop {
+            match self.guests.get() {
+                Some(stripes) => return add(&stripes[thread as usize % STRIPES].0, value),
+                // Not `get_or_init`: an allocator that counts its own calls would wait here for itself.
+                None => drop(self.guests.set(Box::default())),
+            }
         }
     }
 }
@@ -179,7 +203,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..THREADS {
                 scope.spawn(|| {
-                    let owner = super::super::cache::numbered();
+                    let owner = numbered();
                     let local = series.adopt(owner).upgrade().unwrap();
                     for n in 0..INCREMENTS {
                         if n % 2 == 0 { local.increment(1) } else { moved.increment(1) }
@@ -238,6 +262,21 @@ mod model {
             assert_eq!(series.value(), 12);
         });
         assert_eq!(Vec::from_iter(seen.lock().unwrap().iter().copied()), [0, 1, 2, 10, 11, 12]);
+    }
+
+    #[test]
+    fn two_guests_come_at_once() {
+        loom::model(|| {
+            let series = series();
+            let local = series.adopt(1).upgrade().unwrap();
+            let other = thread::spawn({
+                let local = Arc::clone(&local);
+                move || local.increment_from(3, 10)
+            });
+            local.increment_from(2, 1);
+            other.join().unwrap();
+            assert_eq!(series.value(), 11);
+        });
     }
 
     #[test]

@@ -80,10 +80,19 @@ fn threads(report: &Report) {
         ("histogram! two labels, two threads on one metric", [operations::histogram_two_labels; 2]),
     ];
     for (name, runs) in pairs {
-        let summary = two_threads(runs);
-        let note = format!("{} of {} samples", summary.samples, summary.tried);
-        report.say(name, summary.median, "ns", &note);
+        side_by_side(report, name, runs);
     }
+    for &Operation { name, run } in operations::SHARED {
+        // Made here, so that neither of the two is the thread that made it.
+        run(1);
+        side_by_side(report, &format!("{name}, two threads on one handle"), [run; 2]);
+    }
+}
+
+fn side_by_side(report: &Report, name: &str, runs: [operations::Run; 2]) {
+    let summary = two_threads(runs);
+    let note = format!("{} of {} samples", summary.samples, summary.tried);
+    report.say(name, summary.median, "ns", &note);
 }
 
 fn random(report: &Report) {
