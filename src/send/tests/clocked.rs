@@ -38,24 +38,32 @@ fn push<const N: usize>(rig: &Rig, lines: [&str; N]) -> [String; N] {
     lines
 }
 
-/// A TSD whose storage hangs blocks the connection at a point of a new series, and leaves `version` behind it unanswered. Stopped
-/// then, it closes in good order what it has read and never handled, which confirms nothing: it has answered before.
-#[test]
-fn a_server_stopped_while_its_storage_hangs_confirms_nothing_by_closing() {
+/// An exporter in `Auto` whose server has answered a first time, and how many bytes that took.
+fn answered_once(first: &str) -> (FakeTsd, Arc<Mock>, Rig, usize) {
     let tsd = FakeTsd::start();
     let clock = Mock::at(Duration::from_secs(1_700_000_000));
     let mut options = options(&[tsd.address().parse().unwrap()], Confirmation::Auto);
     options.write_timeout = WRITE_TIMEOUT;
     let rig = Rig::at(options, Clock::Mock(Arc::clone(&clock)));
+    let hurry = rig.queue.hurry();
+    push(&rig, [first]);
+    let stats = rig.until(|stats| stats.confirmation == Some(Confirmation::Version));
+    drop(hurry);
+    (tsd, clock, rig, stats.bytes_sent as usize)
+}
+
+/// A TSD whose storage hangs blocks the connection at a point of a new series, and leaves `version` behind it unanswered. Stopped
+/// then, it closes in good order what it has read and never handled, which confirms nothing: it has answered before.
+#[test]
+fn a_server_stopped_while_its_storage_hangs_confirms_nothing_by_closing() {
+    let mut lines = vec![String::from("put known 1700000000 1 host=a")];
+    let (tsd, clock, rig, before) = answered_once(&lines[0]);
     // Nothing but the timeouts waits for the clock.
     let _hurry = rig.queue.hurry();
-    let mut lines = Vec::from(push(&rig, ["put known 1700000000 1 host=a"]));
-    let before = rig.until(|stats| stats.confirmation == Some(Confirmation::Version)).bytes_sent;
-
     tsd.script(Fault::FreezeStorage);
     lines.extend(push(&rig, ["put known 1700000001 2 host=a", "put once 1700000001 1 host=a"]));
     let sent: usize = lines[1..].iter().map(|line| line.len() + 1).sum();
-    rig.until(|stats| stats.bytes_sent as usize == before as usize + sent + QUESTION.len());
+    rig.until(|stats| stats.bytes_sent as usize == before + sent + QUESTION.len());
     // The connection is given up; the ones after it are half-closed when they were silent for a while.
     pass(&rig, &clock, WRITE_TIMEOUT);
     for round in 1..=2 {
@@ -86,17 +94,11 @@ fn a_server_stopped_while_its_storage_hangs_confirms_nothing_by_closing() {
 /// As when another server has taken over the address: it closes three times in silence, and is believed the third time.
 #[test]
 fn a_server_that_no_longer_knows_version_is_half_closed_in_the_end() {
-    let tsd = FakeTsd::start();
-    let clock = Mock::at(Duration::from_secs(1_700_000_000));
-    let mut options = options(&[tsd.address().parse().unwrap()], Confirmation::Auto);
-    options.write_timeout = WRITE_TIMEOUT;
-    let rig = Rig::at(options, Clock::Mock(Arc::clone(&clock)));
+    let (tsd, clock, rig, before) = answered_once("put m 1700000000 1 host=a");
     let _hurry = rig.queue.hurry();
-    push(&rig, ["put m 1700000000 1 host=a"]);
-    let before = rig.until(|stats| stats.confirmation == Some(Confirmation::Version)).bytes_sent;
     tsd.replies(Replies::Silent);
     let [line] = push(&rig, ["put m 1700000001 2 host=a"]);
-    let sent = before as usize + line.len() + 1 + QUESTION.len();
+    let sent = before + line.len() + 1 + QUESTION.len();
     rig.until(|stats| stats.bytes_sent as usize == sent);
     pass(&rig, &clock, WRITE_TIMEOUT);
     pass_until(&rig, &clock, || rig.counters.stats().points_pending == 0);
