@@ -136,7 +136,7 @@ fn size(n: usize) -> &'static str {
 /// The time that its thread is on a processor for a flush. Ours hands the lines to another thread; dogstatsd's sends them, by large
 /// packets, which is a small part of it.
 fn flush(report: &Report, n: usize) {
-    let rounds = (3 * MILLION / n).clamp(3, 30);
+    let rounds = (3 * MILLION / n).clamp(9, 60);
     // Long enough to change all counters between two of dogstatsd's flushes.
     let interval = Duration::from_millis(300) + Duration::from_micros(3) * n as u32;
     let running = report.exporter.install(Some(interval));
@@ -146,7 +146,7 @@ fn flush(report: &Report, n: usize) {
         Exporter::OpenTsdb => flush_ours(report, &running, &counters, rounds, &row),
         Exporter::Prometheus => {
             let handle = running.prometheus.as_ref().expect("it was installed");
-            let samples = (0..rounds.min(5)).map(|_| {
+            let samples = (0..rounds.min(9)).map(|_| {
                 change_all(&counters);
                 let before = Thread::this().time();
                 black_box(handle.render());
