@@ -7,6 +7,7 @@
 //! |---|---|---|---|
 //! | a flush by hand | this second has been used | the next one | the series that changed |
 //! | a tick | flushes by hand ran ahead of the clock | – | nothing: they were the tick |
+//! | a tick | they ran ahead by more than an interval | one after the last | all series, so there is no silence |
 //! | a tick | the wall clock stepped back | one after the last | all series, so there is no silence |
 
 use std::time::{Duration, Instant};
@@ -106,10 +107,10 @@ impl Schedule {
 
     /// The stamp for a snapshot now, or `None` if there is to be none.
     pub(crate) fn stamp(&mut self, occasion: Occasion, wall: Duration) -> Option<Stamp> {
-        let time = self.precision.of(wall);
+        let (time, interval) = (self.precision.of(wall), self.precision.of(self.interval));
         let stamp = match self.last {
             Some(last) if time <= last => match occasion {
-                Occasion::Tick if !self.is_behind => return None,
+                Occasion::Tick if !self.is_behind && last - time <= interval => return None,
                 Occasion::Tick => Stamp { timestamp: last + 1, only_changed: false },
                 Occasion::ByHand => Stamp { timestamp: last + 1, only_changed: true },
             },
@@ -176,6 +177,22 @@ mod tests {
         assert_eq!(schedule.stamp(Occasion::ByHand, seconds(T + 1)), stamp(T + 2, true));
         assert_eq!(schedule.stamp(Occasion::Tick, seconds(T + 2)), None);
         assert_eq!(schedule.stamp(Occasion::Tick, seconds(T + 3)), stamp(T + 3, false));
+    }
+
+    #[test]
+    fn ticks_go_on_however_far_flushes_by_hand_ran_ahead() {
+        let (mut schedule, ..) = start(10, seconds(T));
+        for n in 0..=100 {
+            let stamp = schedule.stamp(Occasion::ByHand, seconds(T)).unwrap();
+            assert_eq!(stamp.timestamp, T + n);
+        }
+        for n in 1..10 {
+            let stamp = schedule.stamp(Occasion::Tick, seconds(T + 10 * n));
+            assert_eq!(stamp, Some(Stamp { timestamp: T + 100 + n, only_changed: false }));
+        }
+        assert_eq!(schedule.stamp(Occasion::Tick, seconds(T + 100)), None);
+        let stamp = schedule.stamp(Occasion::Tick, seconds(T + 110));
+        assert_eq!(stamp, Some(Stamp { timestamp: T + 110, only_changed: false }));
     }
 
     #[test]
