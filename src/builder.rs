@@ -299,8 +299,8 @@ impl OpenTsdbBuilder {
     }
 
     /// Sets whether a metric whose unit was told (`describe_histogram!("latency", Unit::Seconds, "…")`) has the unit's word in its
-    /// name: `latency_seconds`. The unit must be told before the metric is first recorded; a mere count gets none. Defaults to
-    /// `false`.
+    /// name: `latency_seconds`. The unit must be told before the metric is first recorded; a mere count gets none, nor does a name that
+    /// says it already, as `wait_seconds` or `cpu_seconds_total`. Defaults to `false`.
     pub fn with_unit_suffixes(mut self, suffixes: bool) -> Self {
         self.unit_suffixes = suffixes;
         self

@@ -8,11 +8,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use metrics::{counter, gauge, histogram, with_local_recorder};
+use metrics::{Counter, counter, gauge, histogram, with_local_recorder};
 use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
 use metrics_exporter_opentsdb::{
     OpenTsdbBuilder, OpenTsdbHandle, OpenTsdbRecorder, TimestampPrecision,
@@ -38,9 +38,17 @@ thread_local! {
     static BY_THIS_THREAD: Cell<u64> = const { Cell::new(0) };
     /// Asking for the thread's name may allocate in turn.
     static IS_COUNTING: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread's allocations are counted by `HELD`.
+    static USES_HELD: Cell<bool> = const { Cell::new(false) };
 }
 
+/// A counter of the exporter's that the allocator itself holds.
+static HELD: OnceLock<Counter> = OnceLock::new();
+
 fn count() {
+    if USES_HELD.get() {
+        HELD.get().into_iter().for_each(|held| held.increment(1));
+    }
     BY_THIS_THREAD.with(|count| count.set(count.get() + 1));
     if WATCHES_THREADS.load(Ordering::Relaxed) && !IS_COUNTING.replace(true) {
         if thread::current().name().is_some_and(|name| name.starts_with(OUR_THREADS)) {
@@ -153,6 +161,25 @@ fn a_held_handle_allocates_nothing() {
         let elsewhere = thread::scope(|scope| scope.spawn(|| allocations(call)).join());
         assert_eq!(elsewhere.expect("it does not panic"), 0, "{name} on another thread");
     }
+    handle.shutdown(TIMEOUT).expect("the first shutdown");
+}
+
+#[test]
+fn an_allocator_may_count_its_calls_with_a_held_counter() {
+    let _alone = alone();
+    let tsd = FakeTsd::start();
+    let (recorder, handle) = exporter(&tsd);
+    HELD.get_or_init(|| with_local_recorder(&recorder, || counter!("allocations")));
+    let calls = || {
+        USES_HELD.set(true);
+        (0..100).for_each(|n| drop(black_box(Box::new(n))));
+        USES_HELD.set(false);
+    };
+    calls();
+    let elsewhere = thread::spawn(calls).join();
+    elsewhere.expect("it does not panic");
+    // One more on the other thread: what the handle needs for it.
+    assert!(handle.render().contains(" 201 "), "{}", handle.render());
     handle.shutdown(TIMEOUT).expect("the first shutdown");
 }
 

@@ -9,9 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use metrics::{Key, Label, Level, Metadata, Recorder};
-use metrics_exporter_opentsdb::testing::FakeTsd;
+use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
 use metrics_exporter_opentsdb::{
-    HostTag, OpenTsdbBuilder, OpenTsdbHandle, OpenTsdbRecorder, Value,
+    CounterMode, HostTag, OpenTsdbBuilder, OpenTsdbHandle, OpenTsdbRecorder, Value,
 };
 use tracing::field::{Field, Visit};
 use tracing::span;
@@ -127,6 +127,10 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Bench::with(|builder| builder)
+    }
+
+    fn with(options: impl FnOnce(OpenTsdbBuilder) -> OpenTsdbBuilder) -> Self {
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = lock(&ALONE);
         // The second time it is there already.
@@ -141,14 +145,13 @@ impl Bench {
         let tsd = FakeTsd::start();
         let live_before = LIVE.load(Ordering::Relaxed);
         PEAK.store(live_before, Ordering::Relaxed);
-        let (recorder, handle) = OpenTsdbBuilder::new(tsd.address())
+        let builder = OpenTsdbBuilder::new(tsd.address())
             .with_series_limit(LIMIT as usize)
             .with_queue_size(1_000_000)
             .with_host_tag(HostTag::Value("a".into()))
             .with_flush_interval(Duration::from_secs(3_600))
-            .with_telemetry(false)
-            .build()
-            .expect("the fake TSD is there");
+            .with_telemetry(false);
+        let (recorder, handle) = options(builder).build().expect("the fake TSD is there");
         Bench { tsd, recorder, handle, live_before, began: Instant::now(), _alone: alone }
     }
 
@@ -258,4 +261,41 @@ fn ever_new_names_do_not_grow_either() {
     let stats = bench.handle.stats();
     assert_eq!((stats.series, stats.series_overflow), (LIMIT + 1_000, MORE - LIMIT));
     assert_eq!(all, LIMIT + 1_000);
+}
+
+/// As in a server with a thread for each request, whose differences wait for the TSD to come back.
+#[test]
+fn threads_that_end_leave_nothing_behind_while_no_snapshot_is_taken() {
+    const ENDED: usize = 2_000;
+    const COUNTERS: usize = 20;
+    let bench = Bench::with(|builder| {
+        builder.with_counter_mode(CounterMode::Delta).with_flush_interval(Duration::from_millis(20))
+    });
+    bench.tsd.script(Fault::Refuse);
+    let keys: Vec<Key> = (0..COUNTERS).map(|n| key("requests", format!("user-{n}"))).collect();
+    let request = || {
+        keys.iter().for_each(|key| bench.recorder.register_counter(key, &METADATA).increment(1));
+    };
+    let wait_for_skips = || {
+        let before = bench.handle.stats().ticks_skipped;
+        while bench.handle.stats().ticks_skipped < before + 3 {
+            assert!(bench.began.elapsed() < LONG, "{:?}", bench.handle.stats());
+            thread::park_timeout(Duration::from_millis(5));
+        }
+    };
+    request();
+    wait_for_skips();
+    let live_before = LIVE.load(Ordering::Relaxed);
+    for _ in 0..ENDED {
+        thread::scope(|scope| scope.spawn(request).join()).expect("it does not panic");
+    }
+    wait_for_skips();
+    let left = LIVE.load(Ordering::Relaxed) - live_before;
+    // Each of a thread's counters took 136 bytes.
+    assert!(left < (ENDED * COUNTERS * 136 / 10) as isize, "{left} bytes");
+    bench.tsd.heal();
+    bench.handle.shutdown(LONG).expect("the first shutdown");
+    let counts = bench.tsd.points().into_iter().map(|point| point.value);
+    let sum: i64 = counts.map(|n| if let Value::Integer(n) = n { n } else { 0 }).sum();
+    assert_eq!(sum as usize, (ENDED + 1) * COUNTERS);
 }

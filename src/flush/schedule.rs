@@ -7,7 +7,11 @@
 //! |---|---|---|---|
 //! | a flush by hand | this second has been used | the next one | the series that changed |
 //! | a tick | flushes by hand ran ahead of the clock | – | nothing: they were the tick |
+//! | a tick | they ran ahead by an interval and more | one after the last | all series, so there is no silence |
 //! | a tick | the wall clock stepped back | one after the last | all series, so there is no silence |
+//!
+//! One after the last is used up in one unit of time, so the clock would never catch up with ticks that come as often: of these only
+//! every second or so is taken.
 
 use std::time::{Duration, Instant};
 
@@ -28,6 +32,15 @@ impl TimestampPrecision {
         match self {
             TimestampPrecision::Seconds => wall.as_secs(),
             TimestampPrecision::Milliseconds => u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// The least time between two ticks that take one unit each, so that the clock gains on them: more than one, and less than two,
+    /// for no tick is quite on time.
+    fn pause(self) -> Duration {
+        match self {
+            TimestampPrecision::Seconds => Duration::from_millis(1_500),
+            TimestampPrecision::Milliseconds => Duration::from_micros(1_500),
         }
     }
 
@@ -68,6 +81,8 @@ pub(crate) struct Schedule {
     next: Duration,
     /// The last timestamp that was used.
     last: Option<u64>,
+    /// When that was, by the clock that does not step.
+    stamped: Instant,
     /// Both clocks when they were last compared.
     compared: (Instant, Duration),
     /// Whether the wall clock has stepped back behind `last`.
@@ -82,7 +97,15 @@ impl Schedule {
         wall: Duration,
     ) -> Self {
         let next = next_multiple(interval, wall);
-        Schedule { interval, precision, next, last: None, compared: (now, wall), is_behind: false }
+        Schedule {
+            interval,
+            precision,
+            next,
+            last: None,
+            stamped: now,
+            compared: (now, wall),
+            is_behind: false,
+        }
     }
 
     /// How long it is until the next tick.
@@ -106,19 +129,24 @@ impl Schedule {
 
     /// The stamp for a snapshot now, or `None` if there is to be none.
     pub(crate) fn stamp(&mut self, occasion: Occasion, wall: Duration) -> Option<Stamp> {
-        let time = self.precision.of(wall);
+        let (time, interval) = (self.precision.of(wall), self.precision.of(self.interval));
+        let now = self.compared.0;
         let stamp = match self.last {
-            Some(last) if time <= last => match occasion {
-                Occasion::Tick if !self.is_behind => return None,
-                Occasion::Tick => Stamp { timestamp: last + 1, only_changed: false },
-                Occasion::ByHand => Stamp { timestamp: last + 1, only_changed: true },
-            },
+            Some(last) if time <= last => {
+                let were_tick = !self.is_behind && last - time < interval.max(1);
+                let is_soon = now.saturating_duration_since(self.stamped) < self.precision.pause();
+                match occasion {
+                    Occasion::Tick if were_tick || is_soon => return None,
+                    Occasion::Tick => Stamp { timestamp: last + 1, only_changed: false },
+                    Occasion::ByHand => Stamp { timestamp: last + 1, only_changed: true },
+                }
+            }
             _ => {
                 self.is_behind = false;
                 Stamp { timestamp: time, only_changed: false }
             }
         };
-        self.last = Some(stamp.timestamp);
+        (self.last, self.stamped) = (Some(stamp.timestamp), now);
         Some(stamp)
     }
 }
@@ -176,6 +204,53 @@ mod tests {
         assert_eq!(schedule.stamp(Occasion::ByHand, seconds(T + 1)), stamp(T + 2, true));
         assert_eq!(schedule.stamp(Occasion::Tick, seconds(T + 2)), None);
         assert_eq!(schedule.stamp(Occasion::Tick, seconds(T + 3)), stamp(T + 3, false));
+    }
+
+    #[test]
+    fn ticks_go_on_however_far_flushes_by_hand_ran_ahead() {
+        let (mut schedule, mock, clock) = start(10, seconds(T));
+        for n in 0..=100 {
+            let stamp = schedule.stamp(Occasion::ByHand, seconds(T)).unwrap();
+            assert_eq!(stamp.timestamp, T + n);
+        }
+        let mut tick = || {
+            mock.advance(seconds(10));
+            assert_eq!(schedule.turn(clock.now(), clock.wall()), (true, false));
+            schedule.stamp(Occasion::Tick, clock.wall())
+        };
+        let all = |timestamp| Some(Stamp { timestamp, only_changed: false });
+        for n in 1..10 {
+            assert_eq!(tick(), all(T + 100 + n));
+        }
+        assert_eq!((tick(), tick()), (None, all(T + 110)));
+    }
+
+    /// However short the interval: at one second for each of many ticks in a second they would run away.
+    #[test]
+    fn the_clock_catches_up_with_ticks_after_a_step_back_and_after_flushes_by_hand() {
+        for interval in [20, 100, 1_000, 2_000, 10_000].map(Duration::from_millis) {
+            for steps_back in [true, false] {
+                let (_, mock, clock) = start(1, seconds(T));
+                let precision = TimestampPrecision::Seconds;
+                let mut schedule = Schedule::new(interval, precision, clock.now(), clock.wall());
+                for _ in 0..=if steps_back { 0 } else { 60 } {
+                    schedule.stamp(Occasion::ByHand, clock.wall()).unwrap();
+                }
+                if steps_back {
+                    mock.step_to(seconds(T - 60));
+                }
+                let (mut silence, mut longest) = (Duration::ZERO, Duration::ZERO);
+                while schedule.last.unwrap() > clock.wall().as_secs() {
+                    mock.advance(interval);
+                    assert!(clock.wall() < seconds(T + 180), "{interval:?} {steps_back}");
+                    let (is_due, _) = schedule.turn(clock.now(), clock.wall());
+                    let is_taken = is_due && schedule.stamp(Occasion::Tick, clock.wall()).is_some();
+                    silence = if is_taken { Duration::ZERO } else { silence + interval };
+                    longest = longest.max(silence);
+                }
+                assert!(longest <= interval.max(seconds(2)), "{interval:?} {longest:?}");
+            }
+        }
     }
 
     #[test]

@@ -226,6 +226,11 @@ impl<K: Sampled> Group<K> {
         }
     }
 
+    fn sweep(&self, fresh: &[Arc<Series<K>>]) {
+        let known = self.tracked.iter().map(|tracked| &tracked.series);
+        known.chain(fresh).for_each(|series| series.sweep());
+    }
+
     fn emit(&mut self, stamp: Stamp, options: &Options, age: u32, sink: &mut impl Sink) {
         let timeout = options
             .idle
@@ -319,6 +324,14 @@ impl Snapshot {
         self.counters.emit(stamp, &self.options, age, sink);
         self.gauges.emit(stamp, &self.options, age, sink);
         self.histograms.emit(stamp, &self.options, age, sink);
+    }
+
+    /// Frees what threads that have ended left behind, as a snapshot does; for when there is none.
+    pub(crate) fn sweep(&mut self) {
+        self.registry.take_fresh(&mut self.fresh);
+        self.counters.sweep(&self.fresh.counters);
+        self.gauges.sweep(&self.fresh.gauges);
+        self.histograms.sweep(&self.fresh.histograms);
     }
 
     /// All series of the registry, by name, for [`peek`](Self::peek).

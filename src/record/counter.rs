@@ -12,7 +12,7 @@ use metrics::CounterFn;
 use super::cache::{numbered, thread_number};
 use super::series::{Kind, Series};
 use crate::sync::OnceLock;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Stripes of a local that has guests: threads in a row, as those of a pool, share none until there are more.
 const STRIPES: usize = if cfg!(loom) { 2 } else { 8 };
@@ -29,6 +29,8 @@ impl Kind for Counter {
             owner,
             own: AtomicU64::new(0),
             guests: OnceLock::new(),
+            has_guests: AtomicBool::new(false),
+            meanwhile: AtomicU64::new(0),
             series: Arc::downgrade(series),
         }
     }
@@ -68,7 +70,11 @@ pub(crate) struct CounterLocal {
     /// Written by the owner alone, by load and store.
     own: AtomicU64,
     /// Added to by other threads that hold this handle; made for the first of them.
-    guests: OnceLock<Box<[Stripe; STRIPES]>>,
+    guests: OnceLock<Box<Stripes>>,
+    /// Whether the first of them came, who makes the stripes.
+    has_guests: AtomicBool,
+    /// Added to by the others until there are stripes; and by the first while it makes them, if the allocator counts its own calls.
+    meanwhile: AtomicU64,
     /// For `absolute`, which concerns the whole counter. Weak, or series and local would keep each other.
     series: Weak<Series<Counter>>,
 }
@@ -78,13 +84,16 @@ pub(crate) struct CounterLocal {
 #[repr(align(64))]
 struct Stripe(AtomicU64);
 
+type Stripes = [Stripe; STRIPES];
+
 impl CounterLocal {
     fn value(&self) -> u64 {
         // Relaxed: the owner's next store is simply part of the next snapshot. That an update which happened before a flush was
         // asked for is seen follows from the request's channel.
         let own = self.own.load(Ordering::Relaxed);
         let guests = self.guests.get().into_iter().flat_map(|stripes| stripes.iter());
-        guests.fold(own, |sum, stripe| sum.saturating_add(stripe.0.load(Ordering::Relaxed)))
+        let others = guests.map(|stripe| &stripe.0).chain([&self.meanwhile]);
+        others.fold(own, |sum, other| sum.saturating_add(other.load(Ordering::Relaxed)))
     }
 
     fn increment_from(&self, thread: u64, value: u64) {
@@ -99,13 +108,22 @@ impl CounterLocal {
     #[inline(never)]
     fn increment_as_guest(&self, thread: u64, value: u64) {
         let thread = if thread == 0 { numbered() } else { thread };
-        loop {
-            match self.guests.get() {
-                Some(stripes) => return add(&stripes[thread as usize % STRIPES].0, value),
-                // Not `get_or_init`: an allocator that counts its own calls would wait here for itself.
-                None => drop(self.guests.set(Box::default())),
-            }
+        match self.guests.get().map(Box::as_ref).or_else(|| self.begin_guests()) {
+            Some(stripes) => add(&stripes[thread as usize % STRIPES].0, value),
+            None => add(&self.meanwhile, value),
         }
+    }
+
+    /// The stripes; `None` while they are made by another call.
+    #[cold]
+    fn begin_guests(&self) -> Option<&Stripes> {
+        // Not `get_or_init`, nor made by each who comes: an allocator that counts its own calls would wait for itself, or call itself
+        // without end.
+        if self.has_guests.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        let _ = self.guests.set(Box::default());
+        self.guests.get().map(Box::as_ref)
     }
 }
 

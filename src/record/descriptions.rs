@@ -59,11 +59,11 @@ impl Descriptions {
         }
     }
 
-    /// The name with its unit's word, as in `latency_seconds`, if the unit is known.
+    /// The name with its unit's word, as in `latency_seconds`, if the unit is known and the name does not say it already.
     pub(crate) fn with_unit<'a>(&self, kind: MetricKind, name: &'a str) -> Cow<'a, str> {
         let word = self.find(kind, name, |unit| unit.map(|unit| unit.as_str())).flatten();
         // A count has no unit to speak of: `requests_count` would say nothing.
-        match word.filter(|&word| word != Unit::Count.as_str()) {
+        match word.filter(|&word| word != Unit::Count.as_str() && !says(name, word)) {
             Some(word) => Cow::Owned(format!("{name}_{word}")),
             None => Cow::Borrowed(name),
         }
@@ -95,6 +95,13 @@ impl Descriptions {
         let found = known.get(name)?.iter().find(|(known, ..)| *known == kind)?;
         Some(then(found.1))
     }
+}
+
+/// Whether a name has this word at its end, or before the `_total` of a counter.
+fn says(name: &str, word: &str) -> bool {
+    let name = name.strip_suffix("_total").unwrap_or(name);
+    let before = name.strip_suffix(word);
+    before.is_some_and(|before| !before.ends_with(|c: char| c.is_ascii_alphanumeric()))
 }
 
 #[cfg(test)]
@@ -131,11 +138,27 @@ mod tests {
         let descriptions = Descriptions::default();
         note(&descriptions, MetricKind::Histogram, "latency", Unit::Seconds, "");
         note(&descriptions, MetricKind::Counter, "requests", Unit::Count, "");
+        for name in [
+            "wait_seconds",
+            "wait.seconds",
+            "wait_milliseconds",
+            "seconds",
+            "cpu_seconds_total",
+            "cpu_total",
+        ] {
+            note(&descriptions, MetricKind::Histogram, name, Unit::Seconds, "");
+        }
         for (kind, name, expected) in [
             (MetricKind::Histogram, "latency", "latency_seconds"),
             (MetricKind::Counter, "latency", "latency"),
             (MetricKind::Counter, "requests", "requests"),
             (MetricKind::Gauge, "unknown", "unknown"),
+            (MetricKind::Histogram, "wait_seconds", "wait_seconds"),
+            (MetricKind::Histogram, "wait.seconds", "wait.seconds"),
+            (MetricKind::Histogram, "wait_milliseconds", "wait_milliseconds_seconds"),
+            (MetricKind::Histogram, "seconds", "seconds"),
+            (MetricKind::Histogram, "cpu_seconds_total", "cpu_seconds_total"),
+            (MetricKind::Histogram, "cpu_total", "cpu_total_seconds"),
         ] {
             assert_eq!(descriptions.with_unit(kind, name), expected);
         }

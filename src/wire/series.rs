@@ -126,11 +126,11 @@ impl Rules {
         }
         let mut defaults: Vec<Tag> = Vec::new();
         for (key, value) in self.globals.iter().chain(&self.host) {
-            match own.iter_mut().find(|tag| tag.key == *key) {
+            // Clean already, but this may be the one metric whose own tag it is.
+            let key = self.clean_key(key, own_tag);
+            match own.iter_mut().find(|tag| tag.key == key) {
                 Some(tag) => tag.is_default = tag.value == *value,
-                None => {
-                    defaults.push(Tag { key: key.clone(), value: value.clone(), is_default: true });
-                }
+                None => defaults.push(Tag { key, value: value.clone(), is_default: true }),
             }
         }
         plain &= !own.iter().any(|tag| tag.is_default);
@@ -378,6 +378,20 @@ mod tests {
         assert_eq!(text(&identity.line), "put m dc=fra env=prod host=a le_=1\n");
         let many: Vec<_> = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|key| (key, "1")).into();
         assert_eq!(rules.identify("m", many.into_iter(), Some("le")).line.tags().count(), 7);
+    }
+
+    #[test]
+    fn the_exporters_own_tag_is_kept_free_of_global_labels_too() {
+        let rules = Rules { globals: vec![("le".into(), "x".into())], ..rules(8) };
+        for (labels, expected) in [
+            (&[][..], "put m host=a le_=x\n"),
+            (&[("le", "x")], "put m host=a le_=x\n"),
+            (&[("le", "1")], "put m host=a le_=1\n"),
+        ] {
+            let identity = rules.identify("m", labels.iter().copied(), Some("le"));
+            assert_eq!(text(&identity.line), expected, "{labels:?}");
+            assert_eq!(identity.canonical.is_none(), labels.is_empty(), "{labels:?}");
+        }
     }
 
     proptest! {
