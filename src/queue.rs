@@ -132,6 +132,8 @@ struct Inner {
     backlog_points: usize,
     /// The order of the next batch.
     next_order: u64,
+    /// The order behind the last batch of a snapshot: batches from it on hold raw points alone.
+    snapshot_end: u64,
     /// The lowest order that the writer holds unconfirmed, and when its oldest point was taken.
     in_flight: Option<(u64, Instant)>,
     /// How many calls wait for points to arrive: until they return, nothing is spread over the interval.
@@ -156,6 +158,7 @@ impl Queue {
             points: 0,
             backlog_points: 0,
             next_order: 0,
+            snapshot_end: 0,
             in_flight: None,
             hurries: 0,
             link: Link::Up,
@@ -208,6 +211,7 @@ impl Queue {
         }
         let order = inner.next_order;
         inner.next_order += 1;
+        inner.snapshot_end = inner.next_order;
         inner.points += points;
         inner.fresh.push_back(Batch { bytes, start: 0, points, order, taken });
         self.enforce_limit(&mut inner);
@@ -251,10 +255,17 @@ impl Queue {
         self.wake();
     }
 
-    /// Whether the last snapshot is still being sent, so that the next tick had better be left out.
+    /// Whether the last snapshot is still being sent, so that the next tick had better be left out. Raw points do not count: a
+    /// stream of them would leave no tick at all.
     pub(crate) fn is_busy(&self) -> bool {
         let inner = self.lock();
-        inner.link == Link::Up && !inner.fresh.is_empty()
+        inner.link == Link::Up && inner.has_snapshot(&inner.fresh)
+    }
+
+    /// Whether lines of a snapshot wait to be sent.
+    pub(crate) fn has_unsent_snapshot(&self) -> bool {
+        let inner = self.lock();
+        inner.has_snapshot(&inner.fresh) || inner.has_snapshot(&inner.backlog)
     }
 
     /// Whether any point waits to be sent.
@@ -443,6 +454,11 @@ impl Queue {
 impl Inner {
     fn overfull(&self, more: usize, limit: usize) -> bool {
         self.points + more > limit
+    }
+
+    /// Whether a lane may hold lines of a snapshot.
+    fn has_snapshot(&self, lane: &VecDeque<Batch>) -> bool {
+        lane.front().is_some_and(|batch| batch.order < self.snapshot_end)
     }
 
     fn is_settled(&self, ticket: Ticket) -> bool {
