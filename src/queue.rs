@@ -447,6 +447,8 @@ impl Queue {
             let excess = inner.points - self.limit;
             inner.drop_oldest(excess);
             self.counters.dropped_queue_full.add(excess as u64);
+            // Somebody may wait for what was dropped.
+            self.changed.notify_all();
         }
     }
 }
@@ -592,6 +594,24 @@ mod tests {
         assert!(queue.wait_settled(first, now));
         assert!(!queue.wait_settled(second, now));
         queue.recycle(batch);
+    }
+
+    #[test]
+    fn a_flush_hears_that_its_points_were_dropped_for_newer_ones() {
+        let (queue, _) = queue(1);
+        queue.set_link(Link::Down);
+        push(&queue, "a\n");
+        let ticket = queue.ticket();
+        std::thread::scope(|scope| {
+            let began = Instant::now();
+            let (waiting, deadline) = (&queue, began + Duration::from_secs(5));
+            let waiter = scope.spawn(move || waiting.wait_settled(ticket, Some(deadline)));
+            // Long enough for it to wait, which nothing shows.
+            std::thread::park_timeout(Duration::from_millis(50));
+            push(&queue, "b\n");
+            assert!(waiter.join().unwrap());
+            assert!(began.elapsed() < Duration::from_secs(4), "at once");
+        });
     }
 
     #[test]
