@@ -209,6 +209,7 @@ impl Queue {
             inner.keep_spare(bytes);
             return;
         }
+        let bytes = if inner.link == Link::Down { inner.fitted(bytes) } else { bytes };
         let order = inner.next_order;
         inner.next_order += 1;
         inner.snapshot_end = inner.next_order;
@@ -488,8 +489,20 @@ impl Inner {
         }
     }
 
+    /// The same lines without the room behind them: a small snapshot may wait for days with many others, each in a buffer for a
+    /// whole batch.
+    fn fitted(&mut self, bytes: Vec<u8>) -> Vec<u8> {
+        if bytes.len() > bytes.capacity() / 2 {
+            return bytes;
+        }
+        let fitted = bytes.as_slice().into();
+        self.keep_spare(bytes);
+        fitted
+    }
+
+    /// Keeps a buffer that has room for a batch.
     fn keep_spare(&mut self, mut bytes: Vec<u8>) {
-        if self.spare.len() < SPARE_BUFFERS {
+        if self.spare.len() < SPARE_BUFFERS && bytes.capacity() >= BATCH_BYTES {
             bytes.clear();
             self.spare.push(bytes);
         }
@@ -612,6 +625,24 @@ mod tests {
             assert!(waiter.join().unwrap());
             assert!(began.elapsed() < Duration::from_secs(4), "at once");
         });
+    }
+
+    #[test]
+    fn while_the_server_is_away_small_snapshots_take_little_memory() {
+        let (queue, _) = queue(1000);
+        queue.set_link(Link::Down);
+        for _ in 0..1000 {
+            let mut buffer = queue.buffer();
+            buffer.extend_from_slice(b"a\n");
+            queue.push(buffer, 1, Instant::now());
+        }
+        let held = || queue.lock().fresh.iter().map(|batch| batch.bytes.capacity()).sum::<usize>();
+        assert!(held() <= 1000 * 16, "{}", held());
+        // Nor does a small buffer come back as one for a batch.
+        while let Some(batch) = queue.pop() {
+            queue.recycle(batch);
+        }
+        assert!(queue.buffer().capacity() >= BATCH_BYTES);
     }
 
     #[test]
