@@ -195,7 +195,7 @@ impl Queue {
 
     /// Adds `points` lines, which are counted as taken already. Waits for room while the link is up; drops the oldest points
     /// while it is down. Once the queue is closed, these points are dropped themselves.
-    pub(crate) fn push(&self, bytes: Vec<u8>, points: usize, taken: Instant) {
+    pub(crate) fn push(&self, mut bytes: Vec<u8>, points: usize, taken: Instant) {
         let mut inner = self.lock();
         while inner.phase <= Phase::Closing
             && inner.link == Link::Up
@@ -209,7 +209,10 @@ impl Queue {
             inner.keep_spare(bytes);
             return;
         }
-        let bytes = if inner.link == Link::Down { inner.fitted(bytes) } else { bytes };
+        if inner.link == Link::Down {
+            // Small snapshots may wait for days with many others, and each came in a buffer for a whole batch.
+            bytes.shrink_to_fit();
+        }
         let order = inner.next_order;
         inner.next_order += 1;
         inner.snapshot_end = inner.next_order;
@@ -260,13 +263,14 @@ impl Queue {
     /// stream of them would leave no tick at all.
     pub(crate) fn is_busy(&self) -> bool {
         let inner = self.lock();
-        inner.link == Link::Up && inner.has_snapshot(&inner.fresh)
+        let is_of_snapshot = |batch: &Batch| batch.order < inner.snapshot_end;
+        inner.link == Link::Up && inner.fresh.front().is_some_and(is_of_snapshot)
     }
 
     /// Whether lines of a snapshot wait to be sent.
     pub(crate) fn has_unsent_snapshot(&self) -> bool {
         let inner = self.lock();
-        inner.has_snapshot(&inner.fresh) || inner.has_snapshot(&inner.backlog)
+        inner.fronts().any(|batch| batch.order < inner.snapshot_end)
     }
 
     /// Whether any point waits to be sent.
@@ -303,10 +307,7 @@ impl Queue {
     /// When the oldest point was taken that is neither confirmed nor dropped.
     pub(crate) fn oldest(&self) -> Option<Instant> {
         let inner = self.lock();
-        let lanes = [&inner.backlog, &inner.fresh]
-            .into_iter()
-            .filter_map(|lane| lane.front())
-            .map(|batch| batch.taken);
+        let lanes = inner.fronts().map(|batch| batch.taken);
         lanes.chain(inner.in_flight.map(|(_, taken)| taken)).min()
     }
 
@@ -459,16 +460,13 @@ impl Inner {
         self.points + more > limit
     }
 
-    /// Whether a lane may hold lines of a snapshot.
-    fn has_snapshot(&self, lane: &VecDeque<Batch>) -> bool {
-        lane.front().is_some_and(|batch| batch.order < self.snapshot_end)
+    /// The oldest batch of each lane.
+    fn fronts(&self) -> impl Iterator<Item = &Batch> {
+        [&self.backlog, &self.fresh].into_iter().filter_map(VecDeque::front)
     }
 
     fn is_settled(&self, ticket: Ticket) -> bool {
-        let lanes = [&self.backlog, &self.fresh]
-            .into_iter()
-            .filter_map(|lane| lane.front())
-            .map(|batch| batch.order);
+        let lanes = self.fronts().map(|batch| batch.order);
         lanes.chain(self.in_flight.map(|(order, _)| order)).all(|order| order >= ticket.0)
     }
 
@@ -487,17 +485,6 @@ impl Inner {
                 self.keep_spare(batch.bytes);
             }
         }
-    }
-
-    /// The same lines without the room behind them: a small snapshot may wait for days with many others, each in a buffer for a
-    /// whole batch.
-    fn fitted(&mut self, bytes: Vec<u8>) -> Vec<u8> {
-        if bytes.len() > bytes.capacity() / 2 {
-            return bytes;
-        }
-        let fitted = bytes.as_slice().into();
-        self.keep_spare(bytes);
-        fitted
     }
 
     /// Keeps a buffer that has room for a batch.
