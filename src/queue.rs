@@ -132,6 +132,8 @@ struct Inner {
     backlog_points: usize,
     /// The order of the next batch.
     next_order: u64,
+    /// The order behind the last batch of a snapshot: batches from it on hold raw points alone.
+    snapshot_end: u64,
     /// The lowest order that the writer holds unconfirmed, and when its oldest point was taken.
     in_flight: Option<(u64, Instant)>,
     /// How many calls wait for points to arrive: until they return, nothing is spread over the interval.
@@ -156,6 +158,7 @@ impl Queue {
             points: 0,
             backlog_points: 0,
             next_order: 0,
+            snapshot_end: 0,
             in_flight: None,
             hurries: 0,
             link: Link::Up,
@@ -192,7 +195,7 @@ impl Queue {
 
     /// Adds `points` lines, which are counted as taken already. Waits for room while the link is up; drops the oldest points
     /// while it is down. Once the queue is closed, these points are dropped themselves.
-    pub(crate) fn push(&self, bytes: Vec<u8>, points: usize, taken: Instant) {
+    pub(crate) fn push(&self, mut bytes: Vec<u8>, points: usize, taken: Instant) {
         let mut inner = self.lock();
         while inner.phase <= Phase::Closing
             && inner.link == Link::Up
@@ -206,8 +209,13 @@ impl Queue {
             inner.keep_spare(bytes);
             return;
         }
+        if inner.link == Link::Down {
+            // Small snapshots may wait for days with many others, and each came in a buffer for a whole batch.
+            bytes.shrink_to_fit();
+        }
         let order = inner.next_order;
         inner.next_order += 1;
+        inner.snapshot_end = inner.next_order;
         inner.points += points;
         inner.fresh.push_back(Batch { bytes, start: 0, points, order, taken });
         self.enforce_limit(&mut inner);
@@ -251,10 +259,18 @@ impl Queue {
         self.wake();
     }
 
-    /// Whether the last snapshot is still being sent, so that the next tick had better be left out.
+    /// Whether the last snapshot is still being sent, so that the next tick had better be left out. Raw points do not count: a
+    /// stream of them would leave no tick at all.
     pub(crate) fn is_busy(&self) -> bool {
         let inner = self.lock();
-        inner.link == Link::Up && !inner.fresh.is_empty()
+        let is_of_snapshot = |batch: &Batch| batch.order < inner.snapshot_end;
+        inner.link == Link::Up && inner.fresh.front().is_some_and(is_of_snapshot)
+    }
+
+    /// Whether lines of a snapshot wait to be sent.
+    pub(crate) fn has_unsent_snapshot(&self) -> bool {
+        let inner = self.lock();
+        inner.fronts().any(|batch| batch.order < inner.snapshot_end)
     }
 
     /// Whether any point waits to be sent.
@@ -291,10 +307,7 @@ impl Queue {
     /// When the oldest point was taken that is neither confirmed nor dropped.
     pub(crate) fn oldest(&self) -> Option<Instant> {
         let inner = self.lock();
-        let lanes = [&inner.backlog, &inner.fresh]
-            .into_iter()
-            .filter_map(|lane| lane.front())
-            .map(|batch| batch.taken);
+        let lanes = inner.fronts().map(|batch| batch.taken);
         lanes.chain(inner.in_flight.map(|(_, taken)| taken)).min()
     }
 
@@ -436,6 +449,8 @@ impl Queue {
             let excess = inner.points - self.limit;
             inner.drop_oldest(excess);
             self.counters.dropped_queue_full.add(excess as u64);
+            // Somebody may wait for what was dropped.
+            self.changed.notify_all();
         }
     }
 }
@@ -445,11 +460,13 @@ impl Inner {
         self.points + more > limit
     }
 
+    /// The oldest batch of each lane.
+    fn fronts(&self) -> impl Iterator<Item = &Batch> {
+        [&self.backlog, &self.fresh].into_iter().filter_map(VecDeque::front)
+    }
+
     fn is_settled(&self, ticket: Ticket) -> bool {
-        let lanes = [&self.backlog, &self.fresh]
-            .into_iter()
-            .filter_map(|lane| lane.front())
-            .map(|batch| batch.order);
+        let lanes = self.fronts().map(|batch| batch.order);
         lanes.chain(self.in_flight.map(|(order, _)| order)).all(|order| order >= ticket.0)
     }
 
@@ -470,8 +487,9 @@ impl Inner {
         }
     }
 
+    /// Keeps a buffer that has room for a batch.
     fn keep_spare(&mut self, mut bytes: Vec<u8>) {
-        if self.spare.len() < SPARE_BUFFERS {
+        if self.spare.len() < SPARE_BUFFERS && bytes.capacity() >= BATCH_BYTES {
             bytes.clear();
             self.spare.push(bytes);
         }
@@ -576,6 +594,42 @@ mod tests {
         assert!(queue.wait_settled(first, now));
         assert!(!queue.wait_settled(second, now));
         queue.recycle(batch);
+    }
+
+    #[test]
+    fn a_flush_hears_that_its_points_were_dropped_for_newer_ones() {
+        let (queue, _) = queue(1);
+        queue.set_link(Link::Down);
+        push(&queue, "a\n");
+        let ticket = queue.ticket();
+        std::thread::scope(|scope| {
+            let began = Instant::now();
+            let (waiting, deadline) = (&queue, began + Duration::from_secs(5));
+            let waiter = scope.spawn(move || waiting.wait_settled(ticket, Some(deadline)));
+            // Long enough for it to wait, which nothing shows.
+            std::thread::park_timeout(Duration::from_millis(50));
+            push(&queue, "b\n");
+            assert!(waiter.join().unwrap());
+            assert!(began.elapsed() < Duration::from_secs(4), "at once");
+        });
+    }
+
+    #[test]
+    fn while_the_server_is_away_small_snapshots_take_little_memory() {
+        let (queue, _) = queue(1000);
+        queue.set_link(Link::Down);
+        for _ in 0..1000 {
+            let mut buffer = queue.buffer();
+            buffer.extend_from_slice(b"a\n");
+            queue.push(buffer, 1, Instant::now());
+        }
+        let held = || queue.lock().fresh.iter().map(|batch| batch.bytes.capacity()).sum::<usize>();
+        assert!(held() <= 1000 * 16, "{}", held());
+        // Nor does a small buffer come back as one for a batch.
+        while let Some(batch) = queue.pop() {
+            queue.recycle(batch);
+        }
+        assert!(queue.buffer().capacity() >= BATCH_BYTES);
     }
 
     #[test]

@@ -139,7 +139,7 @@ impl Flusher {
         if !is_due {
             return;
         }
-        if self.queue.is_busy() || (self.is_delta && self.queue.has_unsent()) {
+        if self.queue.is_busy() || (self.is_delta && self.queue.has_unsent_snapshot()) {
             self.counters.ticks_skipped.add(1);
             // Perhaps for hours, in which many threads end.
             return self.snapshot.sweep();

@@ -2,7 +2,7 @@
 //!
 //! Full jitter: uniform between nothing and a ceiling that doubles with each failure. A hundred clients that lose one server at
 //! one moment then come back spread over the whole time, not in step. Only a confirmation brings the ceiling down again: a
-//! server that accepts a connection and drops it has proved nothing.
+//! server that accepts a connection and drops it has proved nothing. The shutdown does too: it has no time for long waits.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ impl Backoff {
         }
     }
 
-    /// The server has confirmed something.
+    /// The server has confirmed something, or the shutdown begins.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
     }

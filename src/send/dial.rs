@@ -186,14 +186,16 @@ impl Attempt {
 
 #[cfg(test)]
 mod tests {
+    use super::super::resolve::Answer;
     use super::*;
+    use crossbeam_channel::Sender;
     use mio::{Events, Poll, Waker};
     use std::net::TcpListener;
     use std::sync::Arc;
 
     const TIMEOUT: Duration = Duration::from_secs(4);
 
-    fn dialer(poll: &Poll, texts: &[String]) -> (Dialer, Vec<impl Drop + use<>>) {
+    fn dialer(poll: &Poll, texts: &[String]) -> (Dialer, Vec<Sender<Answer>>) {
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let (resolver, senders) = Resolver::stuck(waker, texts.len());
         let dialer = Dialer {
@@ -250,6 +252,24 @@ mod tests {
         let Progress::Connected(endpoint, connection) = progress else { panic!("{progress:?}") };
         assert_eq!((endpoint, connection.peer()), (2, address));
         assert_eq!(took, TIMEOUT / 3 * 2);
+    }
+
+    /// A name server that is away makes each question take longer than an attempt may; asked anew each time, it would never answer.
+    #[test]
+    fn an_answer_that_came_too_late_serves_the_next_attempt() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut poll = Poll::new().unwrap();
+        let (mut dialer, senders) = dialer(&poll, &["slow.invalid".to_owned()]);
+        let (progress, _) = run(&mut poll, &mut dialer);
+        assert!(
+            matches!(progress, Progress::Failed(Failure::ResolverSilent { .. })),
+            "{progress:?}"
+        );
+        senders[0].send(Ok(vec![address])).unwrap();
+        let (progress, _) = run(&mut poll, &mut dialer);
+        let Progress::Connected(_, connection) = progress else { panic!("{progress:?}") };
+        assert_eq!(connection.peer(), address);
     }
 
     #[test]

@@ -153,6 +153,7 @@ fn prepare(
         scatter: (options.interval / SCATTER.0).min(SCATTER.1),
         is_announced: false,
         ends_at: None,
+        is_ending: false,
     };
     Ok((writer, waker))
 }

@@ -3,6 +3,9 @@
 //! The system's resolver may take minutes or for ever, and cannot be interrupted. So each question is asked by a short-lived thread
 //! of its own, which wakes the writer with the answer; the writer goes on without it when its time is over, and does not ask the
 //! same again while a question is still stuck. At most one such thread exists per endpoint.
+//!
+//! Addresses that came too late for one attempt serve the next one. With the first of two name servers away each question takes 5 s,
+//! which is longer than an attempt has; they are no older than the wait between the two, and used once.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -42,17 +45,24 @@ impl Resolver {
         (Resolver { waker, asked: asked.into_iter().map(Some).collect() }, senders)
     }
 
-    /// Asks for the addresses of an endpoint, unless an earlier question about it is still out.
+    /// Asks for the addresses of an endpoint, unless an earlier question about it is still out or has brought some since.
     pub(super) fn ask(&mut self, index: usize, endpoint: &Endpoint) -> io::Result<()> {
         let Some(asked) = self.asked.get_mut(index) else { return Ok(()) };
-        // An answer to an earlier attempt's question is a stale one.
-        let is_stuck = asked
-            .as_ref()
-            .is_some_and(|answer| matches!(answer.try_recv(), Err(TryRecvError::Empty)));
-        if is_stuck {
-            return Ok(());
+        if let Some(earlier) = asked.take() {
+            match earlier.try_recv() {
+                Ok(Ok(addresses)) => {
+                    let (sender, late) = bounded(1);
+                    let _ = sender.send(Ok(addresses));
+                    *asked = Some(late);
+                    return Ok(());
+                }
+                Err(TryRecvError::Empty) => {
+                    *asked = Some(earlier);
+                    return Ok(());
+                }
+                Ok(Err(_)) | Err(TryRecvError::Disconnected) => {}
+            }
         }
-        *asked = None;
         let (sender, receiver) = bounded(1);
         let (endpoint, waker) = (endpoint.clone(), Arc::clone(&self.waker));
         thread::Builder::new().name(THREAD.into()).spawn(move || {
@@ -110,17 +120,28 @@ mod tests {
     }
 
     #[test]
-    fn a_stuck_question_is_not_asked_again_and_a_stale_answer_is_not_taken() {
+    fn a_stuck_question_is_not_asked_again_and_a_late_refusal_is() {
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let (mut resolver, senders) = Resolver::stuck(waker, 1);
         let endpoint = Endpoint::parse("127.0.0.1:7").unwrap();
         resolver.ask(0, &endpoint).unwrap();
-        assert_eq!(resolver.asked[0].as_ref().unwrap().len(), 0);
-        let stale = vec![SocketAddr::from(([10, 0, 0, 1], 1))];
-        senders[0].send(Ok(stale)).unwrap();
+        assert!(resolver.answer(0).is_none());
+        senders[0].send(Err(ErrorKind::TimedOut.into())).unwrap();
         resolver.ask(0, &endpoint).unwrap();
         let answer = resolver.asked[0].take().unwrap().recv_timeout(Duration::from_secs(5));
         assert_eq!(answer.unwrap().unwrap(), [SocketAddr::from(([127, 0, 0, 1], 7))]);
+    }
+
+    #[test]
+    fn late_addresses_are_given_once() {
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let (mut resolver, senders) = Resolver::stuck(waker, 1);
+        let late = SocketAddr::from(([10, 0, 0, 1], 1));
+        senders[0].send(Ok(vec![late])).unwrap();
+        resolver.ask(0, &Endpoint::parse("127.0.0.1:7").unwrap()).unwrap();
+        assert_eq!(resolver.answer(0).unwrap().unwrap(), [late]);
+        assert!(resolver.asked[0].is_none(), "the next attempt asks anew");
     }
 }

@@ -53,6 +53,8 @@ pub(super) struct Writer {
     pub(super) is_announced: bool,
     /// When to give up.
     pub(super) ends_at: Option<Instant>,
+    /// Whether the shutdown was seen to begin.
+    pub(super) is_ending: bool,
 }
 
 pub(super) enum State {
@@ -104,6 +106,9 @@ impl Writer {
         if phase >= Phase::Abandoned {
             self.abandon();
             return None;
+        }
+        if phase == Phase::Closing && !std::mem::replace(&mut self.is_ending, true) {
+            self.hasten(now);
         }
         match &mut self.state {
             State::Idle(_) | State::Scattered(_) if !self.delivery.has_work() => {
@@ -208,6 +213,14 @@ impl Writer {
         self.delivery.queue.set_link(Link::Down);
         self.is_announced = false;
         wait
+    }
+
+    /// Waits as after a first failure: the shutdown has seconds, and the server may have come back long before the next attempt.
+    fn hasten(&mut self, now: Instant) {
+        self.backoff.reset();
+        if let State::Idle(Some(not_before)) = &mut self.state {
+            *not_before = (*not_before).min(now + self.backoff.next(Cost::Gone));
+        }
     }
 
     fn disconnect(&mut self, state: State) {

@@ -1,10 +1,12 @@
 //! A server that is slower than the snapshots.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics::{Counter, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
-use metrics_exporter_opentsdb::{HostTag, OpenTsdbBuilder, OpenTsdbRecorder};
+use metrics_exporter_opentsdb::{HostTag, OpenTsdbBuilder, OpenTsdbRecorder, Point};
+
+use crate::rig::PATIENCE;
 
 const LONG: Duration = Duration::from_secs(60);
 /// An interval that no test lives to see the end of: whatever is spread over it does not arrive.
@@ -63,4 +65,25 @@ fn render_answers_while_the_flusher_waits_for_a_stuck_server() {
     let seven = |line: &str| line.starts_with("put m ") && line.ends_with(" 7 host=a n=7");
     assert!(handle.render().lines().any(seven));
     handle.shutdown(Duration::ZERO).unwrap();
+}
+
+/// Raw points that came without a pause kept the queue from ever being empty, and every tick was taken for one too many.
+#[test]
+fn a_stream_of_raw_points_leaves_the_snapshots_their_ticks() {
+    let tsd = FakeTsd::start();
+    let second = Duration::from_secs(1);
+    let (recorder, handle) = builder(&tsd).with_flush_interval(second).build().unwrap();
+    let _counters = counters(&recorder, 1);
+    let began = Instant::now();
+    let mut sent = 0u32;
+    while tsd.points().iter().filter(|point| point.metric == "m").count() < 3 {
+        assert!(began.elapsed() < PATIENCE, "{:?}", handle.stats());
+        // More than the rate's floor, so that there is always one to send.
+        for _ in 0..20 {
+            handle.send(Point::new("raw", sent).tag("n", sent.to_string())).unwrap();
+            sent += 1;
+        }
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    handle.shutdown(LONG).unwrap();
 }

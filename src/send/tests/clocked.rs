@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::faults::nobody;
+use super::server::{Script, Server};
 use super::{Rig, options};
 use crate::clock::{Clock, Mock};
 use crate::queue::Phase;
@@ -126,4 +127,39 @@ fn a_writer_that_nobody_can_end_gives_up_at_its_time_and_counts_what_it_had() {
     rig.until(|_| rig.queue.phase() == Phase::Finished);
     let stats = rig.counters.stats();
     assert_eq!((stats.points_dropped.shutdown, stats.points_pending), (2, 0));
+}
+
+/// The wait after a failure may be half an hour by then, and the shutdown's deadline is a matter of seconds.
+#[test]
+fn at_the_end_a_server_that_has_come_back_is_found_though_the_last_failure_is_fresh() {
+    let (socket, address) = nobody();
+    let mock = Mock::at(Duration::from_secs(1_700_000_000));
+    let clock = Clock::Mock(Arc::clone(&mock));
+    let longest = Duration::from_secs(3600);
+    let mut options = options(&[address], Confirmation::Version);
+    options.backoff = Duration::from_millis(10)..=longest;
+    let rig = Rig::at(options, clock.clone());
+    push(&rig, ["put m 1700000000 1 host=a"]);
+    // The clock stands still after it, so the last attempt has failed and the next one waits.
+    for failures in 1..=20 {
+        rig.until(|stats| {
+            let has_failed = stats.connect_failures >= failures;
+            if !has_failed {
+                pass(&rig, &mock, longest);
+                std::thread::park_timeout(Duration::from_millis(10));
+            }
+            has_failed
+        });
+    }
+    std::thread::park_timeout(Duration::from_millis(50));
+    socket.listen(8).unwrap();
+    let server = Server::on(socket.into(), &[Script::Tsd]);
+    let closed = clock.now();
+    rig.queue.close();
+    pass_until(&rig, &mock, || {
+        let passed = clock.now() - closed;
+        assert!(passed < Duration::from_secs(2), "{:?}", rig.counters.stats());
+        rig.counters.stats().points_confirmed == 1
+    });
+    assert_eq!(server.received().len(), 1);
 }
