@@ -127,7 +127,7 @@ impl OpenTsdbBuilder {
         self
     }
 
-    /// Sets the time between two snapshots, at most a day. Ticks fall on its multiples on the wall clock. In
+    /// Sets the time between two snapshots, a millisecond to a day. Ticks fall on its multiples on the wall clock. In
     /// [`TimestampPrecision::Seconds`] no more than one snapshot a second is taken. Defaults to 10 s.
     pub fn with_flush_interval(mut self, interval: Duration) -> Self {
         self.flush_interval = interval;
@@ -262,8 +262,8 @@ impl OpenTsdbBuilder {
         self
     }
 
-    /// Sends no more points of a series of these kinds once it has not changed for `timeout`, in whole seconds, until it does; forgets
-    /// it when, besides, no handle of it is held. `None` sends every series for ever, which is the default.
+    /// Sends no more points of a series of these kinds once nothing was recorded in it for `timeout`, in whole seconds, until something
+    /// is; forgets it when, besides, no handle of it is held. To set a gauge to what it was counts, to add 0 to a counter does not. `None` sends every series for ever, which is the default.
     ///
     /// No update is ever lost: a handle that was kept goes on where it was, and its series with it. A series that was forgotten
     /// and comes back starts anew, a counter from zero. What a server makes of that:

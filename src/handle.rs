@@ -73,7 +73,7 @@ impl OpenTsdbHandle {
     ///
     /// The points are sent at once instead of spread over the interval, but never faster than
     /// [`RateLimit::PerSecond`](crate::RateLimit::PerSecond) allows. In a second that has a snapshot already, only series that
-    /// changed are sent, under the next second.
+    /// changed are sent, under the next second: who flushes more often than once a second for long sends points from the future.
     ///
     /// # Errors
     /// After [`shutdown`](Self::shutdown), and in a forked process. Running out of time is no error: what could not be confirmed
@@ -153,7 +153,8 @@ impl OpenTsdbHandle {
 
     /// What the exporter did so far.
     pub fn stats(&self) -> Stats {
-        let oldest = self.shared.queue.oldest();
+        // In a forked process nobody would ever unlock what was locked at that moment.
+        let oldest = self.check_process().ok().and_then(|()| self.shared.queue.oldest());
         let oldest_pending =
             oldest.map(|oldest| self.shared.clock.now().saturating_duration_since(oldest));
         Stats { oldest_pending, ..self.shared.counters.stats() }

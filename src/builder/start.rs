@@ -32,6 +32,8 @@ use crate::wire::series::Rules;
 
 /// No duration may be longer: beyond it is a mistake, and arithmetic with the clock has an end.
 const LONGEST: Duration = Duration::from_secs(86_400);
+/// The shortest time between snapshots; with less the flusher would do nothing else.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 /// The key of the host tag.
 const HOST_KEY: &str = "host";
 
@@ -181,6 +183,12 @@ impl OpenTsdbBuilder {
 
     fn check_numbers(&self) -> Result<(), BuildError> {
         require_duration("with_flush_interval", self.flush_interval)?;
+        require(
+            self.flush_interval >= SHORTEST_INTERVAL,
+            "with_flush_interval",
+            self.flush_interval,
+            "give at least a millisecond",
+        )?;
         require_duration("with_connect_timeout", self.connect_timeout)?;
         require_duration("with_write_timeout", self.write_timeout)?;
         let (min, max) = self.backoff;

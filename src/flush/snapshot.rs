@@ -4,7 +4,7 @@
 //! the application's threads are disturbed for the first, short part only. The flusher keeps each series it knows in the order of
 //! registration, with its last reading beside it; the three kinds share one loop ([`Group`]).
 //!
-//! An idle series goes dormant: it is read, but makes no line until its value changes. Only a dormant series that nobody holds is
+//! An idle series goes dormant: it is read, but makes no line until it is recorded in again. Only a dormant series that nobody holds is
 //! evicted, see [`Registry::evict`].
 
 use std::collections::{HashMap, HashSet};
@@ -35,7 +35,7 @@ pub enum CounterMode {
     /// The count since the process began; a lost point loses no count, and `rate` tells the restarts. The default.
     #[default]
     Cumulative,
-    /// The count since the last line that was made, for servers whose queries sum.
+    /// The count since the last line that was made, for servers whose queries sum. The first `absolute` of a counter counts whole.
     ///
     /// While a snapshot still waits to be sent, ticks are skipped and counts stay in their counters, so an outage costs none of
     /// them. What is dropped is lost for good: give the queue room for two snapshots, since a flush by hand does not wait.
@@ -66,8 +66,14 @@ trait Sampled: Registered {
     type Memory;
 
     fn begin(series: &Series<Self>, options: &Options) -> Self::Memory;
-    /// Reads the cell. `scratch` may hold anything before and after.
-    fn read(series: &Series<Self>, memory: &mut Self::Memory, take: Take, scratch: &mut Readout);
+    /// Reads the cell. `scratch` may hold anything before and after. Answers whether something was recorded that changed nothing, as a
+    /// gauge that is set to what it was: a sign of life.
+    fn read(
+        series: &Series<Self>,
+        memory: &mut Self::Memory,
+        take: Take,
+        scratch: &mut Readout,
+    ) -> bool;
     /// Whether the reading differs from the one that was last sent, or from nothing.
     fn is_changed(memory: &Self::Memory) -> bool;
     /// Makes the lines of the reading.
@@ -92,8 +98,14 @@ impl Sampled for Counter {
         Single::default()
     }
 
-    fn read(series: &Series<Self>, memory: &mut Single, _take: Take, _scratch: &mut Readout) {
+    fn read(
+        series: &Series<Self>,
+        memory: &mut Single,
+        take: Take,
+        _scratch: &mut Readout,
+    ) -> bool {
         memory.now = series.value();
+        series.locals.touched.see(take)
     }
 
     fn is_changed(memory: &Single) -> bool {
@@ -120,8 +132,14 @@ impl Sampled for Gauge {
         Single::default()
     }
 
-    fn read(series: &Series<Self>, memory: &mut Single, _take: Take, _scratch: &mut Readout) {
+    fn read(
+        series: &Series<Self>,
+        memory: &mut Single,
+        take: Take,
+        _scratch: &mut Readout,
+    ) -> bool {
         memory.now = series.cell.value().to_bits();
+        series.cell.touched.see(take)
     }
 
     fn is_changed(memory: &Single) -> bool {
@@ -154,10 +172,16 @@ impl Sampled for Histogram {
         Sampling { plan, digest: Digest::default(), not_finite: 0, not_finite_told: 0 }
     }
 
-    fn read(series: &Series<Self>, memory: &mut Sampling, take: Take, scratch: &mut Readout) {
+    fn read(
+        series: &Series<Self>,
+        memory: &mut Sampling,
+        take: Take,
+        scratch: &mut Readout,
+    ) -> bool {
         series.cell.collect(take, scratch);
         memory.not_finite = scratch.not_finite;
         memory.plan.digest(scratch, histogram_room(&series.line), &mut memory.digest);
+        false
     }
 
     fn is_changed(memory: &Sampling) -> bool {
@@ -185,8 +209,10 @@ impl Sampled for Histogram {
 struct Tracked<K: Sampled> {
     series: Arc<Series<K>>,
     memory: K::Memory,
-    /// When its reading last changed, in seconds of the snapshot's clock.
-    changed: u32,
+    /// When it was last recorded in, in seconds of the snapshot's clock.
+    alive: u32,
+    /// Whether that was seen since the last snapshot without its reading having changed.
+    was_touched: bool,
     was_sent: bool,
     is_dormant: bool,
 }
@@ -208,7 +234,8 @@ impl<K: Sampled> Group<K> {
         let tracked = fresh.drain(..).map(|series| Tracked {
             memory: K::begin(&series, options),
             series,
-            changed: age,
+            alive: age,
+            was_touched: false,
             was_sent: false,
             is_dormant: false,
         });
@@ -222,7 +249,7 @@ impl<K: Sampled> Group<K> {
     fn read(&mut self, take: Take, scratch: &mut Readout) {
         for tracked in &mut self.tracked {
             tracked.series.sweep();
-            K::read(&tracked.series, &mut tracked.memory, take, scratch);
+            tracked.was_touched = K::read(&tracked.series, &mut tracked.memory, take, scratch);
         }
     }
 
@@ -239,9 +266,9 @@ impl<K: Sampled> Group<K> {
             .map(|(_, timeout)| timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0));
         for tracked in &mut self.tracked {
             let is_news = tracked.is_news();
-            if is_news {
-                (tracked.changed, tracked.is_dormant) = (age, false);
-            } else if timeout.is_some_and(|timeout| u64::from(age - tracked.changed) >= timeout) {
+            if is_news || tracked.was_touched {
+                (tracked.alive, tracked.is_dormant) = (age, false);
+            } else if timeout.is_some_and(|timeout| u64::from(age - tracked.alive) >= timeout) {
                 tracked.is_dormant = true;
             }
             if tracked.is_dormant || (stamp.only_changed && !is_news) {
@@ -270,8 +297,8 @@ impl<K: Sampled> Group<K> {
             if tracked.is_dormant {
                 let memory = &mut tracked.memory;
                 let is_settled = |series: &Series<K>| {
-                    K::read(series, memory, Take::Peek, scratch);
-                    !K::is_changed(memory)
+                    let was_touched = K::read(series, memory, Take::Peek, scratch);
+                    !was_touched && !K::is_changed(memory)
                 };
                 match registry.evict(tracked.series, is_settled) {
                     Ok(()) => {
@@ -585,5 +612,30 @@ mod tests {
         for (second, lines) in [(0, 1), (0, 1), (1, 0)] {
             assert_eq!(fixture.take(second, false).len(), lines, "{second}");
         }
+    }
+
+    #[test]
+    fn a_series_in_use_is_not_idle_though_its_number_stays() {
+        let seconds = Duration::from_secs(10);
+        let mut fixture =
+            Fixture::new(CounterMode::Cumulative, Some((MetricKindMask::ALL, seconds)));
+        let (gauge, counter) = (fixture.gauge("g"), fixture.counter("c"));
+        for age in 0..30 {
+            gauge.set(1.0);
+            counter.absolute(5);
+            assert_eq!(fixture.take(age, false), ["c 5", "g 1.0"]);
+            fixture.peek();
+        }
+        assert_eq!(fixture.take(40, false), [] as [&str; 0]);
+        gauge.set(1.0);
+        fixture.peek();
+        assert_eq!(fixture.take(41, true), [] as [&str; 0], "it has not changed");
+        assert_eq!(fixture.take(42, false), ["g 1.0"]);
+        // What nobody holds is not evicted either if it was set since it was last read.
+        drop(gauge);
+        fixture.take(60, false);
+        fixture.gauge("g").set(1.0);
+        fixture.snapshot.evict();
+        assert_eq!(fixture.take(61, false), ["g 1.0"]);
     }
 }

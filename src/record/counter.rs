@@ -59,6 +59,7 @@ impl CounterFn for Series<Counter> {
         self.locals.sum_locked(CounterLocal::value, |sum| {
             self.cell.fetch_max(value.saturating_sub(sum), Ordering::Relaxed);
         });
+        self.locals.touched.touch();
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use metrics::GaugeFn;
 
-use super::series::{Kind, Series};
+use super::series::{Kind, Series, Touched};
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Gauges, as a [`Kind`].
@@ -24,13 +24,16 @@ impl Kind for Gauge {
     fn fold(_cell: &Arc<GaugeCell>, _local: &mut GaugeLocal) {}
 }
 
-/// The bits of the number. Relaxed throughout: it stands alone.
+/// Relaxed throughout: the number stands alone.
 #[derive(Debug, Default)]
-pub(crate) struct GaugeCell(AtomicU64);
+pub(crate) struct GaugeCell {
+    bits: AtomicU64,
+    pub(crate) touched: Touched,
+}
 
 impl GaugeCell {
     pub(crate) fn value(&self) -> f64 {
-        f64::from_bits(self.0.load(Ordering::Relaxed))
+        f64::from_bits(self.bits.load(Ordering::Relaxed))
     }
 
     fn add(&self, value: f64) {
@@ -38,7 +41,8 @@ impl GaugeCell {
             Some((f64::from_bits(bits) + value).to_bits())
                 .filter(|&bits| f64::from_bits(bits).is_finite())
         };
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum);
+        let _ = self.bits.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum);
+        self.touched.touch();
     }
 }
 
@@ -52,7 +56,8 @@ impl GaugeFn for GaugeCell {
     }
 
     fn set(&self, value: f64) {
-        self.0.store(value.to_bits(), Ordering::Relaxed);
+        self.bits.store(value.to_bits(), Ordering::Relaxed);
+        self.touched.touch();
     }
 }
 

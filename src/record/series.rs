@@ -13,8 +13,9 @@
 //! 3. Eviction takes each local with `Arc::try_unwrap`: from then on the cache's `Weak` cannot be upgraded, and the thread looks
 //!    the series up anew. If one is held, the series stays.
 
+use super::readout::Take;
 use super::table::Print;
-use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::{Mutex, lock};
 use crate::wire::series::Line;
 use std::sync::{Arc, Weak};
@@ -65,10 +66,29 @@ impl<K: Kind> Series<K> {
     }
 }
 
+/// Whether something was recorded that changed no number: a sign of life, by which a series is not idle.
+#[derive(Debug, Default)]
+pub(crate) struct Touched(AtomicBool);
+
+impl Touched {
+    #[inline]
+    pub(super) fn touch(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was; told once, but for who only peeks.
+    pub(crate) fn see(&self, take: Take) -> bool {
+        self.0.load(Ordering::Relaxed)
+            && (take == Take::Peek || self.0.swap(false, Ordering::Relaxed))
+    }
+}
+
 /// The locals of a series.
 pub(crate) struct Locals<L> {
     /// How many there are, so that a snapshot can pass over the lock of the many series that have none.
     count: AtomicU32,
+    /// Of the series. Here it costs no byte.
+    pub(crate) touched: Touched,
     /// Boxed twice since most series have none: 8 bytes instead of 24.
     #[expect(
         clippy::box_collection,
@@ -79,7 +99,7 @@ pub(crate) struct Locals<L> {
 
 impl<L> Default for Locals<L> {
     fn default() -> Self {
-        Locals { count: AtomicU32::new(0), list: Mutex::new(None) }
+        Locals { count: AtomicU32::new(0), touched: Touched::default(), list: Mutex::new(None) }
     }
 }
 
