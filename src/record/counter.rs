@@ -42,6 +42,7 @@ impl Kind for Counter {
 
 impl Series<Counter> {
     /// The count so far.
+    #[inline]
     pub(crate) fn value(&self) -> u64 {
         self.locals
             .sum(CounterLocal::value, |sum| sum.saturating_add(self.cell.load(Ordering::Relaxed)))

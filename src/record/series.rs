@@ -77,6 +77,7 @@ impl Touched {
     }
 
     /// Whether it was; told once, but for who only peeks.
+    #[inline]
     pub(crate) fn see(&self, take: Take) -> bool {
         self.0.load(Ordering::Relaxed)
             && (take == Take::Peek || self.0.swap(false, Ordering::Relaxed))
@@ -116,12 +117,14 @@ impl<L> Locals<L> {
 
     /// Gives `then` the sum of the locals, within the lock that folding takes: a value is seen in its local or in the cell, never in
     /// both and never in neither. Without locals there is nothing to fold, and no lock.
+    #[inline]
     pub(crate) fn sum<T>(&self, value: impl Fn(&L) -> u64, then: impl FnOnce(u64) -> T) -> T {
         // Acquire: pairs with `publish`, so who reads 0 sees what was folded.
         if self.count.load(Ordering::Acquire) == 0 { then(0) } else { self.sum_locked(value, then) }
     }
 
     /// The same, within the lock in any case.
+    #[inline(never)]
     pub(crate) fn sum_locked<T>(
         &self,
         value: impl Fn(&L) -> u64,
