@@ -262,8 +262,9 @@ impl OpenTsdbBuilder {
         self
     }
 
-    /// Sends no more points of a series of these kinds once nothing was recorded in it for `timeout`, in whole seconds, until something
-    /// is; forgets it when, besides, no handle of it is held. To set a gauge to what it was counts, to add 0 to a counter does not. `None` sends every series for ever, which is the default.
+    /// Sends no more points of a series of these kinds once nothing was recorded in it for `timeout`, in whole seconds, until
+    /// something is; forgets it when, besides, no handle of it is held. To set a gauge to what it was counts, to add 0 to a counter
+    /// does not. `None` sends every series for ever, which is the default.
     ///
     /// No update is ever lost: a handle that was kept goes on where it was, and its series with it. A series that was forgotten
     /// and comes back starts anew, a counter from zero. What a server makes of that:

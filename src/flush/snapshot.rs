@@ -4,8 +4,8 @@
 //! the application's threads are disturbed for the first, short part only. The flusher keeps each series it knows in the order of
 //! registration, with its last reading beside it; the three kinds share one loop ([`Group`]).
 //!
-//! An idle series goes dormant: it is read, but makes no line until it is recorded in again. Only a dormant series that nobody holds is
-//! evicted, see [`Registry::evict`].
+//! An idle series goes dormant: it is read, but makes no line until it is recorded in again. Only a dormant series that nobody
+//! holds is evicted, see [`Registry::evict`].
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -62,8 +62,7 @@ pub(crate) trait Sink {
 
 /// A kind of metric, as the flusher sees it.
 trait Sampled: Registered {
-    /// The last reading, and what was sent of it.
-    type Memory;
+    type Memory: Memory;
 
     fn begin(series: &Series<Self>, options: &Options) -> Self::Memory;
     /// Reads the cell. `scratch` may hold anything before and after. Answers whether something was recorded that changed nothing, as a
@@ -74,12 +73,16 @@ trait Sampled: Registered {
         take: Take,
         scratch: &mut Readout,
     ) -> bool;
-    /// Whether the reading differs from the one that was last sent, or from nothing.
-    fn is_changed(memory: &Self::Memory) -> bool;
     /// Makes the lines of the reading.
     fn emit(line: &Line, memory: &Self::Memory, options: &Options, sink: &mut impl Sink);
+}
+
+/// The last reading, and what was sent of it.
+trait Memory {
+    /// Whether the reading differs from the one that was last sent, or from nothing.
+    fn is_changed(&self) -> bool;
     /// Remembers the reading as sent.
-    fn sent(memory: &mut Self::Memory);
+    fn sent(&mut self);
 }
 
 /// The last reading of a counter or of a gauge's bits, and the last one that was sent; nothing is 0, as is what a series begins with.
@@ -89,6 +92,16 @@ trait Sampled: Registered {
 pub(crate) struct Single {
     now: u64,
     sent: u64,
+}
+
+impl Memory for Single {
+    fn is_changed(&self) -> bool {
+        self.sent != self.now
+    }
+
+    fn sent(&mut self) {
+        self.sent = self.now;
+    }
 }
 
 impl Sampled for Counter {
@@ -108,20 +121,12 @@ impl Sampled for Counter {
         series.locals.touched.see(take)
     }
 
-    fn is_changed(memory: &Single) -> bool {
-        memory.sent != memory.now
-    }
-
     fn emit(line: &Line, memory: &Single, options: &Options, sink: &mut impl Sink) {
         let value = match options.counter_mode {
             CounterMode::Cumulative => memory.now,
             CounterMode::Delta => memory.now.saturating_sub(memory.sent),
         };
         sink.point(line, Variant::default(), value.into());
-    }
-
-    fn sent(memory: &mut Single) {
-        memory.sent = memory.now;
     }
 }
 
@@ -142,16 +147,8 @@ impl Sampled for Gauge {
         series.cell.touched.see(take)
     }
 
-    fn is_changed(memory: &Single) -> bool {
-        memory.sent != memory.now
-    }
-
     fn emit(line: &Line, memory: &Single, _options: &Options, sink: &mut impl Sink) {
         sink.point(line, Variant::default(), f64::from_bits(memory.now).into());
-    }
-
-    fn sent(memory: &mut Single) {
-        memory.sent = memory.now;
     }
 }
 
@@ -162,6 +159,16 @@ pub(crate) struct Sampling {
     /// Values that were not recorded because they are not finite: in all, and of these those that were counted as points.
     not_finite: u64,
     not_finite_told: u64,
+}
+
+impl Memory for Sampling {
+    fn is_changed(&self) -> bool {
+        self.digest.samples > 0 || self.not_finite > self.not_finite_told
+    }
+
+    fn sent(&mut self) {
+        self.not_finite_told = self.not_finite;
+    }
 }
 
 impl Sampled for Histogram {
@@ -184,10 +191,6 @@ impl Sampled for Histogram {
         false
     }
 
-    fn is_changed(memory: &Sampling) -> bool {
-        memory.digest.samples > 0 || memory.not_finite > memory.not_finite_told
-    }
-
     fn emit(line: &Line, memory: &Sampling, _options: &Options, sink: &mut impl Sink) {
         if memory.not_finite > memory.not_finite_told {
             sink.refuse(line, Unsendable::NotFinite, memory.not_finite - memory.not_finite_told);
@@ -198,10 +201,6 @@ impl Sampled for Histogram {
         } else if !memory.digest.native.is_empty() {
             sink.histogram(line, &memory.digest.native);
         }
-    }
-
-    fn sent(memory: &mut Sampling) {
-        memory.not_finite_told = memory.not_finite;
     }
 }
 
@@ -220,7 +219,7 @@ struct Tracked<K: Sampled> {
 impl<K: Sampled> Tracked<K> {
     /// Whether there is something to say that was not said.
     fn is_news(&self) -> bool {
-        !self.was_sent || K::is_changed(&self.memory)
+        !self.was_sent || self.memory.is_changed()
     }
 }
 
@@ -275,7 +274,7 @@ impl<K: Sampled> Group<K> {
                 continue;
             }
             K::emit(&tracked.series.line, &tracked.memory, options, sink);
-            K::sent(&mut tracked.memory);
+            tracked.memory.sent();
             tracked.was_sent = true;
         }
     }
@@ -298,7 +297,7 @@ impl<K: Sampled> Group<K> {
                 let memory = &mut tracked.memory;
                 let is_settled = |series: &Series<K>| {
                     let was_touched = K::read(series, memory, Take::Peek, scratch);
-                    !was_touched && !K::is_changed(memory)
+                    !was_touched && !memory.is_changed()
                 };
                 match registry.evict(tracked.series, is_settled) {
                     Ok(()) => {

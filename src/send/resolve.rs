@@ -5,7 +5,7 @@
 //! same again while a question is still stuck. At most one such thread exists per endpoint.
 //!
 //! Addresses that came too late for one attempt serve the next one. With the first of two name servers away each question takes 5 s,
-//! which is longer than an attempt has; they are no older than the wait between the two, and used once.
+//! which is longer than an attempt has. They are used once: should they be out of date by then, the attempt after that asks anew.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
