@@ -142,7 +142,7 @@ struct Inner {
     phase: Phase,
     /// When the writer gives up by itself, since nobody is left who could.
     ends_at: Option<Instant>,
-    /// Empty buffers, at most `SPARE_BUFFERS`.
+    /// Buffers of settled batches, at most `SPARE_BUFFERS`.
     spare: Vec<Vec<u8>>,
     /// What was given up. It is for the writer to free, which takes tens of milliseconds for millions of points: who gives up has no
     /// time left.
@@ -188,9 +188,11 @@ impl Queue {
         self.limit
     }
 
-    /// An empty buffer with room for a batch.
+    /// The room for a batch: so many bytes of no meaning. A buffer that comes back is nearly full of such.
     pub(crate) fn buffer(&self) -> Vec<u8> {
-        self.lock().spare.pop().unwrap_or_else(|| Vec::with_capacity(BATCH_BYTES))
+        let mut buffer = self.lock().spare.pop().unwrap_or_default();
+        buffer.resize(BATCH_BYTES, 0);
+        buffer
     }
 
     /// Adds `points` lines, which are counted as taken already. Waits for room while the link is up; drops the oldest points
@@ -238,6 +240,7 @@ impl Queue {
             }
             _ => {
                 let mut bytes = inner.spare.pop().unwrap_or_default();
+                bytes.clear();
                 bytes.extend_from_slice(line);
                 let order = inner.next_order;
                 inner.next_order += 1;
@@ -488,9 +491,8 @@ impl Inner {
     }
 
     /// Keeps a buffer that has room for a batch.
-    fn keep_spare(&mut self, mut bytes: Vec<u8>) {
+    fn keep_spare(&mut self, bytes: Vec<u8>) {
         if self.spare.len() < SPARE_BUFFERS && bytes.capacity() >= BATCH_BYTES {
-            bytes.clear();
             self.spare.push(bytes);
         }
     }

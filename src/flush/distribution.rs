@@ -435,10 +435,8 @@ fn suffix(quantile: f64) -> Result<String, String> {
 
 /// A bound as any other float on the wire, whose characters are all legal in a tag.
 fn text(bound: f64) -> String {
-    let mut bytes = Vec::new();
     // Plus zero: -0.0 is no other bound.
-    Value::Float(bound + 0.0).write(&mut bytes);
-    String::from_utf8_lossy(&bytes).into_owned()
+    Value::Float(bound + 0.0).to_text()
 }
 
 #[cfg(test)]
@@ -462,9 +460,7 @@ mod tests {
         let (mut lines, mut digest) = (Vec::new(), Digest::default());
         plan.digest(readout, 100, &mut digest);
         plan.lines(&digest, &mut |variant, value| {
-            let mut bytes = Vec::new();
-            value.write(&mut bytes);
-            let words = [variant.suffix, &String::from_utf8(bytes).unwrap(), variant.tag];
+            let words = [variant.suffix, &value.to_text(), variant.tag];
             lines.push(words.join(" ").trim_end().to_owned());
         });
         lines

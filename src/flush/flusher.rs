@@ -236,7 +236,7 @@ impl Output<'_> {
     }
 
     #[inline(always)]
-    fn sent(&mut self, line: &Line, pushed: Result<(), Unsendable>) {
+    fn sent(&mut self, line: Line<'_>, pushed: Result<(), Unsendable>) {
         match pushed {
             Ok(()) if self.lines.is_full(BATCH_BYTES, self.queue.batch_points()) => self.push(),
             Ok(()) => {}
@@ -247,18 +247,18 @@ impl Output<'_> {
 
 impl Sink for Output<'_> {
     #[inline(always)]
-    fn point(&mut self, line: &Line, variant: Variant<'_>, value: Value) {
+    fn point(&mut self, line: Line<'_>, variant: Variant<'_>, value: Value) {
         let pushed = self.lines.push(line, variant, value);
         self.sent(line, pushed);
     }
 
-    fn histogram(&mut self, line: &Line, value: &[u8]) {
+    fn histogram(&mut self, line: Line<'_>, value: &[u8]) {
         let pushed = self.lines.push_histogram(line, value);
         self.sent(line, pushed);
     }
 
     #[cold]
-    fn refuse(&mut self, line: &Line, why: Unsendable, points: u64) {
+    fn refuse(&mut self, line: Line<'_>, why: Unsendable, points: u64) {
         let (counter, first) = match why {
             Unsendable::TooLong => (&self.counters.dropped_too_long, &mut self.refused.too_long),
             Unsendable::NotFinite => {

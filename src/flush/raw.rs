@@ -18,7 +18,7 @@ use crate::record::registry::Registry;
 use crate::stats::Counters;
 use crate::wire::line::{Lines, Unsendable, Variant};
 use crate::wire::point::Point;
-use crate::wire::series::{Line, Rules};
+use crate::wire::series::{LineBuf, Rules};
 
 /// Points remembered to know a second one for the same series and time; 2 MiB of them at the most.
 const REMEMBERED: usize = 65_536;
@@ -44,19 +44,19 @@ impl RawPoints {
         }
         let mut lines = Lines::default();
         lines.set_time(timestamp);
-        lines.push(&line, Variant::default(), point.value).map_err(
-            |unsendable| match unsendable {
+        lines.push(line.line(), Variant::default(), point.value).map_err(|unsendable| {
+            match unsendable {
                 Unsendable::TooLong => SendError::TooLong,
                 Unsendable::NotFinite => SendError::NotFinite,
-            },
-        )?;
+            }
+        })?;
         let labels =
             point.tags.iter().map(|(key, value)| Label::new(key.clone(), value.clone())).collect();
         if self.registry.has(&point.metric, labels) {
             return Err(SendError::Recorded);
         }
         self.counters.points_taken.add(1);
-        if !self.recent.is_new(&line, timestamp) {
+        if !self.recent.is_new(line.line().text(), timestamp) {
             self.counters.dropped_duplicate.add(1);
             return Ok(());
         }
@@ -67,7 +67,7 @@ impl RawPoints {
         Ok(())
     }
 
-    fn line(&self, point: &Point) -> Result<Line, SendError> {
+    fn line(&self, point: &Point) -> Result<LineBuf, SendError> {
         let charset = self.rules.charset;
         if !charset.is_clean(&point.metric) {
             return Err(SendError::InvalidMetric);
@@ -99,8 +99,8 @@ struct RecentPoints {
 }
 
 impl Recent {
-    fn is_new(&self, line: &Line, timestamp: u64) -> bool {
-        let hash = self.hasher.hash_one((line.head(), line.tail(), timestamp));
+    fn is_new(&self, line: &[u8], timestamp: u64) -> bool {
+        let hash = self.hasher.hash_one((line, timestamp));
         let mut points = self.points.lock().unwrap_or_else(PoisonError::into_inner);
         if !points.known.insert(hash) {
             return false;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::schedule::TimestampPrecision;
-use super::snapshot::{Options, Sink, Snapshot};
+use super::snapshot::{self, Options, Sink};
 use super::telemetry::Telemetry;
 use crate::clock::Clock;
 use crate::record::registry::Registry;
@@ -29,7 +29,7 @@ impl Renderer {
     pub(crate) fn render(&self, stats: &Stats) -> String {
         let mut out = Rendering::default();
         out.lines.set_time(self.precision.of(self.clock.wall()));
-        Snapshot::of_all(&self.registry, self.options.clone()).peek(&mut out);
+        snapshot::peek(&self.registry, &self.options, &mut out);
         self.telemetry.peek(stats, &mut out);
         String::from_utf8_lossy(out.lines.bytes()).into_owned()
     }
@@ -42,14 +42,14 @@ struct Rendering {
 }
 
 impl Sink for Rendering {
-    fn point(&mut self, line: &Line, variant: Variant<'_>, value: Value) {
+    fn point(&mut self, line: Line<'_>, variant: Variant<'_>, value: Value) {
         // What would not be sent is not shown.
         let _ = self.lines.push(line, variant, value);
     }
 
-    fn histogram(&mut self, line: &Line, value: &[u8]) {
+    fn histogram(&mut self, line: Line<'_>, value: &[u8]) {
         let _ = self.lines.push_histogram(line, value);
     }
 
-    fn refuse(&mut self, _line: &Line, _why: Unsendable, _points: u64) {}
+    fn refuse(&mut self, _line: Line<'_>, _why: Unsendable, _points: u64) {}
 }

@@ -11,12 +11,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics_util::MetricKindMask;
+use metrics_util::{MetricKind, MetricKindMask};
 
 use super::distribution::{Digest, Plan, Plans};
 use super::schedule::Stamp;
 use crate::record::counter::Counter;
 use crate::record::gauge::Gauge;
+use crate::record::packed::{self, Packed, Page};
 use crate::record::readout::{Readout, Take};
 use crate::record::registry::{Fresh, Registered, Registry};
 use crate::record::samples::Histogram;
@@ -51,20 +52,31 @@ pub(crate) struct Options {
     pub(crate) idle: Option<(MetricKindMask, Duration)>,
 }
 
+impl Options {
+    /// After how many seconds a series of this kind goes dormant: whole ones, as ages are, and at least one.
+    fn timeout(&self, kind: MetricKind) -> u32 {
+        let of_kind = self.idle.filter(|(kinds, _)| kinds.matches(kind));
+        of_kind.map_or(NEVER, |(_, timeout)| {
+            let seconds = timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0);
+            u32::try_from(seconds).unwrap_or(NEVER).max(1)
+        })
+    }
+}
+
 /// Takes the lines of a snapshot.
 pub(crate) trait Sink {
-    fn point(&mut self, line: &Line, variant: Variant<'_>, value: Value);
+    fn point(&mut self, line: Line<'_>, variant: Variant<'_>, value: Value);
     /// A `histogram` line, with its value.
-    fn histogram(&mut self, line: &Line, value: &[u8]);
+    fn histogram(&mut self, line: Line<'_>, value: &[u8]);
     /// So many points that cannot be sent.
-    fn refuse(&mut self, line: &Line, why: Unsendable, points: u64);
+    fn refuse(&mut self, line: Line<'_>, why: Unsendable, points: u64);
 }
 
 /// A kind of metric, as the flusher sees it.
 trait Sampled: Registered {
     type Memory: Memory;
 
-    fn begin(series: &Series<Self>, options: &Options) -> Self::Memory;
+    fn begin(line: Line<'_>, options: &Options) -> Self::Memory;
     /// Reads the cell. `scratch` may hold anything before and after. Answers whether something was recorded that changed nothing, as a
     /// gauge that is set to what it was: a sign of life.
     fn read(
@@ -74,7 +86,7 @@ trait Sampled: Registered {
         scratch: &mut Readout,
     ) -> bool;
     /// Makes the lines of the reading.
-    fn emit(line: &Line, memory: &Self::Memory, options: &Options, sink: &mut impl Sink);
+    fn emit(line: Line<'_>, memory: &Self::Memory, options: &Options, sink: &mut impl Sink);
 }
 
 /// The last reading, and what was sent of it.
@@ -107,7 +119,7 @@ impl Memory for Single {
 impl Sampled for Counter {
     type Memory = Single;
 
-    fn begin(_series: &Series<Self>, _options: &Options) -> Single {
+    fn begin(_line: Line<'_>, _options: &Options) -> Single {
         Single::default()
     }
 
@@ -121,7 +133,8 @@ impl Sampled for Counter {
         series.locals.touched.see(take)
     }
 
-    fn emit(line: &Line, memory: &Single, options: &Options, sink: &mut impl Sink) {
+    #[inline(always)]
+    fn emit(line: Line<'_>, memory: &Single, options: &Options, sink: &mut impl Sink) {
         let value = match options.counter_mode {
             CounterMode::Cumulative => memory.now,
             CounterMode::Delta => memory.now.saturating_sub(memory.sent),
@@ -133,7 +146,7 @@ impl Sampled for Counter {
 impl Sampled for Gauge {
     type Memory = Single;
 
-    fn begin(_series: &Series<Self>, _options: &Options) -> Single {
+    fn begin(_line: Line<'_>, _options: &Options) -> Single {
         Single::default()
     }
 
@@ -147,7 +160,8 @@ impl Sampled for Gauge {
         series.cell.touched.see(take)
     }
 
-    fn emit(line: &Line, memory: &Single, _options: &Options, sink: &mut impl Sink) {
+    #[inline(always)]
+    fn emit(line: Line<'_>, memory: &Single, _options: &Options, sink: &mut impl Sink) {
         sink.point(line, Variant::default(), f64::from_bits(memory.now).into());
     }
 }
@@ -155,6 +169,8 @@ impl Sampled for Gauge {
 /// The last reading of a histogram and what to make of it.
 pub(crate) struct Sampling {
     plan: Arc<Plan>,
+    /// For the value of a native histogram, in bytes.
+    room: usize,
     digest: Digest,
     /// Values that were not recorded because they are not finite: in all, and of these those that were counted as points.
     not_finite: u64,
@@ -174,9 +190,10 @@ impl Memory for Sampling {
 impl Sampled for Histogram {
     type Memory = Sampling;
 
-    fn begin(series: &Series<Self>, options: &Options) -> Sampling {
-        let plan = options.plans.plan(series.line.metric());
-        Sampling { plan, digest: Digest::default(), not_finite: 0, not_finite_told: 0 }
+    fn begin(line: Line<'_>, options: &Options) -> Sampling {
+        let plan = options.plans.plan(line.metric());
+        let room = histogram_room(line);
+        Sampling { plan, room, digest: Digest::default(), not_finite: 0, not_finite_told: 0 }
     }
 
     fn read(
@@ -187,11 +204,11 @@ impl Sampled for Histogram {
     ) -> bool {
         series.cell.collect(take, scratch);
         memory.not_finite = scratch.not_finite;
-        memory.plan.digest(scratch, histogram_room(&series.line), &mut memory.digest);
+        memory.plan.digest(scratch, memory.room, &mut memory.digest);
         false
     }
 
-    fn emit(line: &Line, memory: &Sampling, _options: &Options, sink: &mut impl Sink) {
+    fn emit(line: Line<'_>, memory: &Sampling, _options: &Options, sink: &mut impl Sink) {
         if memory.not_finite > memory.not_finite_told {
             sink.refuse(line, Unsendable::NotFinite, memory.not_finite - memory.not_finite_told);
         }
@@ -204,96 +221,158 @@ impl Sampled for Histogram {
     }
 }
 
+/// The time of a series that was in no snapshot yet.
+const NEVER: u32 = u32::MAX;
+
 /// A series that the flusher knows.
 struct Tracked<K: Sampled> {
     series: Arc<Series<K>>,
     memory: K::Memory,
     /// When it was last recorded in, in seconds of the snapshot's clock.
     alive: u32,
-    /// Whether that was seen since the last snapshot without its reading having changed.
-    was_touched: bool,
-    was_sent: bool,
-    is_dormant: bool,
+    /// Where on the page its line is.
+    start: u32,
 }
 
 impl<K: Sampled> Tracked<K> {
     /// Whether there is something to say that was not said.
     fn is_news(&self) -> bool {
-        !self.was_sent || self.memory.is_changed()
+        self.alive == NEVER || self.memory.is_changed()
     }
+
+    /// Whether it was idle for so many seconds.
+    fn is_dormant(&self, age: u32, timeout: u32) -> bool {
+        age.saturating_sub(self.alive) >= timeout
+    }
+}
+
+/// The series whose lines are on one page, in order of registration.
+struct Sheet<K: Sampled> {
+    number: u32,
+    page: Page,
+    tracked: Vec<Tracked<K>>,
 }
 
 /// The series of one kind, in order of registration.
 struct Group<K: Sampled> {
-    tracked: Vec<Tracked<K>>,
+    sheets: Vec<Sheet<K>>,
 }
 
 impl<K: Sampled> Group<K> {
-    fn adopt(&mut self, fresh: &mut Vec<Arc<Series<K>>>, options: &Options, age: u32) {
-        let tracked = fresh.drain(..).map(|series| Tracked {
-            memory: K::begin(&series, options),
-            series,
-            alive: age,
-            was_touched: false,
-            was_sent: false,
-            is_dormant: false,
-        });
-        self.tracked.extend(tracked);
+    fn new() -> Self {
+        Group { sheets: Vec::new() }
     }
 
-    fn lines(&self) -> impl Iterator<Item = &Line> {
-        self.tracked.iter().map(|tracked| &tracked.series.line)
-    }
-
-    fn read(&mut self, take: Take, scratch: &mut Readout) {
-        for tracked in &mut self.tracked {
-            tracked.series.sweep();
-            tracked.was_touched = K::read(&tracked.series, &mut tracked.memory, take, scratch);
+    fn adopt(&mut self, fresh: Vec<Arc<Series<K>>>, packed: &Packed, options: &Options) {
+        let mut fresh = fresh.into_iter().peekable();
+        while let Some(first) = fresh.peek() {
+            let number = first.location.get().page;
+            if self.sheets.last().is_none_or(|sheet| sheet.number != number) {
+                self.sheets.push(Sheet { number, page: Page::default(), tracked: Vec::new() });
+            }
+            let Some(sheet) = self.sheets.last_mut() else { return };
+            sheet.page = packed.page(number);
+            while let Some(series) = fresh.next_if(|series| series.location.get().page == number) {
+                let start = series.location.get().start;
+                let Some(line) = packed::line_of(&sheet.page, start) else { continue };
+                let memory = K::begin(line, options);
+                sheet.tracked.push(Tracked { series, memory, alive: NEVER, start });
+            }
+            if fresh.peek().is_some() {
+                sheet.tracked.shrink_to_fit();
+            }
         }
     }
 
-    fn sweep(&self, fresh: &[Arc<Series<K>>]) {
-        let known = self.tracked.iter().map(|tracked| &tracked.series);
-        known.chain(fresh).for_each(|series| series.sweep());
+    fn tracked(&self) -> impl Iterator<Item = &Tracked<K>> {
+        self.sheets.iter().flat_map(|sheet| &sheet.tracked)
+    }
+
+    fn lines(&self) -> impl Iterator<Item = Line<'_>> {
+        self.sheets.iter().flat_map(Sheet::lines)
+    }
+
+    fn sweep(&self) {
+        self.tracked().for_each(|tracked| tracked.series.sweep());
+    }
+
+    fn read(&mut self, age: u32, scratch: &mut Readout) {
+        for tracked in self.sheets.iter_mut().flat_map(|sheet| &mut sheet.tracked) {
+            tracked.series.sweep();
+            let was_touched = K::read(&tracked.series, &mut tracked.memory, Take::Drain, scratch);
+            if was_touched && tracked.alive != NEVER {
+                tracked.alive = age;
+            }
+        }
     }
 
     fn emit(&mut self, stamp: Stamp, options: &Options, age: u32, sink: &mut impl Sink) {
-        let timeout = options
-            .idle
-            .filter(|(kinds, _)| kinds.matches(K::KIND))
-            // Ages are in whole seconds: a part of one counts as a whole one.
-            .map(|(_, timeout)| timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0));
-        for tracked in &mut self.tracked {
-            let is_news = tracked.is_news();
-            if is_news || tracked.was_touched {
-                (tracked.alive, tracked.is_dormant) = (age, false);
-            } else if timeout.is_some_and(|timeout| u64::from(age - tracked.alive) >= timeout) {
-                tracked.is_dormant = true;
+        let timeout = options.timeout(K::KIND);
+        for sheet in &mut self.sheets {
+            for tracked in &mut sheet.tracked {
+                let is_news = tracked.is_news();
+                if is_news {
+                    tracked.alive = age;
+                }
+                let is_silent =
+                    if stamp.only_changed { !is_news } else { tracked.is_dormant(age, timeout) };
+                if is_silent {
+                    continue;
+                }
+                if let Some(line) = packed::line_of(&sheet.page, tracked.start) {
+                    K::emit(line, &tracked.memory, options, sink);
+                }
+                tracked.memory.sent();
             }
-            if tracked.is_dormant || (stamp.only_changed && !is_news) {
-                continue;
-            }
-            K::emit(&tracked.series.line, &tracked.memory, options, sink);
-            tracked.memory.sent();
-            tracked.was_sent = true;
-        }
-    }
-
-    fn peek(&mut self, options: &Options, scratch: &mut Readout, sink: &mut impl Sink) {
-        self.read(Take::Peek, scratch);
-        for tracked in &self.tracked {
-            K::emit(&tracked.series.line, &tracked.memory, options, sink);
         }
     }
 
     /// Evicts what is dormant and not held; answers how many dormant series are left.
-    fn evict(&mut self, registry: &Registry, scratch: &mut Readout) -> usize {
-        let mut dormant = self.tracked.iter().filter(|tracked| tracked.is_dormant).count();
+    fn evict(
+        &mut self,
+        registry: &Registry,
+        age: u32,
+        timeout: u32,
+        scratch: &mut Readout,
+    ) -> usize {
+        let mut dormant = 0;
+        let last = self.sheets.len().saturating_sub(1);
+        for (n, sheet) in self.sheets.iter_mut().enumerate() {
+            let (known, left) = (sheet.tracked.len(), sheet.evict(registry, age, timeout, scratch));
+            dormant += left;
+            // On the last one there may be lines of series that are not known yet.
+            if sheet.tracked.len() < known && n < last {
+                sheet.repack(&K::table(registry).packed);
+            }
+        }
+        let mut n = 0;
+        self.sheets.retain(|sheet| {
+            n += 1;
+            n > last || !sheet.tracked.is_empty()
+        });
+        dormant
+    }
+}
+
+impl<K: Sampled> Sheet<K> {
+    fn lines(&self) -> impl Iterator<Item = Line<'_>> {
+        self.tracked.iter().filter_map(|tracked| packed::line_of(&self.page, tracked.start))
+    }
+
+    fn evict(
+        &mut self,
+        registry: &Registry,
+        age: u32,
+        timeout: u32,
+        scratch: &mut Readout,
+    ) -> usize {
+        let mut dormant =
+            self.tracked.iter().filter(|tracked| tracked.is_dormant(age, timeout)).count();
         if dormant == 0 {
             return 0;
         }
         let kept = std::mem::take(&mut self.tracked).into_iter().filter_map(|mut tracked| {
-            if tracked.is_dormant {
+            if tracked.is_dormant(age, timeout) {
                 let memory = &mut tracked.memory;
                 let is_settled = |series: &Series<K>| {
                     let was_touched = K::read(series, memory, Take::Peek, scratch);
@@ -312,16 +391,52 @@ impl<K: Sampled> Group<K> {
         self.tracked = kept.collect();
         dormant
     }
+
+    /// Leaves out the lines of evicted series.
+    fn repack(&mut self, packed: &Packed) {
+        let series = self.tracked.iter().map(|tracked| tracked.series.as_ref());
+        self.page = packed.repack(self.number, series);
+        for tracked in &mut self.tracked {
+            tracked.start = tracked.series.location.get().start;
+        }
+    }
+}
+
+/// Gives the lines of all series to `sink`, by name, and changes nothing.
+pub(crate) fn peek(registry: &Registry, options: &Options, sink: &mut impl Sink) {
+    let mut scratch = Readout::default();
+    peek_kind::<Counter>(registry, options, &mut scratch, sink);
+    peek_kind::<Gauge>(registry, options, &mut scratch, sink);
+    peek_kind::<Histogram>(registry, options, &mut scratch, sink);
+}
+
+fn peek_kind<K: Sampled>(
+    registry: &Registry,
+    options: &Options,
+    scratch: &mut Readout,
+    sink: &mut impl Sink,
+) {
+    let all = K::table(registry).all();
+    let read = all.iter().filter_map(|known| {
+        let line = known.line()?;
+        let mut memory = K::begin(line, options);
+        K::read(&known.series, &mut memory, Take::Peek, scratch);
+        Some((line, memory))
+    });
+    for (line, memory) in read.collect::<Vec<_>>() {
+        K::emit(line, &memory, options, sink);
+    }
 }
 
 /// Everything that the flusher knows of the registry.
 pub(crate) struct Snapshot {
     registry: Arc<Registry>,
     options: Options,
-    fresh: Fresh,
     counters: Group<Counter>,
     gauges: Group<Gauge>,
     histograms: Group<Histogram>,
+    /// How long the exporter had been running at the last snapshot, in seconds.
+    age: u32,
     /// What histograms are read into, one after the other.
     scratch: Readout,
 }
@@ -331,22 +446,22 @@ impl Snapshot {
         Snapshot {
             registry,
             options,
-            fresh: Fresh::default(),
-            counters: Group { tracked: Vec::new() },
-            gauges: Group { tracked: Vec::new() },
-            histograms: Group { tracked: Vec::new() },
+            counters: Group::new(),
+            gauges: Group::new(),
+            histograms: Group::new(),
+            age: 0,
             scratch: Readout::default(),
         }
     }
 
     /// Reads all series, then gives their lines to `sink`. `age` is the time since the exporter began.
     pub(crate) fn take(&mut self, stamp: Stamp, age: Duration, sink: &mut impl Sink) {
-        let age = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
-        self.registry.take_fresh(&mut self.fresh);
-        self.adopt(age);
-        self.counters.read(Take::Drain, &mut self.scratch);
-        self.gauges.read(Take::Drain, &mut self.scratch);
-        self.histograms.read(Take::Drain, &mut self.scratch);
+        let age = u32::try_from(age.as_secs()).unwrap_or(NEVER).min(NEVER - 1);
+        self.age = age;
+        self.adopt();
+        self.counters.read(age, &mut self.scratch);
+        self.gauges.read(age, &mut self.scratch);
+        self.histograms.read(age, &mut self.scratch);
         self.counters.emit(stamp, &self.options, age, sink);
         self.gauges.emit(stamp, &self.options, age, sink);
         self.histograms.emit(stamp, &self.options, age, sink);
@@ -354,25 +469,10 @@ impl Snapshot {
 
     /// Frees what threads that have ended left behind, as a snapshot does; for when there is none.
     pub(crate) fn sweep(&mut self) {
-        self.registry.take_fresh(&mut self.fresh);
-        self.counters.sweep(&self.fresh.counters);
-        self.gauges.sweep(&self.fresh.gauges);
-        self.histograms.sweep(&self.fresh.histograms);
-    }
-
-    /// All series of the registry, by name, for [`peek`](Self::peek).
-    pub(crate) fn of_all(registry: &Arc<Registry>, options: Options) -> Self {
-        let mut snapshot = Snapshot::new(Arc::clone(registry), options);
-        registry.all(&mut snapshot.fresh);
-        snapshot.adopt(0);
-        snapshot
-    }
-
-    /// Gives the lines of all series to `sink` and changes nothing.
-    pub(crate) fn peek(&mut self, sink: &mut impl Sink) {
-        self.counters.peek(&self.options, &mut self.scratch, sink);
-        self.gauges.peek(&self.options, &mut self.scratch, sink);
-        self.histograms.peek(&self.options, &mut self.scratch, sink);
+        self.adopt();
+        self.counters.sweep();
+        self.gauges.sweep();
+        self.histograms.sweep();
     }
 
     /// Forgets dormant series that nobody holds; answers how many are dormant still.
@@ -380,10 +480,11 @@ impl Snapshot {
         if self.options.idle.is_none() {
             return 0;
         }
-        let (registry, scratch) = (&self.registry, &mut self.scratch);
-        let dormant = self.counters.evict(registry, scratch)
-            + self.gauges.evict(registry, scratch)
-            + self.histograms.evict(registry, scratch);
+        let (registry, age, scratch) = (&self.registry, self.age, &mut self.scratch);
+        let timeout = |kind| self.options.timeout(kind);
+        let dormant = self.counters.evict(registry, age, timeout(Counter::KIND), scratch)
+            + self.gauges.evict(registry, age, timeout(Gauge::KIND), scratch)
+            + self.histograms.evict(registry, age, timeout(Histogram::KIND), scratch);
         self.registry.purge_aliases();
         dormant
     }
@@ -404,10 +505,12 @@ impl Snapshot {
     }
 
     /// Goes on with the fresh series too.
-    fn adopt(&mut self, age: u32) {
-        self.counters.adopt(&mut self.fresh.counters, &self.options, age);
-        self.gauges.adopt(&mut self.fresh.gauges, &self.options, age);
-        self.histograms.adopt(&mut self.fresh.histograms, &self.options, age);
+    fn adopt(&mut self) {
+        let Fresh { counters, gauges, histograms } = self.registry.take_fresh();
+        let (registry, options) = (&self.registry, &self.options);
+        self.counters.adopt(counters, &Counter::table(registry).packed, options);
+        self.gauges.adopt(gauges, &Gauge::table(registry).packed, options);
+        self.histograms.adopt(histograms, &Histogram::table(registry).packed, options);
     }
 }
 
@@ -428,22 +531,15 @@ mod tests {
     struct Sent(Vec<String>);
 
     impl Sink for Sent {
-        fn point(&mut self, line: &Line, variant: Variant<'_>, value: Value) {
-            let mut text = Vec::new();
-            value.write(&mut text);
-            self.0.push(format!(
-                "{}{} {}",
-                line.metric(),
-                variant.suffix,
-                String::from_utf8(text).unwrap()
-            ));
+        fn point(&mut self, line: Line<'_>, variant: Variant<'_>, value: Value) {
+            self.0.push(format!("{}{} {}", line.metric(), variant.suffix, value.to_text()));
         }
 
-        fn histogram(&mut self, line: &Line, value: &[u8]) {
+        fn histogram(&mut self, line: Line<'_>, value: &[u8]) {
             self.0.push(format!("{} {}", line.metric(), String::from_utf8_lossy(value)));
         }
 
-        fn refuse(&mut self, line: &Line, why: Unsendable, points: u64) {
+        fn refuse(&mut self, line: Line<'_>, why: Unsendable, points: u64) {
             self.0.push(format!("{} {why:?} {points}", line.metric()));
         }
     }
@@ -497,7 +593,7 @@ mod tests {
 
         fn peek(&self) -> Vec<String> {
             let mut seen = Sent::default();
-            Snapshot::of_all(&self.registry, self.snapshot.options.clone()).peek(&mut seen);
+            peek(&self.registry, &self.snapshot.options, &mut seen);
             seen.0
         }
 

@@ -4,7 +4,7 @@ use super::schedule::Stamp;
 use super::snapshot::Sink;
 use crate::stats::Stats;
 use crate::wire::line::Variant;
-use crate::wire::series::{Line, Rules};
+use crate::wire::series::{LineBuf, Rules};
 use crate::wire::value::Value;
 
 /// The part of a name that all of them share.
@@ -69,7 +69,7 @@ const SERIES: &[Reading] = &[
 
 /// The series, rendered, with what was last sent of each.
 pub(crate) struct Telemetry {
-    series: Vec<(Line, Read, Option<Value>)>,
+    series: Vec<(LineBuf, Read, Option<Value>)>,
 }
 
 impl Telemetry {
@@ -90,7 +90,7 @@ impl Telemetry {
     }
 
     /// What each series is called, so that nobody else is.
-    pub(crate) fn into_lines(self) -> Vec<Line> {
+    pub(crate) fn into_lines(self) -> Vec<LineBuf> {
         self.series.into_iter().map(|(line, ..)| line).collect()
     }
 
@@ -99,7 +99,7 @@ impl Telemetry {
         for (line, read, sent) in &mut self.series {
             let value = read(stats);
             if !stamp.only_changed || *sent != Some(value) {
-                sink.point(line, Variant::default(), value);
+                sink.point(line.line(), Variant::default(), value);
                 *sent = Some(value);
             }
         }
@@ -108,7 +108,7 @@ impl Telemetry {
     /// Gives all lines to `sink` and changes nothing.
     pub(crate) fn peek(&self, stats: &Stats, sink: &mut impl Sink) {
         for (line, read, _) in &self.series {
-            sink.point(line, Variant::default(), read(stats));
+            sink.point(line.line(), Variant::default(), read(stats));
         }
     }
 }

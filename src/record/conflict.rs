@@ -47,7 +47,7 @@ pub(crate) struct WireName<'a> {
 
 impl<'a> WireName<'a> {
     /// That of a line whose canonical hash is known.
-    pub(super) fn of(line: &'a Line, hash: u64) -> Self {
+    pub(super) fn of(line: Line<'a>, hash: u64) -> Self {
         WireName { metric: line.metric().into(), tags: line.tags().collect(), hash }
     }
 
@@ -65,7 +65,7 @@ impl<'a> WireName<'a> {
         self.hash
     }
 
-    pub(super) fn is_of(&self, line: &Line) -> bool {
+    pub(super) fn is_of(&self, line: Line<'_>) -> bool {
         line.metric() == self.metric && line.tags().eq(self.tags.iter().copied())
     }
 
@@ -93,7 +93,7 @@ impl Registry {
 
     /// Whether a histogram, or the exporter itself, writes the line of this counter, gauge or raw point.
     pub(super) fn meets_histogram(&self, name: &WireName<'_>) -> bool {
-        if self.reserved.iter().any(|line| name.is_of(line)) {
+        if self.reserved.iter().any(|line| name.is_of(line.line())) {
             return true;
         }
         let rules = self.rules();

@@ -3,7 +3,7 @@
 //! 1. [`recorder`]: what the facade calls;
 //! 2. [`cache`]: the handles that this thread used last, so that a macro call touches no shared cache line;
 //! 3. [`registry`]: every key's series in a [`table`], by what each kind is [`registered`] with; registration, the limit, eviction;
-//!    and [`conflict`]: no line is written by two of them;
+//!    and [`conflict`]: no line is written by two of them; the lines themselves are [`packed`];
 //! 4. [`series`]: one identity with its cell and the parts of it that threads own;
 //! 5. [`counter`], [`gauge`], [`samples`]: the three kinds and their cells;
 //! 6. [`descriptions`]: what the application says of its metrics;
@@ -16,6 +16,7 @@ pub(crate) mod counter;
 pub(crate) mod descriptions;
 pub(crate) mod gauge;
 pub(crate) mod histogram;
+pub(crate) mod packed;
 pub(crate) mod pages;
 pub(crate) mod readout;
 pub(crate) mod recorder;

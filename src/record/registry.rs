@@ -32,7 +32,7 @@ use super::samples::{Histogram, Shape};
 use super::series::{Kind, Series};
 use super::table::{Secrets, Table, words};
 use crate::stats::Counters;
-use crate::wire::series::{Identity, Line, OwnTag, Rules};
+use crate::wire::series::{Identity, Line, LineBuf, OwnTag, Rules};
 
 /// The only own tag of the series that keys share beyond the limit.
 const OVERFLOW: (&str, &str) = ("overflow", "true");
@@ -54,7 +54,7 @@ pub(crate) struct Options {
     /// Whether a name gets the word of its unit.
     pub(crate) has_unit_suffixes: bool,
     /// Lines that the exporter itself writes.
-    pub(crate) reserved: Vec<Line>,
+    pub(crate) reserved: Vec<LineBuf>,
 }
 
 /// See the module.
@@ -72,7 +72,7 @@ pub(crate) struct Registry {
     sizes: Sizes,
     pub(super) suspects: Suspects,
     /// Lines that the exporter itself writes.
-    pub(super) reserved: Vec<Line>,
+    pub(super) reserved: Vec<LineBuf>,
     /// Whether the first merge and the first refusal were told.
     told_merge: AtomicBool,
     told_refusal: AtomicBool,
@@ -159,19 +159,9 @@ impl Registry {
         K::table(self).find(key, &self.secrets).or_else(|| self.register(key))
     }
 
-    /// Appends the series that were registered since the last time.
-    pub(crate) fn take_fresh(&self, to: &mut Fresh) {
-        let mut registration = self.registration();
-        to.counters.append(&mut registration.fresh.counters);
-        to.gauges.append(&mut registration.fresh.gauges);
-        to.histograms.append(&mut registration.fresh.histograms);
-    }
-
-    /// Appends all series, by name.
-    pub(crate) fn all(&self, to: &mut Fresh) {
-        self.counters.all(&mut to.counters);
-        self.gauges.all(&mut to.gauges);
-        self.histograms.all(&mut to.histograms);
+    /// The series that were registered since the last time.
+    pub(crate) fn take_fresh(&self) -> Fresh {
+        std::mem::take(&mut self.registration().fresh)
     }
 
     /// Forgets a series if nobody but the caller holds it in any way, and if it is settled then: an update may have come and gone
@@ -213,7 +203,7 @@ impl Registry {
     pub(crate) fn has(&self, metric: &str, labels: Vec<Label>) -> bool {
         let key = Key::from_parts(metric.to_owned(), labels);
         let identity = self.identify(&key, None);
-        let name = WireName::of(&identity.line, canonical(&key, &identity).get_hash());
+        let name = WireName::of(identity.line.line(), canonical(&key, &identity).get_hash());
         self.has_single(&name) || self.meets_histogram(&name)
     }
 
@@ -232,15 +222,15 @@ impl Registry {
         let shape = K::shape(self, &named);
         let identity = self.identify(&named, K::own_tag(&shape));
         let canonical = canonical(&named, &identity);
-        let hash = canonical.get_hash();
+        let (hash, line) = (canonical.get_hash(), identity.line.line());
         // A key whose name got a unit does not say what its line says either.
         let is_alias = identity.canonical.is_some() || matches!(named, Cow::Owned(_));
         let size = (&self.sizes.series, self.limit);
         // Where nothing was refused yet, one look at who else writes the line is enough: the one under the lock.
         let place = if self.told_refusal.load(Ordering::Relaxed) {
-            self.place::<K>(hash, &identity.line, &shape, size)
+            self.place::<K>(hash, line, &shape, size)
         } else {
-            self.glance::<K>(hash, &identity.line, size)
+            self.glance::<K>(hash, line, size)
         };
         match place {
             Place::Known(series) if !is_alias || !self.has_room_for_alias() => return Some(series),
@@ -250,13 +240,13 @@ impl Registry {
         }
         let mut registration = self.registration();
         // Once more, now that nobody else registers.
-        let place = self.place::<K>(hash, &identity.line, &shape, size);
+        let place = self.place::<K>(hash, line, &shape, size);
         let is_merged = is_alias && matches!(place, Place::Known(_));
         let series = match place {
             Place::Known(series) => series,
             Place::Free => {
                 self.sizes.series.fetch_add(1, Ordering::Relaxed);
-                self.insert(&mut registration, &canonical, identity, shape)
+                self.insert(&mut registration, &canonical, &identity, shape)
             }
             Place::Taken => {
                 drop(registration);
@@ -282,7 +272,7 @@ impl Registry {
     fn place<K: Registered>(
         &self,
         hash: u64,
-        line: &Line,
+        line: Line<'_>,
         shape: &K::Shape,
         (size, limit): (&AtomicUsize, usize),
     ) -> Place<K> {
@@ -296,7 +286,7 @@ impl Registry {
     fn glance<K: Registered>(
         &self,
         hash: u64,
-        line: &Line,
+        line: Line<'_>,
         (size, limit): (&AtomicUsize, usize),
     ) -> Place<K> {
         match K::table(self).find_line(hash, line) {
@@ -314,15 +304,16 @@ impl Registry {
         &self,
         registration: &mut Registration,
         canonical: &Key,
-        identity: Identity,
+        identity: &Identity,
         shape: K::Shape,
     ) -> Arc<Series<K>> {
         self.stats.tags_dropped.add(identity.dropped_tags as u64);
         let is_whole = identity.dropped_tags == 0;
         let print = is_whole.then(|| self.secrets.print(canonical.name(), words(canonical)));
-        let series = Series::new(canonical.get_hash(), print, identity.line, K::cell(shape));
-        let series = Arc::new(series);
-        K::table(self).insert(&series);
+        let table = K::table(self);
+        let at = table.packed.append(identity.line.line());
+        let series = Arc::new(Series::new(canonical.get_hash(), print, at, K::cell(shape)));
+        table.insert(&series);
         K::fresh(&mut registration.fresh).push(Arc::clone(&series));
         self.publish_sizes();
         series
@@ -344,7 +335,8 @@ impl Registry {
         let canonical = canonical(&key, &identity);
         let hash = canonical.get_hash();
         let place = || {
-            self.place::<K>(hash, &identity.line, &shape, (&self.sizes.overflow, OVERFLOW_SERIES))
+            let line = identity.line.line();
+            self.place::<K>(hash, line, &shape, (&self.sizes.overflow, OVERFLOW_SERIES))
         };
         match place() {
             Place::Known(series) => return Some(series),
@@ -358,7 +350,7 @@ impl Registry {
             Place::Free => {}
         }
         self.sizes.overflow.fetch_add(1, Ordering::Relaxed);
-        let series = self.insert(&mut registration, &canonical, identity, shape);
+        let series = self.insert(&mut registration, &canonical, &identity, shape);
         registration.overflow.insert(Arc::as_ptr(&series) as usize);
         Some(series)
     }

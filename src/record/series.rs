@@ -13,11 +13,11 @@
 //! 3. Eviction takes each local with `Arc::try_unwrap`: from then on the cache's `Weak` cannot be upgraded, and the thread looks
 //!    the series up anew. If one is held, the series stays.
 
+use super::packed::{At, Location};
 use super::readout::Take;
 use super::table::Print;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::{Mutex, lock};
-use crate::wire::series::Line;
 use std::sync::{Arc, Weak};
 
 /// One of the three kinds of metrics.
@@ -40,14 +40,15 @@ pub(crate) struct Series<K: Kind> {
     pub(crate) hash: u64,
     /// The print of the same words; `None` when tags were left out of the line, for then no key is it by its own words.
     pub(crate) print: Option<Print>,
-    pub(crate) line: Line,
+    /// Where its line is.
+    pub(crate) location: Location,
     pub(crate) cell: K::Cell,
     pub(crate) locals: Locals<K::Local>,
 }
 
 impl<K: Kind> Series<K> {
-    pub(crate) fn new(hash: u64, print: Option<Print>, line: Line, cell: K::Cell) -> Self {
-        Series { hash, print, line, cell, locals: Locals::default() }
+    pub(crate) fn new(hash: u64, print: Option<Print>, at: At, cell: K::Cell) -> Self {
+        Series { hash, print, location: Location::new(at), cell, locals: Locals::default() }
     }
 
     /// A new local for the thread `owner`, for its cache to keep.

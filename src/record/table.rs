@@ -22,6 +22,7 @@ use metrics_util::KeyHasher;
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_nano_inline};
 
 use super::conflict::WireName;
+use super::packed::{self, Packed, Page};
 use super::series::{Kind, Series};
 use crate::wire::series::Line;
 
@@ -31,6 +32,26 @@ const SHARDS: usize = 64;
 /// The series of one kind.
 pub(crate) struct Table<K: Kind> {
     shards: Box<[RwLock<Shard<K>>]>,
+    /// Its lock is taken before that of a shard.
+    pub(crate) packed: Packed,
+}
+
+/// A series, and its line as it was found.
+pub(crate) struct Known<K: Kind> {
+    pub(crate) series: Arc<Series<K>>,
+    page: Page,
+    start: u32,
+}
+
+impl<K: Kind> Known<K> {
+    pub(crate) fn line(&self) -> Option<Line<'_>> {
+        packed::line_of(&self.page, self.start)
+    }
+
+    /// Head and tail, in whose order lines are.
+    fn parts(&self) -> Option<(&[u8], &[u8])> {
+        self.line().map(|line| (line.head(), line.tail()))
+    }
 }
 
 struct Shard<K: Kind> {
@@ -43,7 +64,10 @@ struct Shard<K: Kind> {
 impl<K: Kind> Table<K> {
     pub(super) fn new() -> Self {
         let shard = || RwLock::new(Shard { series: HashTable::new(), aliases: HashMap::default() });
-        Table { shards: std::iter::repeat_with(shard).take(SHARDS).collect() }
+        Table {
+            shards: std::iter::repeat_with(shard).take(SHARDS).collect(),
+            packed: Packed::default(),
+        }
     }
 
     /// The series that a key is known by.
@@ -58,23 +82,34 @@ impl<K: Kind> Table<K> {
     }
 
     /// The series with this line, whose canonical hash is `hash`.
-    pub(super) fn find_line(&self, hash: u64, line: &Line) -> Option<Arc<Series<K>>> {
-        self.read(hash).series.find(hash, |series| series.line.is_same_series(line)).cloned()
+    pub(super) fn find_line(&self, hash: u64, line: Line<'_>) -> Option<Arc<Series<K>>> {
+        self.find_by_line(hash, |known| known.is_same_series(line))
     }
 
-    /// Appends all series, by line.
-    pub(super) fn all(&self, to: &mut Vec<Arc<Series<K>>>) {
+    /// All series, in the order of their lines.
+    pub(crate) fn all(&self) -> Vec<Known<K>> {
+        let mut all = Vec::new();
         for shard in &self.shards {
+            let pages = self.packed.read();
             let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
-            to.extend(shard.series.iter().cloned());
+            all.extend(shard.series.iter().filter_map(|series| {
+                let (page, start) = pages.place_of(series)?;
+                Some(Known { series: Arc::clone(series), page: Arc::clone(page), start })
+            }));
         }
-        to.sort_by(|a, b| a.line.cmp(&b.line));
+        all.sort_by(|a: &Known<K>, b| a.parts().cmp(&b.parts()));
+        all
     }
 
     /// Whether a series is called so.
     pub(super) fn has(&self, name: &WireName<'_>) -> bool {
-        let is_called_so = |series: &Arc<Series<K>>| name.is_of(&series.line);
-        self.read(name.hash()).series.find(name.hash(), is_called_so).is_some()
+        self.find_by_line(name.hash(), |line| name.is_of(line)).is_some()
+    }
+
+    fn find_by_line(&self, hash: u64, is_it: impl Fn(Line<'_>) -> bool) -> Option<Arc<Series<K>>> {
+        let pages = self.packed.read();
+        let is_it = |series: &Arc<Series<K>>| pages.line(series).is_some_and(&is_it);
+        self.read(hash).series.find(hash, is_it).cloned()
     }
 
     /// Adds a series that is not there.

@@ -2,9 +2,14 @@
 //!
 //! What does not change is copied: the two parts of the [`Line`], and the time, which is rendered once per snapshot. A line is at
 //! most [`MAX_LINE`] bytes, for a TSD closes the connection on a longer one without a word and what was pipelined is lost.
+//!
+//! A copy of a fixed length is a few instructions, one of any length a call. So of a line whose parts are short as many bytes are
+//! copied as a part may have, and the next part begins where the part really ended: three of the four parts of such a line are
+//! copied without a branch. For that there is always room behind the last line that counts, which is why the buffer is kept whole
+//! and the end of the lines beside it.
 
 use super::series::Line;
-use super::value::Value;
+use super::value::{FloatDigits, Value};
 
 /// The longest line that a TSD reads, its line feed included (net.opentsdb.tsd.PipelineFactory).
 pub(crate) const MAX_LINE: usize = 1024;
@@ -13,9 +18,14 @@ pub(crate) const MAX_LINE: usize = 1024;
 const HISTOGRAM: &str = "histogram ";
 /// The longest time, in milliseconds, with a space on both sides.
 const LONGEST_TIME: usize = 15;
+/// The most bytes of a head or a tail that is copied at a fixed length, and of a time.
+const SHORT: usize = 64;
+const SHORT_TIME: usize = 16;
+/// The room that a line of short parts is made in.
+const ROOM: usize = 256;
 
 /// The bytes that a `histogram` line of this series has room for besides everything else.
-pub(crate) fn histogram_room(line: &Line) -> usize {
+pub(crate) fn histogram_room(line: Line<'_>) -> usize {
     MAX_LINE
         .saturating_sub(HISTOGRAM.len() + line.metric().len() + LONGEST_TIME + line.tail().len())
 }
@@ -41,14 +51,17 @@ pub(crate) struct Variant<'a> {
 /// Lines of one time, in a buffer that is reused.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
+    /// The lines, and behind them room for others: bytes of no meaning.
     bytes: Vec<u8>,
+    /// Where the lines end.
+    end: usize,
     points: usize,
     /// The time with a space on both sides, and how many bytes that is.
     time: ([u8; u64::MAX.ilog10() as usize + 3], usize),
 }
 
 impl Lines {
-    /// Lines that will be appended to `buffer`, which must be empty.
+    /// No lines, with the whole of `buffer` as room for them.
     pub(crate) fn new(buffer: Vec<u8>) -> Self {
         Lines { bytes: buffer, ..Lines::default() }
     }
@@ -69,51 +82,120 @@ impl Lines {
     #[inline(always)]
     pub(crate) fn push(
         &mut self,
-        line: &Line,
+        line: Line<'_>,
         variant: Variant<'_>,
         value: Value,
     ) -> Result<(), Unsendable> {
-        if !value.is_finite() {
-            return Err(Unsendable::NotFinite);
+        match value {
+            Value::Integer(integer) => {
+                self.push_digits(line, variant, itoa::Buffer::new().format(integer).as_bytes())
+            }
+            Value::Float(float) if float.is_finite() => self.push_float(line, variant, float),
+            Value::Float(_) => Err(Unsendable::NotFinite),
         }
-        let start = self.bytes.len();
-        extend::<32>(&mut self.bytes, line.text(), line.head().len());
-        if !variant.suffix.is_empty() {
-            self.bytes.extend_from_slice(variant.suffix.as_bytes());
+    }
+
+    #[inline(never)]
+    fn push_float(
+        &mut self,
+        line: Line<'_>,
+        variant: Variant<'_>,
+        float: f64,
+    ) -> Result<(), Unsendable> {
+        self.push_digits(line, variant, FloatDigits::of(float).as_bytes())
+    }
+
+    #[inline(always)]
+    fn push_digits(
+        &mut self,
+        line: Line<'_>,
+        variant: Variant<'_>,
+        digits: &[u8],
+    ) -> Result<(), Unsendable> {
+        let Variant { suffix, tag } = variant;
+        if suffix.is_empty() && tag.is_empty() && self.push_short(line, digits) {
+            return Ok(());
         }
-        extend::<16>(&mut self.bytes, &self.time.0, self.time.1);
-        value.write(&mut self.bytes);
-        if !variant.tag.is_empty() {
-            self.bytes.push(b' ');
-            self.bytes.extend_from_slice(variant.tag.as_bytes());
+        self.push_long(line, suffix, tag, digits)
+    }
+
+    /// Adds a line of short parts; answers whether it is one, and whether there was room.
+    #[inline(always)]
+    fn push_short(&mut self, line: Line<'_>, digits: &[u8]) -> bool {
+        let room = self.bytes.get_mut(self.end..).and_then(|room| room.first_chunk_mut::<ROOM>());
+        let text = line.and_beyond().first_chunk::<{ 2 * SHORT }>();
+        let (Some(room), Some(text)) = (room, text) else { return false };
+        let ((head, tail), (time, time_length)) = (line.lengths(), &self.time);
+        if head > SHORT || tail > SHORT || *time_length > SHORT_TIME {
+            return false;
         }
-        self.bytes.extend_from_slice(line.tail());
-        self.commit(start)
+        room[..SHORT].copy_from_slice(&text[..SHORT]);
+        room[head..head + SHORT_TIME].copy_from_slice(&time[..SHORT_TIME]);
+        let at = head + time_length;
+        copy_digits(&mut room[at..at + digits.len()], digits);
+        let at = at + digits.len();
+        room[at..at + SHORT].copy_from_slice(&text[head..head + SHORT]);
+        self.end += at + tail;
+        self.points += 1;
+        true
+    }
+
+    #[inline(never)]
+    fn push_long(
+        &mut self,
+        line: Line<'_>,
+        suffix: &str,
+        tag: &str,
+        digits: &[u8],
+    ) -> Result<(), Unsendable> {
+        let space = if tag.is_empty() { "" } else { " " };
+        let time = self.time;
+        let (head, tail) = (line.head(), line.tail());
+        let time = &time.0[..time.1];
+        self.push_parts(&[
+            head,
+            suffix.as_bytes(),
+            time,
+            digits,
+            space.as_bytes(),
+            tag.as_bytes(),
+            tail,
+        ])
     }
 
     /// Adds a `histogram` line with a value that is rendered already, whole or not at all.
-    pub(crate) fn push_histogram(&mut self, line: &Line, value: &[u8]) -> Result<(), Unsendable> {
-        let start = self.bytes.len();
-        let time = &self.time.0[..self.time.1];
-        for part in [HISTOGRAM.as_bytes(), line.metric().as_bytes(), time, value, line.tail()] {
-            self.bytes.extend_from_slice(part);
-        }
-        self.commit(start)
+    pub(crate) fn push_histogram(
+        &mut self,
+        line: Line<'_>,
+        value: &[u8],
+    ) -> Result<(), Unsendable> {
+        let time = self.time;
+        let (metric, time) = (line.metric().as_bytes(), &time.0[..time.1]);
+        self.push_parts(&[HISTOGRAM.as_bytes(), metric, time, value, line.tail()])
     }
 
-    /// Keeps the line that begins at `start`, unless it is too long.
-    fn commit(&mut self, start: usize) -> Result<(), Unsendable> {
-        if self.bytes.len() - start > MAX_LINE {
-            self.bytes.truncate(start);
+    /// Adds the line that these are the parts of, unless it is too long.
+    fn push_parts(&mut self, parts: &[&[u8]]) -> Result<(), Unsendable> {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        if length > MAX_LINE {
             return Err(Unsendable::TooLong);
+        }
+        let end = self.end + length;
+        if end > self.bytes.len() {
+            self.bytes.resize(end.max(2 * self.bytes.len()), 0);
+        }
+        for part in parts {
+            self.bytes[self.end..self.end + part.len()].copy_from_slice(part);
+            self.end += part.len();
         }
         self.points += 1;
         Ok(())
     }
 
     /// Whether there are `points` lines, or another one might make the buffer grow beyond `size`.
+    #[inline]
     pub(crate) fn is_full(&self, size: usize, points: usize) -> bool {
-        self.bytes.len() + MAX_LINE > size || self.points >= points
+        self.end + MAX_LINE > size || self.points >= points
     }
 
     /// Whether there is no line.
@@ -121,37 +203,49 @@ impl Lines {
         self.points == 0
     }
 
-    /// Takes the lines and how many they are, and goes on in `buffer`.
+    /// Takes the lines and how many they are, and goes on with `buffer` as room.
     pub(crate) fn take(&mut self, buffer: Vec<u8>) -> (Vec<u8>, usize) {
-        (std::mem::replace(&mut self.bytes, buffer), std::mem::take(&mut self.points))
+        let mut bytes = std::mem::replace(&mut self.bytes, buffer);
+        bytes.truncate(std::mem::take(&mut self.end));
+        (bytes, std::mem::take(&mut self.points))
     }
 
     /// The lines.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.bytes[..self.end]
     }
 }
 
-/// Appends the first `length` bytes. If there are `N` of them or fewer, and as many in `from`, `N` are copied and the rest of them cut
-/// off again: a copy of a fixed length is two instructions, one of any length a call.
-#[inline]
-fn extend<const N: usize>(to: &mut Vec<u8>, from: &[u8], length: usize) {
-    match from.first_chunk::<N>() {
-        Some(chunk) if length <= N => {
-            let end = to.len() + length;
-            to.extend_from_slice(chunk);
-            to.truncate(end);
-        }
-        _ => to.extend_from_slice(&from[..length]),
+/// Copies up to 32 bytes as two pieces that may overlap.
+#[inline(always)]
+fn copy_digits(to: &mut [u8], from: &[u8]) {
+    macro_rules! pieces_of {
+        ($length:literal) => {
+            if let (Some(first), Some(last)) =
+                (from.first_chunk::<$length>(), from.last_chunk::<$length>())
+            {
+                to[..$length].copy_from_slice(first);
+                let rest = to.len() - $length;
+                to[rest..].copy_from_slice(last);
+            }
+        };
+    }
+    match from.len() {
+        0 => {}
+        1 => to[0] = from[0],
+        2..=3 => pieces_of!(2),
+        4..=7 => pieces_of!(4),
+        8..=16 => pieces_of!(8),
+        _ => pieces_of!(16),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::series::Rules;
+    use super::super::series::{LineBuf, Rules};
     use super::*;
 
-    fn line(name: &str) -> Line {
+    fn line(name: &str) -> LineBuf {
         let rules = Rules::of_a_test();
         rules.identify(name, std::iter::empty(), None).line
     }

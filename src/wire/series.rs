@@ -10,8 +10,6 @@
 //! **Mechanism.** [`Rules::identify`] renders a [`Line`]. A key that says in its own words what the line says, no more and no less, is
 //! *plain*. For any other key the identity carries its canonical words, which a registry goes by in place of the key's.
 
-use std::cmp::Ordering;
-
 use super::charset::Charset;
 
 /// Keys that some server reads as something else: InfluxDB drops a point with a tag `time`, VictoriaMetrics renames the metric to
@@ -38,8 +36,17 @@ pub(crate) struct Rules {
 pub(crate) type OwnTag = Option<&'static str>;
 
 /// `put NAME` and ` TAGS\n`: a line of a series but for time and value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Line<'a> {
+    /// The line, and behind it whatever comes next: who copies it may copy more than it, in one go.
+    bytes: &'a [u8],
+    /// How long head and tail are.
+    lengths: (u32, u32),
+}
+
+/// A [`Line`] that stands alone.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct LineBuf {
     text: Box<str>,
     /// Where the name ends and the tags begin.
     split: u32,
@@ -48,7 +55,7 @@ pub(crate) struct Line {
 /// What [`Rules::identify`] makes of a key.
 #[derive(Debug)]
 pub(crate) struct Identity {
-    pub(crate) line: Line,
+    pub(crate) line: LineBuf,
     /// The clean name and own tags, when they are not the key's own words; `None` for a plain key.
     pub(crate) canonical: Option<(String, Vec<(String, String)>)>,
     /// How many tags were left out.
@@ -58,43 +65,75 @@ pub(crate) struct Identity {
 /// The command that begins a line.
 const PUT: &str = "put ";
 
-impl Line {
+impl LineBuf {
+    pub(crate) fn line(&self) -> Line<'_> {
+        Line {
+            bytes: self.text.as_bytes(),
+            lengths: (self.split, self.text.len() as u32 - self.split),
+        }
+    }
+}
+
+impl<'a> Line<'a> {
+    /// The line at the start of `bytes`, with a head and a tail of these lengths; `None` if that is more than there is.
+    #[inline]
+    pub(crate) fn at_start_of(bytes: &'a [u8], lengths: (u32, u32)) -> Option<Self> {
+        let line = Line { bytes, lengths };
+        (line.length() <= bytes.len()).then_some(line)
+    }
+
+    /// How long head and tail are.
+    #[inline]
+    pub(crate) fn lengths(self) -> (usize, usize) {
+        (self.lengths.0 as usize, self.lengths.1 as usize)
+    }
+
+    /// How long both are.
+    #[inline]
+    pub(crate) fn length(self) -> usize {
+        self.lengths.0 as usize + self.lengths.1 as usize
+    }
+
+    /// Head, tail, and perhaps more.
+    #[inline]
+    pub(crate) fn and_beyond(self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// Head and tail.
-    pub(crate) fn text(&self) -> &[u8] {
-        self.text.as_bytes()
+    pub(crate) fn text(self) -> &'a [u8] {
+        &self.bytes[..self.length()]
     }
 
     /// `put NAME`.
-    pub(crate) fn head(&self) -> &[u8] {
-        &self.text.as_bytes()[..self.split as usize]
+    pub(crate) fn head(self) -> &'a [u8] {
+        &self.text()[..self.lengths().0]
     }
 
     /// ` TAGS\n`.
-    pub(crate) fn tail(&self) -> &[u8] {
-        &self.text.as_bytes()[self.split as usize..]
+    pub(crate) fn tail(self) -> &'a [u8] {
+        &self.text()[self.lengths().0..]
     }
 
     /// The metric's name, prefix included.
-    pub(crate) fn metric(&self) -> &str {
-        &self.text[PUT.len()..self.split as usize]
+    pub(crate) fn metric(self) -> &'a str {
+        as_str(&self.head()[PUT.len()..])
     }
 
     /// The tags, in order of their keys.
-    pub(crate) fn tags(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.text[self.split as usize..]
-            .split_ascii_whitespace()
-            .filter_map(|tag| tag.split_once('='))
+    pub(crate) fn tags(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        as_str(self.tail()).split_ascii_whitespace().filter_map(|tag| tag.split_once('='))
     }
 
     /// Whether both are one series to a server.
-    pub(crate) fn is_same_series(&self, other: &Line) -> bool {
-        self.text == other.text
+    pub(crate) fn is_same_series(self, other: Line<'_>) -> bool {
+        self.text() == other.text()
     }
+}
 
-    /// The order of names, then of tags.
-    pub(crate) fn cmp(&self, other: &Line) -> Ordering {
-        self.head().cmp(other.head()).then_with(|| self.tail().cmp(other.tail()))
-    }
+/// A part of a line, which was made of strings.
+fn as_str(part: &[u8]) -> &str {
+    std::str::from_utf8(part).unwrap_or_default()
 }
 
 /// A tag while an identity is made.
@@ -180,7 +219,7 @@ impl Rules {
         key
     }
 
-    fn render(&self, name: &str, tags: &[Tag]) -> Line {
+    fn render(&self, name: &str, tags: &[Tag]) -> LineBuf {
         let tags_length: usize = tags.iter().map(|tag| tag.key.len() + tag.value.len() + 2).sum();
         let mut text =
             String::with_capacity(PUT.len() + self.prefix.len() + name.len() + tags_length + 1);
@@ -192,7 +231,7 @@ impl Rules {
             text.extend([" ", &tag.key, "=", &tag.value]);
         }
         text.push('\n');
-        Line { text: text.into(), split }
+        LineBuf { text: text.into(), split }
     }
 }
 

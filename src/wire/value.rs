@@ -17,39 +17,48 @@ pub enum Value {
 }
 
 impl Value {
-    /// Whether there is a way to write it.
-    pub(crate) fn is_finite(self) -> bool {
+    /// As it is written; empty if there is no way to write it.
+    pub(crate) fn to_text(self) -> String {
         match self {
-            Value::Integer(_) => true,
-            Value::Float(float) => float.is_finite(),
-        }
-    }
-
-    /// Appends the shortest digits that read back as the same number.
-    #[inline]
-    pub(crate) fn write(self, to: &mut Vec<u8>) {
-        match self {
-            Value::Integer(integer) => {
-                to.extend_from_slice(itoa::Buffer::new().format(integer).as_bytes());
+            Value::Integer(integer) => integer.to_string(),
+            Value::Float(float) if float.is_finite() => {
+                String::from_utf8_lossy(FloatDigits::of(float).as_bytes()).into_owned()
             }
-            Value::Float(float) => write_float(float, to),
+            Value::Float(_) => String::new(),
         }
     }
 }
 
-#[inline(never)]
-fn write_float(float: f64, to: &mut Vec<u8>) {
-    let mut buffer = zmij::Buffer::new();
-    let digits = buffer.format_finite(float).as_bytes();
-    let exponent = digits.iter().position(|&byte| byte == b'e').unwrap_or(digits.len());
-    let (mantissa, exponent) = digits.split_at(exponent);
-    to.extend_from_slice(mantissa);
-    if !mantissa.contains(&b'.') {
-        to.extend_from_slice(b".0");
+/// The shortest digits that read back as the same float, with a dot and without a plus.
+pub(crate) struct FloatDigits {
+    bytes: [u8; LONGEST_FLOAT],
+    length: usize,
+}
+
+/// More than the 17 digits, two signs, dot, `e` and three digits of an exponent.
+const LONGEST_FLOAT: usize = 32;
+
+impl FloatDigits {
+    /// Those of a finite one.
+    #[inline(never)]
+    pub(crate) fn of(float: f64) -> Self {
+        let mut buffer = zmij::Buffer::new();
+        let digits = buffer.format_finite(float).as_bytes();
+        let exponent = digits.iter().position(|&byte| byte == b'e').unwrap_or(digits.len());
+        let (mantissa, exponent) = digits.split_at(exponent);
+        let point: &[u8] = if mantissa.contains(&b'.') { b"" } else { b".0" };
+        let exponent = exponent.strip_prefix(b"e").unwrap_or_default();
+        let e: &[u8] = if exponent.is_empty() { b"" } else { b"e" };
+        let (mut bytes, mut length) = ([0; LONGEST_FLOAT], 0);
+        for part in [mantissa, point, e, exponent.strip_prefix(b"+").unwrap_or(exponent)] {
+            bytes[length..length + part.len()].copy_from_slice(part);
+            length += part.len();
+        }
+        FloatDigits { bytes, length }
     }
-    if let Some(exponent) = exponent.strip_prefix(b"e") {
-        to.push(b'e');
-        to.extend_from_slice(exponent.strip_prefix(b"+").unwrap_or(exponent));
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
     }
 }
 
@@ -67,8 +76,14 @@ from_small_integers!(i8, i16, i32, i64, u8, u16, u32);
 
 impl From<u64> for Value {
     fn from(value: u64) -> Self {
-        i64::try_from(value).map_or_else(|_| Value::Float(value as f64), Value::Integer)
+        i64::try_from(value).map_or_else(|_| beyond_i64(value), Value::Integer)
     }
+}
+
+// Apart, or its float is made of each integer just in case.
+#[cold]
+fn beyond_i64(value: u64) -> Value {
+    Value::Float(value as f64)
 }
 
 impl From<usize> for Value {
@@ -95,9 +110,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn written(value: impl Into<Value>) -> String {
-        let mut bytes = Vec::new();
-        value.into().write(&mut bytes);
-        String::from_utf8(bytes).unwrap()
+        value.into().to_text()
     }
 
     /// The form that every server reads, by hand: no regular expression needed for it.
