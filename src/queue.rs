@@ -110,7 +110,8 @@ impl Drop for Hurry<'_> {
 /// The queue; shared by the flusher, the writer and the handles.
 pub(crate) struct Queue {
     inner: Mutex<Inner>,
-    /// Told when something was settled, when there is room, when the link or the phase changes.
+    /// Told when what somebody waits for was settled, when there is the room that the flusher waits for, when the link or the phase
+    /// changes.
     changed: Condvar,
     /// Wakes the writer out of its wait for the socket; set once, by the writer.
     waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -136,6 +137,10 @@ struct Inner {
     snapshot_end: u64,
     /// The lowest order that the writer holds unconfirmed, and when its oldest point was taken.
     in_flight: Option<(u64, Instant)>,
+    /// Whether the flusher waits for room.
+    wants_room: bool,
+    /// The lowest ticket that somebody waits for. Woken for each batch, who waits takes a fifth of two processors from the flusher and the writer.
+    awaited: Option<Ticket>,
     /// How many calls wait for points to arrive: until they return, nothing is spread over the interval.
     hurries: usize,
     link: Link,
@@ -160,6 +165,8 @@ impl Queue {
             next_order: 0,
             snapshot_end: 0,
             in_flight: None,
+            wants_room: false,
+            awaited: None,
             hurries: 0,
             link: Link::Up,
             phase: Phase::Open,
@@ -204,8 +211,10 @@ impl Queue {
             && inner.overfull(points, self.limit)
             && inner.points > 0
         {
+            inner.wants_room = true;
             inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
+        inner.wants_room = false;
         if inner.phase >= Phase::Abandoned {
             self.counters.dropped_shutdown.add(points as u64);
             inner.keep_spare(bytes);
@@ -298,7 +307,11 @@ impl Queue {
     /// Waits until everything up to `ticket` is confirmed or dropped, or until the deadline; answers whether it is.
     pub(crate) fn wait_settled(&self, ticket: Ticket, deadline: Option<Instant>) -> bool {
         self.wait_until(deadline, |inner| {
-            inner.is_settled(ticket) || inner.phase == Phase::Finished
+            let is_over = inner.is_settled(ticket) || inner.phase == Phase::Finished;
+            if !is_over {
+                inner.awaited = Some(inner.awaited.map_or(ticket, |other| other.min(ticket)));
+            }
+            is_over
         })
     }
 
@@ -350,8 +363,11 @@ impl Queue {
         let oldest = inner.in_flight.map_or(batch.order, |(order, _)| order.min(batch.order));
         let taken = inner.in_flight.map_or(batch.taken, |(_, taken)| taken.min(batch.taken));
         inner.in_flight = Some((oldest, taken));
+        let wants_room = inner.wants_room;
         drop(inner);
-        self.changed.notify_all();
+        if wants_room {
+            self.changed.notify_all();
+        }
         Some(batch)
     }
 
@@ -360,8 +376,13 @@ impl Queue {
         let in_flight = batches
             .map(|batch| (batch.order, batch.taken))
             .reduce(|a, b| (a.0.min(b.0), a.1.min(b.1)));
-        self.lock().in_flight = in_flight;
-        self.changed.notify_all();
+        let mut inner = self.lock();
+        inner.in_flight = in_flight;
+        let is_awaited = inner.settles_awaited();
+        drop(inner);
+        if is_awaited {
+            self.changed.notify_all();
+        }
     }
 
     /// Hands the buffer of a settled batch back.
@@ -431,9 +452,13 @@ impl Queue {
         self.wake();
     }
 
-    fn wait_until(&self, deadline: Option<Instant>, done: impl Fn(&Inner) -> bool) -> bool {
+    fn wait_until(
+        &self,
+        deadline: Option<Instant>,
+        mut done: impl FnMut(&mut Inner) -> bool,
+    ) -> bool {
         let mut inner = self.lock();
-        while !done(&inner) {
+        while !done(&mut inner) {
             inner = match deadline
                 .map(|deadline| deadline.saturating_duration_since(Instant::now()))
             {
@@ -471,6 +496,15 @@ impl Inner {
     fn is_settled(&self, ticket: Ticket) -> bool {
         let lanes = self.fronts().map(|batch| batch.order);
         lanes.chain(self.in_flight.map(|(order, _)| order)).all(|order| order >= ticket.0)
+    }
+
+    /// Whether what somebody waits for is settled; told once, for who still waits says so again.
+    fn settles_awaited(&mut self) -> bool {
+        let is_settled = self.awaited.is_some_and(|ticket| self.is_settled(ticket));
+        if is_settled {
+            self.awaited = None;
+        }
+        is_settled
     }
 
     fn drop_oldest(&mut self, mut excess: usize) {
