@@ -655,6 +655,7 @@ mod tests {
         queue.set_link(Link::Down);
         for _ in 0..1000 {
             let mut buffer = queue.buffer();
+            buffer.truncate(0);
             buffer.extend_from_slice(b"a\n");
             queue.push(buffer, 1, Instant::now());
         }

@@ -563,7 +563,7 @@ mod tests {
                 registry::Options {
                     rules,
                     shapes,
-                    limit: 100,
+                    limit: 100_000,
                     has_unit_suffixes: false,
                     reserved: Vec::new(),
                 },
@@ -732,5 +732,34 @@ mod tests {
         fixture.gauge("g").set(1.0);
         fixture.snapshot.evict();
         assert_eq!(fixture.take(61, false), ["g 1.0"]);
+    }
+
+    #[test]
+    fn series_that_came_and_went_leave_no_pages() {
+        let idle = Some((MetricKindMask::ALL, Duration::from_secs(1)));
+        let mut fixture = Fixture::new(CounterMode::Cumulative, idle);
+        let mut held = Vec::new();
+        for age in 0..50 {
+            for n in 0..2_000 {
+                let counter =
+                    fixture.registry.get::<Counter>(&Key::from_name(format!("m.{age}.{n}")));
+                if n == 0 {
+                    held.push(counter.unwrap());
+                }
+            }
+            fixture.take(age, false);
+            fixture.snapshot.evict();
+        }
+        fixture.take(50, false);
+        assert_eq!((fixture.snapshot.evict(), fixture.counters.series.get()), (50, 50));
+        let sheets = &fixture.snapshot.counters.sheets;
+        let bytes: usize = sheets.iter().map(|sheet| sheet.page.len()).sum();
+        assert!(sheets.len() <= 51 && bytes < 2 * 64 * 1024, "{} of {bytes}", sheets.len());
+        held.iter().for_each(|counter| counter.increment(1));
+        let lines: Vec<_> = (0..50).map(|age| format!("m.{age}.0 1")).collect();
+        assert_eq!(fixture.take(51, false), lines);
+        let mut by_name = lines.clone();
+        by_name.sort();
+        assert_eq!(fixture.peek(), by_name);
     }
 }

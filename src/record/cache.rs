@@ -383,8 +383,7 @@ mod tests {
         let registry = registry();
         let key = Key::from_name("m");
         increment(&registry, &key);
-        let mut fresh = super::super::registry::Fresh::default();
-        registry.take_fresh(&mut fresh);
+        let mut fresh = registry.take_fresh();
         assert!(registry.evict(fresh.counters.pop().unwrap(), |_| true).is_ok());
         assert!(increment(&registry, &key));
         assert_eq!(value(&registry, &key), 1);

@@ -136,8 +136,9 @@ mod tests {
     use super::super::buckets::Scheme;
     use super::super::counter::Counter;
     use super::super::gauge::Gauge;
-    use super::super::registry::{Fresh, Options, Registered};
+    use super::super::registry::{Options, Registered};
     use super::super::samples::{Histogram, Names};
+    use super::super::table::Known;
     use super::*;
     use crate::stats::Counters;
     use crate::wire::charset::Charset;
@@ -307,8 +308,7 @@ mod tests {
         let (registry, _) = registry();
         assert!(!is_taken::<Histogram>(&registry, "summary", &[]));
         assert!(is_taken::<Counter>(&registry, "summary.count", &[]));
-        let mut fresh = Fresh::default();
-        registry.take_fresh(&mut fresh);
+        let mut fresh = registry.take_fresh();
         assert!(registry.evict(fresh.histograms.pop().unwrap(), |_| true).is_ok());
         assert!(!is_taken::<Counter>(&registry, "summary.count", &[]));
         assert!(is_taken::<Histogram>(&registry, "summary", &[]));
@@ -356,15 +356,15 @@ mod tests {
                 refused += u64::from(!found);
             }
             prop_assert_eq!(stats.series_refused.get(), refused);
-            let mut fresh = Fresh::default();
-            registry.take_fresh(&mut fresh);
             let mut written = HashSet::new();
-            let singles = fresh.counters.iter().map(|series| &series.line).chain(fresh.gauges.iter().map(|series| &series.line));
-            for line in singles {
+            let (counters, gauges) = (registry.counters.all(), registry.gauges.all());
+            for line in counters.iter().map(Known::line).chain(gauges.iter().map(Known::line)) {
+                let line = line.unwrap();
                 let tags: Vec<_> = line.tags().map(|(key, value)| format!("{key}={value}")).collect();
                 prop_assert!(written.insert((line.metric().to_owned(), tags)), "{:?}", line);
             }
-            for line in fresh.histograms.iter().map(|series| &series.line) {
+            for line in registry.histograms.all().iter().map(Known::line) {
+                let line = line.unwrap();
                 let lines = lines(line.metric());
                 let tags: Vec<_> = line.tags().map(|(key, value)| format!("{key}={value}")).collect();
                 for suffix in lines.suffixes {

@@ -154,13 +154,11 @@ fn add(cell: &AtomicU64, value: u64) {
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
+    use super::super::packed::At;
     use super::*;
-    use crate::wire::series::Rules;
 
     fn series() -> Arc<Series<Counter>> {
-        let rules = Rules::of_a_test();
-        let line = rules.identify("m", std::iter::empty(), None).line;
-        Arc::new(Series::new(0, None, line, AtomicU64::new(0)))
+        Arc::new(Series::new(0, None, At::default(), AtomicU64::new(0)))
     }
 
     #[test]
@@ -245,14 +243,12 @@ mod tests {
 
 #[cfg(all(test, loom))]
 mod model {
+    use super::super::packed::At;
     use super::*;
-    use crate::wire::series::Rules;
     use loom::thread;
 
     fn series() -> Arc<Series<Counter>> {
-        let rules = Rules::of_a_test();
-        let line = rules.identify("m", std::iter::empty(), None).line;
-        Arc::new(Series::new(0, None, line, AtomicU64::new(0)))
+        Arc::new(Series::new(0, None, At::default(), AtomicU64::new(0)))
     }
 
     /// The owner is the first thread: loom finds the orders that matter from a reader that comes after the stores, not before.

@@ -32,7 +32,7 @@ pub(crate) type Page = Arc<Vec<u8>>;
 type Header = [u8; 8];
 
 /// Where a line is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct At {
     /// The number of its page.
     pub(crate) page: u32,
@@ -176,5 +176,76 @@ impl Packed {
 
     fn write(&self) -> RwLockWriteGuard<'_, Pages> {
         self.pages.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::super::counter::Counter;
+    use super::*;
+    use crate::wire::series::{LineBuf, Rules};
+
+    fn line(name: &str) -> LineBuf {
+        Rules::of_a_test().identify(name, std::iter::empty(), None).line
+    }
+
+    fn series(packed: &Packed, name: &str) -> Series<Counter> {
+        Series::new(0, None, packed.append(line(name).line()), AtomicU64::new(0))
+    }
+
+    fn metric(packed: &Packed, series: &Series<Counter>) -> String {
+        packed.read().line(series).unwrap().metric().to_owned()
+    }
+
+    /// Names of many lengths, some of them longer than a page.
+    fn names() -> Vec<String> {
+        let length = |n: usize| if n % 1_000 == 999 { 70_000 } else { n % 300 };
+        (0..3_000).map(|n| format!("{n}.{}", "m".repeat(length(n)))).collect()
+    }
+
+    #[test]
+    fn every_series_finds_its_line() {
+        let (packed, names) = (Packed::default(), names());
+        let all: Vec<_> = names.iter().map(|name| series(&packed, name)).collect();
+        for (name, series) in names.iter().zip(&all) {
+            assert_eq!(metric(&packed, series), *name);
+        }
+        let places: Vec<_> = all.iter().map(|series| series.location.get()).collect();
+        assert!(places.is_sorted_by_key(|at| (at.page, at.start)));
+        let pages = packed.read();
+        let is_full = |page: &&Page| page.len() > PAGE - 1024;
+        assert!(pages.by_number.values().filter(is_full).count() + 6 >= pages.by_number.len());
+    }
+
+    #[test]
+    fn who_holds_a_page_sees_no_change_of_it() {
+        let packed = Packed::default();
+        series(&packed, "first");
+        let held = packed.page(0);
+        let before = held.to_vec();
+        let second = series(&packed, "second");
+        assert_eq!(*held, before);
+        assert_eq!(metric(&packed, &second), "second");
+        assert!(line_of(&held, second.location.get().start).is_none());
+        assert!(line_of(&held, u32::MAX).is_none());
+    }
+
+    #[test]
+    fn a_page_is_packed_anew_when_half_of_it_is_of_no_use() {
+        let packed = Packed::default();
+        let all: Vec<_> = (0..1_000).map(|n| series(&packed, &format!("m.{n}"))).collect();
+        let length = packed.page(0).len();
+        for (kept, is_shorter) in [(1_000, false), (600, false), (400, true), (1, true)] {
+            let page = packed.repack(0, all[..kept].iter());
+            assert_eq!(page.len() < length, is_shorter, "{kept}");
+            for (n, series) in all[..kept].iter().enumerate() {
+                assert_eq!(metric(&packed, series), format!("m.{n}"));
+                let line = line_of(&page, series.location.get().start);
+                assert_eq!(line.unwrap().metric(), format!("m.{n}"));
+            }
+        }
+        packed.repack(0, all[..0].iter());
+        assert!(packed.read().by_number.is_empty());
     }
 }

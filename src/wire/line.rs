@@ -254,9 +254,9 @@ mod tests {
     fn a_line_is_head_suffix_time_value_tag_and_tail() {
         let mut lines = Lines::default();
         lines.set_time(1_700_000_000);
-        lines.push(&line("m"), Variant::default(), Value::Integer(7)).unwrap();
+        lines.push(line("m").line(), Variant::default(), Value::Integer(7)).unwrap();
         lines
-            .push(&line("m"), Variant { suffix: ".bucket", tag: "le=0.5" }, Value::Float(1.0))
+            .push(line("m").line(), Variant { suffix: ".bucket", tag: "le=0.5" }, Value::Float(1.0))
             .unwrap();
         assert_eq!(
             lines.bytes(),
@@ -273,7 +273,7 @@ mod tests {
         for n in 1..100 {
             let (name, time) = ("m".repeat(n), u64::MAX.wrapping_shr(n as u32 % 64));
             lines.set_time(time);
-            lines.push(&line(&name), Variant::default(), Value::Integer(-1)).unwrap();
+            lines.push(line(&name).line(), Variant::default(), Value::Integer(-1)).unwrap();
             expected += &format!("put {name} {time} -1 host=a\n");
         }
         assert_eq!(String::from_utf8_lossy(lines.bytes()), expected);
@@ -283,12 +283,12 @@ mod tests {
     fn a_histogram_line_may_fill_its_room() {
         let mut lines = Lines::default();
         lines.set_time(1_700_000_000_000);
-        let room = histogram_room(&line("m"));
-        lines.push_histogram(&line("m"), b"0,1=2").unwrap();
+        let room = histogram_room(line("m").line());
+        lines.push_histogram(line("m").line(), b"0,1=2").unwrap();
         assert_eq!(lines.bytes(), b"histogram m 1700000000000 0,1=2 host=a\n");
-        assert_eq!(lines.push_histogram(&line("m"), &vec![b'1'; room]), Ok(()));
+        assert_eq!(lines.push_histogram(line("m").line(), &vec![b'1'; room]), Ok(()));
         assert_eq!(
-            lines.push_histogram(&line("m"), &vec![b'1'; room + 1]),
+            lines.push_histogram(line("m").line(), &vec![b'1'; room + 1]),
             Err(Unsendable::TooLong)
         );
     }
@@ -299,10 +299,10 @@ mod tests {
         for (length, expected) in [(1024, Ok(())), (1025, Err(Unsendable::TooLong))] {
             let mut lines = Lines::default();
             lines.set_time(1_700_000_000);
-            lines.push(&line("short"), Variant::default(), Value::Integer(7)).unwrap();
+            lines.push(line("short").line(), Variant::default(), Value::Integer(7)).unwrap();
             let before = lines.bytes().len();
             let pushed = lines.push(
-                &line(&"m".repeat(length - around)),
+                line(&"m".repeat(length - around)).line(),
                 Variant::default(),
                 Value::Integer(7),
             );
@@ -317,7 +317,7 @@ mod tests {
         lines.set_time(1_700_000_000);
         for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             assert_eq!(
-                lines.push(&line("m"), Variant::default(), value.into()),
+                lines.push(line("m").line(), Variant::default(), value.into()),
                 Err(Unsendable::NotFinite)
             );
         }

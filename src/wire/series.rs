@@ -268,7 +268,8 @@ mod tests {
         rules.identify(name, labels.iter().copied(), None)
     }
 
-    fn text(line: &Line) -> String {
+    fn text(line: &LineBuf) -> String {
+        let line = line.line();
         [line.head(), line.tail()].map(String::from_utf8_lossy).concat()
     }
 
@@ -406,7 +407,7 @@ mod tests {
     fn labels_in_another_order_are_the_same_series() {
         let one = identify(&rules(8), "m", &[("a", "1"), ("b", "2")]);
         let other = identify(&rules(8), "m", &[("b", "2"), ("a", "1")]);
-        assert!(one.line.is_same_series(&other.line));
+        assert!(one.line.line().is_same_series(other.line.line()));
     }
 
     #[test]
@@ -416,7 +417,7 @@ mod tests {
         let identity = rules.identify("m", labels.into_iter(), Some("le"));
         assert_eq!(text(&identity.line), "put m dc=fra env=prod host=a le_=1\n");
         let many: Vec<_> = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|key| (key, "1")).into();
-        assert_eq!(rules.identify("m", many.into_iter(), Some("le")).line.tags().count(), 7);
+        assert_eq!(rules.identify("m", many.into_iter(), Some("le")).line.line().tags().count(), 7);
     }
 
     #[test]
@@ -455,7 +456,7 @@ mod tests {
             prop_assert!(tags.iter().all(|(key, value)| Charset::Tsd.is_clean(key) && Charset::Tsd.is_clean(value)));
             if let (Some((name, own)), 0) = (&identity.canonical, identity.dropped_tags) {
                 let own: Vec<_> = own.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-                prop_assert!(identify(&rules, name, &own).line.is_same_series(&identity.line));
+                prop_assert!(identify(&rules, name, &own).line.line().is_same_series(identity.line.line()));
             }
         }
     }
