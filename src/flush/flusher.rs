@@ -164,6 +164,7 @@ impl Flusher {
         lines.set_time(stamp.timestamp);
         let mut out = Output {
             lines,
+            batch_points: self.queue.batch_points(),
             queue: &self.queue,
             counters: &self.counters,
             taken: now,
@@ -210,6 +211,7 @@ impl Flusher {
 /// The lines of a snapshot on their way into the queue.
 struct Output<'a> {
     lines: Lines,
+    batch_points: usize,
     queue: &'a Queue,
     counters: &'a Counters,
     taken: Instant,
@@ -238,7 +240,7 @@ impl Output<'_> {
     #[inline(always)]
     fn sent(&mut self, line: Line<'_>, pushed: Result<(), Unsendable>) {
         match pushed {
-            Ok(()) if self.lines.is_full(BATCH_BYTES, self.queue.batch_points()) => self.push(),
+            Ok(()) if self.lines.is_full(BATCH_BYTES, self.batch_points) => self.push(),
             Ok(()) => {}
             Err(why) => self.refuse(line, why, 1),
         }

@@ -17,7 +17,7 @@ use super::distribution::{Digest, Plan, Plans};
 use super::schedule::Stamp;
 use crate::record::counter::Counter;
 use crate::record::gauge::Gauge;
-use crate::record::packed::{self, Packed, Page};
+use crate::record::packed::{Packed, Page};
 use crate::record::readout::{Readout, Take};
 use crate::record::registry::{Fresh, Registered, Registry};
 use crate::record::samples::Histogram;
@@ -77,7 +77,7 @@ trait Sampled: Registered {
     type Memory: Memory;
 
     fn begin(line: Line<'_>, options: &Options) -> Self::Memory;
-    /// Reads the cell. `scratch` may hold anything before and after. Answers whether something was recorded that changed nothing, as a
+    /// Reads the cell, and frees what threads that have ended left behind if it is drained. `scratch` may hold anything before and after. Answers whether something was recorded that changed nothing, as a
     /// gauge that is set to what it was: a sign of life.
     fn read(
         series: &Series<Self>,
@@ -129,7 +129,10 @@ impl Sampled for Counter {
         take: Take,
         _scratch: &mut Readout,
     ) -> bool {
-        memory.now = series.value();
+        memory.now = match take {
+            Take::Drain => series.swept_value(),
+            Take::Peek => series.value(),
+        };
         series.locals.touched.see(take)
     }
 
@@ -156,6 +159,9 @@ impl Sampled for Gauge {
         take: Take,
         _scratch: &mut Readout,
     ) -> bool {
+        if take == Take::Drain {
+            series.sweep();
+        }
         memory.now = series.cell.value().to_bits();
         series.cell.touched.see(take)
     }
@@ -202,6 +208,9 @@ impl Sampled for Histogram {
         take: Take,
         scratch: &mut Readout,
     ) -> bool {
+        if take == Take::Drain {
+            series.sweep();
+        }
         series.cell.collect(take, scratch);
         memory.not_finite = scratch.not_finite;
         memory.plan.digest(scratch, memory.room, &mut memory.digest);
@@ -274,7 +283,7 @@ impl<K: Sampled> Group<K> {
             sheet.page = packed.page(number);
             while let Some(series) = fresh.next_if(|series| series.location.get().page == number) {
                 let start = series.location.get().start;
-                let Some(line) = packed::line_of(&sheet.page, start) else { continue };
+                let Some(line) = Line::at(&sheet.page, start) else { continue };
                 let memory = K::begin(line, options);
                 sheet.tracked.push(Tracked { series, memory, alive: NEVER, start });
             }
@@ -298,7 +307,6 @@ impl<K: Sampled> Group<K> {
 
     fn read(&mut self, age: u32, scratch: &mut Readout) {
         for tracked in self.sheets.iter_mut().flat_map(|sheet| &mut sheet.tracked) {
-            tracked.series.sweep();
             let was_touched = K::read(&tracked.series, &mut tracked.memory, Take::Drain, scratch);
             if was_touched && tracked.alive != NEVER {
                 tracked.alive = age;
@@ -319,7 +327,7 @@ impl<K: Sampled> Group<K> {
                 if is_silent {
                     continue;
                 }
-                if let Some(line) = packed::line_of(&sheet.page, tracked.start) {
+                if let Some(line) = Line::at(&sheet.page, tracked.start) {
                     K::emit(line, &tracked.memory, options, sink);
                 }
                 tracked.memory.sent();
@@ -356,7 +364,7 @@ impl<K: Sampled> Group<K> {
 
 impl<K: Sampled> Sheet<K> {
     fn lines(&self) -> impl Iterator<Item = Line<'_>> {
-        self.tracked.iter().filter_map(|tracked| packed::line_of(&self.page, tracked.start))
+        self.tracked.iter().filter_map(|tracked| Line::at(&self.page, tracked.start))
     }
 
     fn evict(

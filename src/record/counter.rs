@@ -47,6 +47,16 @@ impl Series<Counter> {
         self.locals
             .sum(CounterLocal::value, |sum| sum.saturating_add(self.cell.load(Ordering::Relaxed)))
     }
+
+    /// The same, and folds the locals that have ended.
+    #[inline]
+    pub(crate) fn swept_value(&self) -> u64 {
+        self.locals.sweep_and_sum(
+            |ended| Counter::fold(&self.cell, ended),
+            CounterLocal::value,
+            |sum| sum.saturating_add(self.cell.load(Ordering::Relaxed)),
+        )
+    }
 }
 
 /// Without a cache: straight to the cell.

@@ -25,18 +25,15 @@ use crate::wire::series::Line;
 /// long again.
 const PAGE: usize = 64 * 1024;
 
-/// Lines, each behind the lengths of its head and its tail.
+/// Lines, as they are kept.
 pub(crate) type Page = Arc<Vec<u8>>;
-
-/// What stands before a line: two times four bytes.
-type Header = [u8; 8];
 
 /// Where a line is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct At {
     /// The number of its page.
     pub(crate) page: u32,
-    /// Where in the page its header begins.
+    /// Where in the page it begins.
     pub(crate) start: u32,
 }
 
@@ -66,31 +63,15 @@ impl At {
     }
 }
 
-/// The line whose header begins at `start`.
-#[inline]
-pub(crate) fn line_of(page: &[u8], start: u32) -> Option<Line<'_>> {
-    let (header, bytes) =
-        page.get(start as usize..)?.split_first_chunk::<{ size_of::<Header>() }>()?;
-    let lengths = u64::from_le_bytes(*header);
-    Line::at_start_of(bytes, (lengths as u32, (lengths >> 32) as u32))
-}
-
-/// How long a line is with its header.
-fn packed_length(line: Line<'_>) -> usize {
-    size_of::<Header>() + line.length()
-}
-
-/// Adds a line; answers where its header begins.
+/// Adds a line; answers where it begins.
 fn append(page: &mut Vec<u8>, line: Line<'_>) -> u32 {
     let start = page.len() as u32;
-    let end = page.len() + packed_length(line);
+    let end = page.len() + line.kept().len();
     if end > page.capacity() {
         // Twice as much as before, but not more than will be used.
         page.reserve_exact(end.max(PAGE.min(2 * page.len())) - page.len());
     }
-    let (head, tail) = line.lengths();
-    page.extend_from_slice(&(head as u64 | (tail as u64) << 32).to_le_bytes());
-    page.extend_from_slice(line.text());
+    page.extend_from_slice(line.kept());
     start
 }
 
@@ -111,10 +92,10 @@ impl Pages {
     /// The line of a series.
     pub(crate) fn line<K: Kind>(&self, series: &Series<K>) -> Option<Line<'_>> {
         let (page, start) = self.place_of(series)?;
-        line_of(page, start)
+        Line::at(page, start)
     }
 
-    /// The page that the line of a series is on, and where its header begins.
+    /// The page that the line of a series is on, and where in it.
     pub(crate) fn place_of<K: Kind>(&self, series: &Series<K>) -> Option<(&Page, u32)> {
         let at = series.location.get();
         Some((self.by_number.get(&at.page)?, at.start))
@@ -131,7 +112,7 @@ impl Packed {
     pub(crate) fn append(&self, line: Line<'_>) -> At {
         let mut pages = self.write();
         let Pages { by_number, last } = &mut *pages;
-        let has_room = |page: &Page| page.len() + packed_length(line) <= PAGE;
+        let has_room = |page: &Page| page.len() + line.kept().len() <= PAGE;
         if by_number.get(last).is_some_and(|page| !page.is_empty() && !has_room(page)) {
             *last += 1;
         }
@@ -154,9 +135,9 @@ impl Packed {
         let page = self.page(number);
         let lines = || {
             let starts = series.clone().map(|series| (series, series.location.get().start));
-            starts.filter_map(|(series, start)| Some((series, line_of(&page, start)?)))
+            starts.filter_map(|(series, start)| Some((series, Line::at(&page, start)?)))
         };
-        let length: usize = lines().map(|(_, line)| packed_length(line)).sum();
+        let length: usize = lines().map(|(_, line)| line.kept().len()).sum();
         if 2 * length > page.len() {
             return page;
         }
@@ -227,8 +208,8 @@ mod tests {
         let second = series(&packed, "second");
         assert_eq!(*held, before);
         assert_eq!(metric(&packed, &second), "second");
-        assert!(line_of(&held, second.location.get().start).is_none());
-        assert!(line_of(&held, u32::MAX).is_none());
+        assert_eq!(Line::at(&held, second.location.get().start).unwrap().metric(), "");
+        assert!(Line::at(&held, u32::MAX).is_none());
     }
 
     #[test]
@@ -241,7 +222,7 @@ mod tests {
             assert_eq!(page.len() < length, is_shorter, "{kept}");
             for (n, series) in all[..kept].iter().enumerate() {
                 assert_eq!(metric(&packed, series), format!("m.{n}"));
-                let line = line_of(&page, series.location.get().start);
+                let line = Line::at(&page, series.location.get().start);
                 assert_eq!(line.unwrap().metric(), format!("m.{n}"));
             }
         }

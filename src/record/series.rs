@@ -17,7 +17,7 @@ use super::packed::{At, Location};
 use super::readout::Take;
 use super::table::Print;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use crate::sync::{Mutex, lock};
+use crate::sync::{Mutex, MutexGuard, lock};
 use std::sync::{Arc, Weak};
 
 /// One of the three kinds of metrics.
@@ -91,13 +91,15 @@ pub(crate) struct Locals<L> {
     count: AtomicU32,
     /// Of the series. Here it costs no byte.
     pub(crate) touched: Touched,
-    /// Boxed twice since most series have none: 8 bytes instead of 24.
-    #[expect(
-        clippy::box_collection,
-        reason = "8 bytes instead of 24 in each of a million series without locals"
-    )]
-    list: Mutex<Option<Box<Vec<Arc<L>>>>>,
+    list: Mutex<List<L>>,
 }
+
+/// Boxed twice since most series have none: 8 bytes instead of 24.
+#[expect(
+    clippy::box_collection,
+    reason = "8 bytes instead of 24 in each of a million series without locals"
+)]
+type List<L> = Option<Box<Vec<Arc<L>>>>;
 
 impl<L> Default for Locals<L> {
     fn default() -> Self {
@@ -132,8 +134,12 @@ impl<L> Locals<L> {
         then: impl FnOnce(u64) -> T,
     ) -> T {
         let list = lock(&self.list);
+        then(Self::sum_of(&list, value))
+    }
+
+    fn sum_of(list: &List<L>, value: impl Fn(&L) -> u64) -> u64 {
         let locals = list.iter().flat_map(|list| list.iter());
-        then(locals.fold(0, |sum: u64, local| sum.saturating_add(value(local))))
+        locals.fold(0, |sum: u64, local| sum.saturating_add(value(local)))
     }
 
     #[inline]
@@ -143,15 +149,32 @@ impl<L> Locals<L> {
         }
     }
 
+    /// Both in one: folds those that have ended, and answers the sum of the others.
+    #[inline]
+    pub(crate) fn sweep_and_sum(
+        &self,
+        fold: impl FnMut(&mut L),
+        value: impl Fn(&L) -> u64,
+        then: impl FnOnce(u64) -> u64,
+    ) -> u64 {
+        if self.count.load(Ordering::Acquire) == 0 {
+            then(0)
+        } else {
+            let list = self.sweep_locked(fold);
+            then(Self::sum_of(&list, value))
+        }
+    }
+
     // Apart, so that a snapshot's look at a series without locals costs no call.
     #[inline(never)]
-    fn sweep_locked(&self, mut fold: impl FnMut(&mut L)) {
+    fn sweep_locked(&self, mut fold: impl FnMut(&mut L)) -> MutexGuard<'_, List<L>> {
         let mut list = lock(&self.list);
         if let Some(locals) = &mut *list {
             locals.retain_mut(|local| Arc::get_mut(local).map(&mut fold).is_none());
             self.publish(locals.len());
         }
         list.take_if(|locals| locals.is_empty());
+        list
     }
 
     fn revoke(&self, mut fold: impl FnMut(&mut L)) -> bool {

@@ -22,7 +22,7 @@ use metrics_util::KeyHasher;
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_nano_inline};
 
 use super::conflict::WireName;
-use super::packed::{self, Packed, Page};
+use super::packed::{Packed, Page};
 use super::series::{Kind, Series};
 use crate::wire::series::Line;
 
@@ -45,7 +45,7 @@ pub(crate) struct Known<K: Kind> {
 
 impl<K: Kind> Known<K> {
     pub(crate) fn line(&self) -> Option<Line<'_>> {
-        packed::line_of(&self.page, self.start)
+        Line::at(&self.page, self.start)
     }
 
     /// Head and tail, in whose order lines are.

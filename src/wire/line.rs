@@ -55,7 +55,7 @@ pub(crate) struct Lines {
     bytes: Vec<u8>,
     /// Where the lines end.
     end: usize,
-    points: usize,
+    points: u32,
     /// The time with a space on both sides, and how many bytes that is.
     time: ([u8; u64::MAX.ilog10() as usize + 3], usize),
 }
@@ -86,11 +86,12 @@ impl Lines {
         variant: Variant<'_>,
         value: Value,
     ) -> Result<(), Unsendable> {
+        let Variant { suffix, tag } = variant;
         match value {
             Value::Integer(integer) => {
-                self.push_digits(line, variant, itoa::Buffer::new().format(integer).as_bytes())
+                self.push_digits(line, suffix, tag, itoa::Buffer::new().format(integer).as_bytes())
             }
-            Value::Float(float) if float.is_finite() => self.push_float(line, variant, float),
+            Value::Float(float) if float.is_finite() => self.push_float(line, suffix, tag, float),
             Value::Float(_) => Err(Unsendable::NotFinite),
         }
     }
@@ -99,20 +100,21 @@ impl Lines {
     fn push_float(
         &mut self,
         line: Line<'_>,
-        variant: Variant<'_>,
+        suffix: &str,
+        tag: &str,
         float: f64,
     ) -> Result<(), Unsendable> {
-        self.push_digits(line, variant, FloatDigits::of(float).as_bytes())
+        self.push_digits(line, suffix, tag, FloatDigits::of(float).as_bytes())
     }
 
     #[inline(always)]
     fn push_digits(
         &mut self,
         line: Line<'_>,
-        variant: Variant<'_>,
+        suffix: &str,
+        tag: &str,
         digits: &[u8],
     ) -> Result<(), Unsendable> {
-        let Variant { suffix, tag } = variant;
         if suffix.is_empty() && tag.is_empty() && self.push_short(line, digits) {
             return Ok(());
         }
@@ -123,9 +125,9 @@ impl Lines {
     #[inline(always)]
     fn push_short(&mut self, line: Line<'_>, digits: &[u8]) -> bool {
         let room = self.bytes.get_mut(self.end..).and_then(|room| room.first_chunk_mut::<ROOM>());
-        let text = line.and_beyond().first_chunk::<{ 2 * SHORT }>();
-        let (Some(room), Some(text)) = (room, text) else { return false };
-        let ((head, tail), (time, time_length)) = (line.lengths(), &self.time);
+        let text = line.and_beyond::<{ 2 * SHORT }>();
+        let (Some(room), Some(((head, tail), text))) = (room, text) else { return false };
+        let (time, time_length) = &self.time;
         if head > SHORT || tail > SHORT || *time_length > SHORT_TIME {
             return false;
         }
@@ -195,7 +197,7 @@ impl Lines {
     /// Whether there are `points` lines, or another one might make the buffer grow beyond `size`.
     #[inline]
     pub(crate) fn is_full(&self, size: usize, points: usize) -> bool {
-        self.end + MAX_LINE > size || self.points >= points
+        self.end > size.saturating_sub(MAX_LINE) || self.points as usize >= points
     }
 
     /// Whether there is no line.
@@ -207,7 +209,7 @@ impl Lines {
     pub(crate) fn take(&mut self, buffer: Vec<u8>) -> (Vec<u8>, usize) {
         let mut bytes = std::mem::replace(&mut self.bytes, buffer);
         bytes.truncate(std::mem::take(&mut self.end));
-        (bytes, std::mem::take(&mut self.points))
+        (bytes, std::mem::take(&mut self.points) as usize)
     }
 
     /// The lines.

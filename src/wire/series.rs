@@ -36,21 +36,18 @@ pub(crate) struct Rules {
 pub(crate) type OwnTag = Option<&'static str>;
 
 /// `put NAME` and ` TAGS\n`: a line of a series but for time and value.
+///
+/// As it is kept: the [`Header`], the text, and behind it whatever comes next, so who copies it may copy more than it, in one go.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Line<'a> {
-    /// The line, and behind it whatever comes next: who copies it may copy more than it, in one go.
-    bytes: &'a [u8],
-    /// How long head and tail are.
-    lengths: (u32, u32),
-}
+pub(crate) struct Line<'a>(&'a [u8]);
 
 /// A [`Line`] that stands alone.
 #[derive(Debug)]
-pub(crate) struct LineBuf {
-    text: Box<str>,
-    /// Where the name ends and the tags begin.
-    split: u32,
-}
+pub(crate) struct LineBuf(Box<[u8]>);
+
+/// What stands before the text: how long its head and its tail are, four bytes each.
+type Header = [u8; HEADER];
+const HEADER: usize = 8;
 
 /// What [`Rules::identify`] makes of a key.
 #[derive(Debug)]
@@ -66,58 +63,54 @@ pub(crate) struct Identity {
 const PUT: &str = "put ";
 
 impl LineBuf {
+    fn new(head: &str, tail: &str) -> Self {
+        let header = [head, tail].map(|part| (part.len() as u32).to_le_bytes());
+        LineBuf([header.as_flattened(), head.as_bytes(), tail.as_bytes()].concat().into())
+    }
+
     pub(crate) fn line(&self) -> Line<'_> {
-        Line {
-            bytes: self.text.as_bytes(),
-            lengths: (self.split, self.text.len() as u32 - self.split),
-        }
+        Line(&self.0)
     }
 }
 
 impl<'a> Line<'a> {
-    /// The line at the start of `bytes`, with a head and a tail of these lengths; `None` if that is more than there is.
+    /// The line that is kept from `start` on.
     #[inline]
-    pub(crate) fn at_start_of(bytes: &'a [u8], lengths: (u32, u32)) -> Option<Self> {
-        let line = Line { bytes, lengths };
-        (line.length() <= bytes.len()).then_some(line)
+    pub(crate) fn at(bytes: &'a [u8], start: u32) -> Option<Self> {
+        bytes.get(start as usize..).map(Line)
     }
 
-    /// How long head and tail are.
+    /// How long head and tail are, what they are, and what is kept behind them, if it is `N` bytes in all.
     #[inline]
-    pub(crate) fn lengths(self) -> (usize, usize) {
-        (self.lengths.0 as usize, self.lengths.1 as usize)
+    pub(crate) fn and_beyond<const N: usize>(self) -> Option<((usize, usize), &'a [u8; N])> {
+        let (header, text) = self.0.split_first_chunk::<HEADER>()?;
+        Some((lengths(*header), text.first_chunk()?))
     }
 
-    /// How long both are.
-    #[inline]
-    pub(crate) fn length(self) -> usize {
-        self.lengths.0 as usize + self.lengths.1 as usize
-    }
-
-    /// Head, tail, and perhaps more.
-    #[inline]
-    pub(crate) fn and_beyond(self) -> &'a [u8] {
-        self.bytes
+    /// All that is kept of it.
+    pub(crate) fn kept(self) -> &'a [u8] {
+        let (head, tail) = self.lengths();
+        self.0.get(..HEADER + head + tail).unwrap_or_default()
     }
 
     /// Head and tail.
     pub(crate) fn text(self) -> &'a [u8] {
-        &self.bytes[..self.length()]
+        self.kept().get(HEADER..).unwrap_or_default()
     }
 
     /// `put NAME`.
     pub(crate) fn head(self) -> &'a [u8] {
-        &self.text()[..self.lengths().0]
+        self.text().get(..self.lengths().0).unwrap_or_default()
     }
 
     /// ` TAGS\n`.
     pub(crate) fn tail(self) -> &'a [u8] {
-        &self.text()[self.lengths().0..]
+        self.text().get(self.lengths().0..).unwrap_or_default()
     }
 
     /// The metric's name, prefix included.
     pub(crate) fn metric(self) -> &'a str {
-        as_str(&self.head()[PUT.len()..])
+        as_str(self.head().get(PUT.len()..).unwrap_or_default())
     }
 
     /// The tags, in order of their keys.
@@ -127,8 +120,18 @@ impl<'a> Line<'a> {
 
     /// Whether both are one series to a server.
     pub(crate) fn is_same_series(self, other: Line<'_>) -> bool {
-        self.text() == other.text()
+        self.kept() == other.kept()
     }
+
+    fn lengths(self) -> (usize, usize) {
+        self.0.first_chunk().map_or((0, 0), |header| lengths(*header))
+    }
+}
+
+#[inline]
+fn lengths(header: Header) -> (usize, usize) {
+    let bits = u64::from_le_bytes(header);
+    (bits as u32 as usize, (bits >> 32) as usize)
 }
 
 /// A part of a line, which was made of strings.
@@ -220,18 +223,12 @@ impl Rules {
     }
 
     fn render(&self, name: &str, tags: &[Tag]) -> LineBuf {
-        let tags_length: usize = tags.iter().map(|tag| tag.key.len() + tag.value.len() + 2).sum();
-        let mut text =
-            String::with_capacity(PUT.len() + self.prefix.len() + name.len() + tags_length + 1);
-        text.push_str(PUT);
-        text.push_str(&self.prefix);
-        text.push_str(name);
-        let split = text.len() as u32;
+        let mut tail = String::new();
         for tag in tags {
-            text.extend([" ", &tag.key, "=", &tag.value]);
+            tail.extend([" ", &tag.key, "=", &tag.value]);
         }
-        text.push('\n');
-        LineBuf { text: text.into(), split }
+        tail.push('\n');
+        LineBuf::new(&[PUT, &self.prefix, name].concat(), &tail)
     }
 }
 
