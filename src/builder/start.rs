@@ -15,9 +15,10 @@ use crate::error::BuildError;
 use crate::flush::distribution::{Distribution, Invalid, Plans};
 use crate::flush::flusher::{self, Flusher, Log, Request};
 use crate::flush::raw::{RawPoints, Recent};
+use crate::flush::reading::{self, CounterMode};
 use crate::flush::render::Renderer;
 use crate::flush::schedule::{Schedule, TimestampPrecision};
-use crate::flush::snapshot::{self, CounterMode, Snapshot};
+use crate::flush::snapshot::Snapshot;
 use crate::flush::telemetry::Telemetry;
 use crate::handle::{OpenTsdbHandle, Shared};
 use crate::host;
@@ -95,7 +96,7 @@ impl OpenTsdbBuilder {
             SpawnError::EventQueue(source) => BuildError::EventQueue { source },
             SpawnError::Thread(source) => BuildError::Spawn { name: send::THREAD, source },
         })?;
-        let options = snapshot::Options { counter_mode: self.counter_mode, plans, idle: self.idle };
+        let options = reading::Options { counter_mode: self.counter_mode, plans, idle: self.idle };
         let (requests, flusher) = match self.flusher(options.clone(), common.clone()).spawn() {
             Ok(spawned) => spawned,
             Err(source) => {
@@ -132,7 +133,7 @@ impl OpenTsdbBuilder {
         if self.telemetry { Telemetry::new(rules) } else { Telemetry::off() }
     }
 
-    fn flusher(&self, options: snapshot::Options, common: Common) -> Flusher {
+    fn flusher(&self, options: reading::Options, common: Common) -> Flusher {
         let Common { rules, registry, queue, counters, clock } = common;
         Flusher {
             snapshot: Snapshot::new(registry, options),
@@ -151,7 +152,7 @@ impl OpenTsdbBuilder {
     fn shared(
         &self,
         requests: Sender<Request>,
-        options: snapshot::Options,
+        options: reading::Options,
         common: Common,
     ) -> Shared {
         let Common { rules, registry, queue, counters, clock } = common;

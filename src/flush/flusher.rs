@@ -9,8 +9,9 @@ use std::{io, mem};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never};
 
+use super::reading::Sink;
 use super::schedule::{Occasion, Schedule, Stamp};
-use super::snapshot::{Sink, Snapshot};
+use super::snapshot::Snapshot;
 use super::telemetry::Telemetry;
 use crate::clock::Clock;
 use crate::queue::{BATCH_BYTES, Phase, Queue, Ticket};

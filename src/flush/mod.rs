@@ -2,7 +2,7 @@
 //!
 //! 1. [`flusher`]: the loop: wait for the tick or a request, snapshot, encode, push;
 //! 2. [`schedule`]: when, and under which time;
-//! 3. [`snapshot`]: cells to readings, readings to lines;
+//! 3. [`snapshot`]: all series, read and told; [`reading`]: what each kind is read into, and the lines of that;
 //! 4. [`distribution`]: what a histogram becomes, with [`vmrange`] and [`native`] for two of its forms;
 //! 5. [`telemetry`]: the exporter's own series;
 //! 6. [`render`]: the lines of a snapshot, to look at;
@@ -12,6 +12,7 @@ pub(crate) mod distribution;
 pub(crate) mod flusher;
 mod native;
 pub(crate) mod raw;
+pub(crate) mod reading;
 pub(crate) mod render;
 pub(crate) mod schedule;
 pub(crate) mod snapshot;

@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
+use super::reading::{Options, Sink};
 use super::schedule::TimestampPrecision;
-use super::snapshot::{self, Options, Sink};
+use super::snapshot;
 use super::telemetry::Telemetry;
 use crate::clock::Clock;
 use crate::record::registry::Registry;

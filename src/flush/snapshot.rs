@@ -1,8 +1,9 @@
-//! Cells to readings, readings to lines.
+//! All series, read and told.
 //!
 //! First all values are read, then lines are made of them: so the values of one snapshot are as close in time as they can be, and
-//! the application's threads are disturbed for the first, short part only. The flusher keeps each series it knows in the order of
-//! registration, with its last reading beside it; the three kinds share one loop ([`Group`]).
+//! the application's threads are disturbed for the first, short part only. The flusher keeps the series that it knows in order of
+//! registration, as their lines are [`packed`](crate::record::packed): a [`Sheet`] for each page. What it keeps of a series lies in
+//! three rows of a sheet, since a million series are read from memory, and the first pass needs less of each than the second.
 //!
 //! An idle series goes dormant: it is read, but makes no line until it is recorded in again. Only a dormant series that nobody
 //! holds is evicted, see [`Registry::evict`].
@@ -11,9 +12,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics_util::{MetricKind, MetricKindMask};
+use metrics_util::MetricKind;
 
-use super::distribution::{Digest, Plan, Plans};
+use super::reading::{Options, Sampled, Sink};
 use super::schedule::Stamp;
 use crate::record::counter::Counter;
 use crate::record::gauge::Gauge;
@@ -22,35 +23,12 @@ use crate::record::readout::{Readout, Take};
 use crate::record::registry::{Fresh, Registered, Registry};
 use crate::record::samples::Histogram;
 use crate::record::series::Series;
-use crate::wire::line::{Unsendable, Variant, histogram_room};
 use crate::wire::series::Line;
-use crate::wire::value::Value;
 
 /// Series looked at to find the label with the most values.
 const VARIETY_SAMPLE: usize = 10_000;
-
-/// What a counter's line says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CounterMode {
-    /// The count since the process began; a lost point loses no count, and `rate` tells the restarts. The default.
-    #[default]
-    Cumulative,
-    /// The count since the last line that was made, for servers whose queries sum. The first `absolute` of a counter counts whole.
-    ///
-    /// While a snapshot still waits to be sent, ticks are skipped and counts stay in their counters, so an outage costs none of
-    /// them. What is dropped is lost for good: give the queue room for two snapshots, since a flush by hand does not wait.
-    Delta,
-}
-
-/// Settings of the snapshot.
-#[derive(Clone, Debug)]
-pub(crate) struct Options {
-    pub(crate) counter_mode: CounterMode,
-    pub(crate) plans: Arc<Plans>,
-    /// The kinds of which idle series go dormant, and after how long.
-    pub(crate) idle: Option<(MetricKindMask, Duration)>,
-}
+/// The time of a series that was in no snapshot yet.
+const NEVER: u32 = u32::MAX;
 
 impl Options {
     /// After how many seconds a series of this kind goes dormant: whole ones, as ages are, and at least one.
@@ -63,190 +41,30 @@ impl Options {
     }
 }
 
-/// Takes the lines of a snapshot.
-pub(crate) trait Sink {
-    fn point(&mut self, line: Line<'_>, variant: Variant<'_>, value: Value);
-    /// A `histogram` line, with its value.
-    fn histogram(&mut self, line: Line<'_>, value: &[u8]);
-    /// So many points that cannot be sent.
-    fn refuse(&mut self, line: Line<'_>, why: Unsendable, points: u64);
+/// The series whose lines are on one page, in order of registration: the rows are of one length.
+struct Sheet<K: Sampled> {
+    number: u32,
+    page: Page,
+    series: Vec<Arc<Series<K>>>,
+    readings: Vec<K::Reading>,
+    states: Vec<State>,
 }
 
-/// A kind of metric, as the flusher sees it.
-trait Sampled: Registered {
-    type Memory: Memory;
-
-    fn begin(line: Line<'_>, options: &Options) -> Self::Memory;
-    /// Reads the cell, and frees what threads that have ended left behind if it is drained. `scratch` may hold anything before and after. Answers whether something was recorded that changed nothing, as a
-    /// gauge that is set to what it was: a sign of life.
-    fn read(
-        series: &Series<Self>,
-        memory: &mut Self::Memory,
-        take: Take,
-        scratch: &mut Readout,
-    ) -> bool;
-    /// Makes the lines of the reading.
-    fn emit(line: Line<'_>, memory: &Self::Memory, options: &Options, sink: &mut impl Sink);
-}
-
-/// The last reading, and what was sent of it.
-trait Memory {
-    /// Whether the reading differs from the one that was last sent, or from nothing.
-    fn is_changed(&self) -> bool;
-    /// Remembers the reading as sent.
-    fn sent(&mut self);
-}
-
-/// The last reading of a counter or of a gauge's bits, and the last one that was sent; nothing is 0, as is what a series begins with.
-///
-/// Of bits NaN equals itself, and `-0.0` is not `0.0`.
-#[derive(Default)]
-pub(crate) struct Single {
-    now: u64,
-    sent: u64,
-}
-
-impl Memory for Single {
-    fn is_changed(&self) -> bool {
-        self.sent != self.now
-    }
-
-    fn sent(&mut self) {
-        self.sent = self.now;
-    }
-}
-
-impl Sampled for Counter {
-    type Memory = Single;
-
-    fn begin(_line: Line<'_>, _options: &Options) -> Single {
-        Single::default()
-    }
-
-    fn read(
-        series: &Series<Self>,
-        memory: &mut Single,
-        take: Take,
-        _scratch: &mut Readout,
-    ) -> bool {
-        memory.now = match take {
-            Take::Drain => series.swept_value(),
-            Take::Peek => series.value(),
-        };
-        series.locals.touched.see(take)
-    }
-
-    #[inline(always)]
-    fn emit(line: Line<'_>, memory: &Single, options: &Options, sink: &mut impl Sink) {
-        let value = match options.counter_mode {
-            CounterMode::Cumulative => memory.now,
-            CounterMode::Delta => memory.now.saturating_sub(memory.sent),
-        };
-        sink.point(line, Variant::default(), value.into());
-    }
-}
-
-impl Sampled for Gauge {
-    type Memory = Single;
-
-    fn begin(_line: Line<'_>, _options: &Options) -> Single {
-        Single::default()
-    }
-
-    fn read(
-        series: &Series<Self>,
-        memory: &mut Single,
-        take: Take,
-        _scratch: &mut Readout,
-    ) -> bool {
-        if take == Take::Drain {
-            series.sweep();
-        }
-        memory.now = series.cell.value().to_bits();
-        series.cell.touched.see(take)
-    }
-
-    #[inline(always)]
-    fn emit(line: Line<'_>, memory: &Single, _options: &Options, sink: &mut impl Sink) {
-        sink.point(line, Variant::default(), f64::from_bits(memory.now).into());
-    }
-}
-
-/// The last reading of a histogram and what to make of it.
-pub(crate) struct Sampling {
-    plan: Arc<Plan>,
-    /// For the value of a native histogram, in bytes.
-    room: usize,
-    digest: Digest,
-    /// Values that were not recorded because they are not finite: in all, and of these those that were counted as points.
-    not_finite: u64,
-    not_finite_told: u64,
-}
-
-impl Memory for Sampling {
-    fn is_changed(&self) -> bool {
-        self.digest.samples > 0 || self.not_finite > self.not_finite_told
-    }
-
-    fn sent(&mut self) {
-        self.not_finite_told = self.not_finite;
-    }
-}
-
-impl Sampled for Histogram {
-    type Memory = Sampling;
-
-    fn begin(line: Line<'_>, options: &Options) -> Sampling {
-        let plan = options.plans.plan(line.metric());
-        let room = histogram_room(line);
-        Sampling { plan, room, digest: Digest::default(), not_finite: 0, not_finite_told: 0 }
-    }
-
-    fn read(
-        series: &Series<Self>,
-        memory: &mut Sampling,
-        take: Take,
-        scratch: &mut Readout,
-    ) -> bool {
-        if take == Take::Drain {
-            series.sweep();
-        }
-        series.cell.collect(take, scratch);
-        memory.not_finite = scratch.not_finite;
-        memory.plan.digest(scratch, memory.room, &mut memory.digest);
-        false
-    }
-
-    fn emit(line: Line<'_>, memory: &Sampling, _options: &Options, sink: &mut impl Sink) {
-        if memory.not_finite > memory.not_finite_told {
-            sink.refuse(line, Unsendable::NotFinite, memory.not_finite - memory.not_finite_told);
-        }
-        memory.plan.lines(&memory.digest, &mut |variant, value| sink.point(line, variant, value));
-        if memory.digest.is_too_long {
-            sink.refuse(line, Unsendable::TooLong, 1);
-        } else if !memory.digest.native.is_empty() {
-            sink.histogram(line, &memory.digest.native);
-        }
-    }
-}
-
-/// The time of a series that was in no snapshot yet.
-const NEVER: u32 = u32::MAX;
-
-/// A series that the flusher knows.
-struct Tracked<K: Sampled> {
-    series: Arc<Series<K>>,
-    memory: K::Memory,
+/// What is known of a series besides its reading.
+#[derive(Clone, Copy)]
+struct State {
+    /// What was told of it.
+    told: u64,
     /// When it was last recorded in, in seconds of the snapshot's clock.
     alive: u32,
     /// Where on the page its line is.
     start: u32,
 }
 
-impl<K: Sampled> Tracked<K> {
+impl State {
     /// Whether there is something to say that was not said.
-    fn is_news(&self) -> bool {
-        self.alive == NEVER || self.memory.is_changed()
+    fn is_news<K: Sampled>(&self, reading: &K::Reading) -> bool {
+        self.alive == NEVER || K::is_changed(reading, self.told)
     }
 
     /// Whether it was idle for so many seconds.
@@ -255,11 +73,102 @@ impl<K: Sampled> Tracked<K> {
     }
 }
 
-/// The series whose lines are on one page, in order of registration.
-struct Sheet<K: Sampled> {
-    number: u32,
-    page: Page,
-    tracked: Vec<Tracked<K>>,
+impl<K: Sampled> Sheet<K> {
+    fn new(number: u32) -> Self {
+        let page = Page::default();
+        Sheet { number, page, series: Vec::new(), readings: Vec::new(), states: Vec::new() }
+    }
+
+    fn push(&mut self, series: Arc<Series<K>>, reading: K::Reading, state: State) {
+        self.series.push(series);
+        self.readings.push(reading);
+        self.states.push(state);
+    }
+
+    /// No series will be added any more.
+    fn shrink_to_fit(&mut self) {
+        self.series.shrink_to_fit();
+        self.readings.shrink_to_fit();
+        self.states.shrink_to_fit();
+    }
+
+    fn lines(&self) -> impl Iterator<Item = Line<'_>> {
+        self.states.iter().filter_map(|state| Line::at(&self.page, state.start))
+    }
+
+    fn read(&mut self, age: u32, scratch: &mut Readout) {
+        let readings = self.readings.iter_mut().zip(&mut self.states);
+        for (series, (reading, state)) in self.series.iter().zip(readings) {
+            let was_touched = K::read(series, reading, Take::Drain, scratch);
+            if was_touched && state.alive != NEVER {
+                state.alive = age;
+            }
+        }
+    }
+
+    fn emit(
+        &mut self,
+        is_of_changes: bool,
+        (age, timeout): (u32, u32),
+        options: &Options,
+        sink: &mut impl Sink,
+    ) {
+        for (reading, state) in self.readings.iter().zip(&mut self.states) {
+            let is_news = state.is_news::<K>(reading);
+            if is_news {
+                state.alive = age;
+            }
+            if if is_of_changes { !is_news } else { state.is_dormant(age, timeout) } {
+                continue;
+            }
+            if let Some(line) = Line::at(&self.page, state.start) {
+                K::emit(line, reading, state.told, options, sink);
+            }
+            state.told = K::told(reading);
+        }
+    }
+
+    /// Evicts what is dormant and not held; answers how many dormant series are left.
+    fn evict(
+        &mut self,
+        registry: &Registry,
+        (age, timeout): (u32, u32),
+        scratch: &mut Readout,
+    ) -> usize {
+        let mut dormant = self.states.iter().filter(|state| state.is_dormant(age, timeout)).count();
+        if dormant == 0 {
+            return 0;
+        }
+        let all = std::mem::replace(self, Sheet::new(self.number));
+        self.page = all.page;
+        let readings = all.readings.into_iter().zip(all.states);
+        for (mut series, (mut reading, state)) in all.series.into_iter().zip(readings) {
+            if state.is_dormant(age, timeout) {
+                let is_settled = |series: &Series<K>| {
+                    let was_touched = K::read(series, &mut reading, Take::Peek, scratch);
+                    !was_touched && !K::is_changed(&reading, state.told)
+                };
+                match registry.evict(series, is_settled) {
+                    Ok(()) => {
+                        dormant -= 1;
+                        continue;
+                    }
+                    Err(held) => series = held,
+                }
+            }
+            self.push(series, reading, state);
+        }
+        self.shrink_to_fit();
+        dormant
+    }
+
+    /// Leaves out the lines of evicted series.
+    fn repack(&mut self, packed: &Packed) {
+        self.page = packed.repack(self.number, self.series.iter().map(Arc::as_ref));
+        for (series, state) in self.series.iter().zip(&mut self.states) {
+            state.start = series.location.get().start;
+        }
+    }
 }
 
 /// The series of one kind, in order of registration.
@@ -277,24 +186,18 @@ impl<K: Sampled> Group<K> {
         while let Some(first) = fresh.peek() {
             let number = first.location.get().page;
             if self.sheets.last().is_none_or(|sheet| sheet.number != number) {
-                self.sheets.push(Sheet { number, page: Page::default(), tracked: Vec::new() });
+                self.sheets.last_mut().map(Sheet::shrink_to_fit);
+                self.sheets.push(Sheet::new(number));
             }
             let Some(sheet) = self.sheets.last_mut() else { return };
             sheet.page = packed.page(number);
             while let Some(series) = fresh.next_if(|series| series.location.get().page == number) {
                 let start = series.location.get().start;
                 let Some(line) = Line::at(&sheet.page, start) else { continue };
-                let memory = K::begin(line, options);
-                sheet.tracked.push(Tracked { series, memory, alive: NEVER, start });
-            }
-            if fresh.peek().is_some() {
-                sheet.tracked.shrink_to_fit();
+                let reading = K::begin(line, options);
+                sheet.push(series, reading, State { told: 0, alive: NEVER, start });
             }
         }
-    }
-
-    fn tracked(&self) -> impl Iterator<Item = &Tracked<K>> {
-        self.sheets.iter().flat_map(|sheet| &sheet.tracked)
     }
 
     fn lines(&self) -> impl Iterator<Item = Line<'_>> {
@@ -302,36 +205,17 @@ impl<K: Sampled> Group<K> {
     }
 
     fn sweep(&self) {
-        self.tracked().for_each(|tracked| tracked.series.sweep());
+        self.sheets.iter().flat_map(|sheet| &sheet.series).for_each(|series| series.sweep());
     }
 
     fn read(&mut self, age: u32, scratch: &mut Readout) {
-        for tracked in self.sheets.iter_mut().flat_map(|sheet| &mut sheet.tracked) {
-            let was_touched = K::read(&tracked.series, &mut tracked.memory, Take::Drain, scratch);
-            if was_touched && tracked.alive != NEVER {
-                tracked.alive = age;
-            }
-        }
+        self.sheets.iter_mut().for_each(|sheet| sheet.read(age, scratch));
     }
 
     fn emit(&mut self, stamp: Stamp, options: &Options, age: u32, sink: &mut impl Sink) {
-        let timeout = options.timeout(K::KIND);
+        let ages = (age, options.timeout(K::KIND));
         for sheet in &mut self.sheets {
-            for tracked in &mut sheet.tracked {
-                let is_news = tracked.is_news();
-                if is_news {
-                    tracked.alive = age;
-                }
-                let is_silent =
-                    if stamp.only_changed { !is_news } else { tracked.is_dormant(age, timeout) };
-                if is_silent {
-                    continue;
-                }
-                if let Some(line) = Line::at(&sheet.page, tracked.start) {
-                    K::emit(line, &tracked.memory, options, sink);
-                }
-                tracked.memory.sent();
-            }
+            sheet.emit(stamp.only_changed, ages, options, sink);
         }
     }
 
@@ -339,74 +223,24 @@ impl<K: Sampled> Group<K> {
     fn evict(
         &mut self,
         registry: &Registry,
+        options: &Options,
         age: u32,
-        timeout: u32,
         scratch: &mut Readout,
     ) -> usize {
-        let mut dormant = 0;
-        let last = self.sheets.len().saturating_sub(1);
-        for (n, sheet) in self.sheets.iter_mut().enumerate() {
-            let (known, left) = (sheet.tracked.len(), sheet.evict(registry, age, timeout, scratch));
-            dormant += left;
-            // On the last one there may be lines of series that are not known yet.
-            if sheet.tracked.len() < known && n < last {
+        let (mut dormant, ages) = (0, (age, options.timeout(K::KIND)));
+        // On the last one there may be lines of series that are not known yet.
+        let last = self.sheets.pop();
+        for sheet in &mut self.sheets {
+            let known = sheet.series.len();
+            dormant += sheet.evict(registry, ages, scratch);
+            if sheet.series.len() < known {
                 sheet.repack(&K::table(registry).packed);
             }
         }
-        let mut n = 0;
-        self.sheets.retain(|sheet| {
-            n += 1;
-            n > last || !sheet.tracked.is_empty()
-        });
-        dormant
-    }
-}
-
-impl<K: Sampled> Sheet<K> {
-    fn lines(&self) -> impl Iterator<Item = Line<'_>> {
-        self.tracked.iter().filter_map(|tracked| Line::at(&self.page, tracked.start))
-    }
-
-    fn evict(
-        &mut self,
-        registry: &Registry,
-        age: u32,
-        timeout: u32,
-        scratch: &mut Readout,
-    ) -> usize {
-        let mut dormant =
-            self.tracked.iter().filter(|tracked| tracked.is_dormant(age, timeout)).count();
-        if dormant == 0 {
-            return 0;
-        }
-        let kept = std::mem::take(&mut self.tracked).into_iter().filter_map(|mut tracked| {
-            if tracked.is_dormant(age, timeout) {
-                let memory = &mut tracked.memory;
-                let is_settled = |series: &Series<K>| {
-                    let was_touched = K::read(series, memory, Take::Peek, scratch);
-                    !was_touched && !memory.is_changed()
-                };
-                match registry.evict(tracked.series, is_settled) {
-                    Ok(()) => {
-                        dormant -= 1;
-                        return None;
-                    }
-                    Err(series) => tracked.series = series,
-                }
-            }
-            Some(tracked)
-        });
-        self.tracked = kept.collect();
-        dormant
-    }
-
-    /// Leaves out the lines of evicted series.
-    fn repack(&mut self, packed: &Packed) {
-        let series = self.tracked.iter().map(|tracked| tracked.series.as_ref());
-        self.page = packed.repack(self.number, series);
-        for tracked in &mut self.tracked {
-            tracked.start = tracked.series.location.get().start;
-        }
+        self.sheets.retain(|sheet| !sheet.series.is_empty());
+        self.sheets.extend(last);
+        let last = self.sheets.last_mut().map(|sheet| sheet.evict(registry, ages, scratch));
+        dormant + last.unwrap_or(0)
     }
 }
 
@@ -427,12 +261,12 @@ fn peek_kind<K: Sampled>(
     let all = K::table(registry).all();
     let read = all.iter().filter_map(|known| {
         let line = known.line()?;
-        let mut memory = K::begin(line, options);
-        K::read(&known.series, &mut memory, Take::Peek, scratch);
-        Some((line, memory))
+        let mut reading = K::begin(line, options);
+        K::read(&known.series, &mut reading, Take::Peek, scratch);
+        Some((line, reading))
     });
-    for (line, memory) in read.collect::<Vec<_>>() {
-        K::emit(line, &memory, options, sink);
+    for (line, reading) in read.collect::<Vec<_>>() {
+        K::emit(line, &reading, 0, options, sink);
     }
 }
 
@@ -488,11 +322,10 @@ impl Snapshot {
         if self.options.idle.is_none() {
             return 0;
         }
-        let (registry, age, scratch) = (&self.registry, self.age, &mut self.scratch);
-        let timeout = |kind| self.options.timeout(kind);
-        let dormant = self.counters.evict(registry, age, timeout(Counter::KIND), scratch)
-            + self.gauges.evict(registry, age, timeout(Gauge::KIND), scratch)
-            + self.histograms.evict(registry, age, timeout(Histogram::KIND), scratch);
+        let Snapshot { registry, options, age, scratch, .. } = self;
+        let dormant = self.counters.evict(registry, options, *age, scratch)
+            + self.gauges.evict(registry, options, *age, scratch)
+            + self.histograms.evict(registry, options, *age, scratch);
         self.registry.purge_aliases();
         dormant
     }
@@ -524,15 +357,19 @@ impl Snapshot {
 
 #[cfg(test)]
 mod tests {
-    use super::super::distribution;
+    use super::super::distribution::{self, Plans};
+    use super::super::reading::CounterMode;
     use super::*;
     use crate::record::buckets::Scheme;
     use crate::record::registry;
     use crate::record::samples::Shape;
     use crate::stats::Counters;
     use crate::wire::charset::Charset;
+    use crate::wire::line::{Unsendable, Variant};
     use crate::wire::series::Rules;
+    use crate::wire::value::Value;
     use metrics::{CounterFn, GaugeFn, HistogramFn, Key};
+    use metrics_util::MetricKindMask;
 
     /// Keeps what is sent as `name suffix value`.
     #[derive(Default)]

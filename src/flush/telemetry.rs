@@ -1,7 +1,7 @@
 //! The exporter's own series, `opentsdb.client.*`: they ride in each snapshot and pass by the global recorder.
 
+use super::reading::Sink;
 use super::schedule::Stamp;
-use super::snapshot::Sink;
 use crate::stats::Stats;
 use crate::wire::line::Variant;
 use crate::wire::series::{LineBuf, Rules};

@@ -145,7 +145,7 @@ impl<L> Locals<L> {
     #[inline]
     fn sweep(&self, fold: impl FnMut(&mut L)) {
         if self.count.load(Ordering::Acquire) != 0 {
-            self.sweep_locked(fold);
+            drop(self.sweep_locked(fold));
         }
     }
 
