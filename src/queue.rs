@@ -16,10 +16,15 @@
 //!    everything up to a [`Ticket`] is settled (confirmed or dropped), which is what `flush` and `shutdown` wait for.
 //! 5. Buffers come back through [`Queue::recycle`], so a steady flush allocates nothing.
 
+mod batch;
+mod states;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
+pub(crate) use self::batch::Batch;
+pub(crate) use self::states::{Link, Phase, Ticket, Waiting};
 use crate::stats::Counters;
 use crate::sync::{self, Condvar, Mutex, MutexGuard, OnceLock};
 
@@ -27,76 +32,6 @@ use crate::sync::{self, Condvar, Mutex, MutexGuard, OnceLock};
 pub(crate) const BATCH_BYTES: usize = 64 * 1024;
 /// Buffers kept for reuse, 8 MiB of them.
 const SPARE_BUFFERS: usize = 128;
-
-/// Whole lines, in the order in which they were made.
-#[derive(Debug)]
-pub(crate) struct Batch {
-    /// The lines; those before `start` were dropped.
-    bytes: Vec<u8>,
-    /// Where the first line begins that is still to be sent.
-    start: usize,
-    /// How many lines there are from `start` on.
-    points: usize,
-    /// Its place among all batches; a lower one was made earlier.
-    order: u64,
-    /// When its oldest point was taken.
-    taken: Instant,
-}
-
-impl Batch {
-    /// The lines to send.
-    pub(crate) fn lines(&self) -> &[u8] {
-        &self.bytes[self.start..]
-    }
-
-    /// How many points the lines hold.
-    pub(crate) fn points(&self) -> usize {
-        self.points
-    }
-
-    /// Gives up the `n` oldest lines.
-    fn drop_oldest(&mut self, n: usize) {
-        let ends = self.lines().iter().enumerate().filter(|&(_, &byte)| byte == b'\n');
-        let length = ends.map(|(at, _)| at + 1).take(n).last().unwrap_or(0);
-        self.start += length;
-        self.points -= n;
-    }
-}
-
-/// What the writer last said of the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Link {
-    /// It is taken to be there: connected, or not tried since it last was.
-    Up,
-    /// The last attempt failed.
-    Down,
-}
-
-/// How far the end has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Phase {
-    /// Points are taken.
-    Open,
-    /// No more points are taken; the writer sends what there is, then ends.
-    Closing,
-    /// Time is up: the writer ends as soon as it can.
-    Abandoned,
-    /// The writer has ended.
-    Finished,
-}
-
-/// How many points wait in each lane.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Waiting {
-    /// Made since the connection was last lost.
-    pub(crate) fresh: usize,
-    /// Made before.
-    pub(crate) backlog: usize,
-}
-
-/// Everything that was pushed before it was drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) struct Ticket(u64);
 
 /// As long as it lives, points are sent as fast as they may be.
 pub(crate) struct Hurry<'a>(&'a Queue);

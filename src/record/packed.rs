@@ -133,20 +133,19 @@ impl Packed {
     pub(crate) fn repack<'a, K: Kind>(
         &self,
         number: u32,
-        series: impl Iterator<Item = &'a Series<K>> + Clone,
+        series: impl Iterator<Item = &'a Series<K>>,
     ) -> Page {
         let page = self.page(number);
-        let lines = || {
-            let starts = series.clone().map(|series| (series, series.location.get().start));
-            starts.filter_map(|(series, start)| Some((series, Line::at(&page, start)?)))
-        };
-        let length: usize = lines().map(|(_, line)| line.kept().len()).sum();
+        let line =
+            |series: &'a Series<K>| Some((series, Line::at(&page, series.location.get().start)?));
+        let lines: Vec<_> = series.filter_map(line).collect();
+        let length: usize = lines.iter().map(|(_, line)| line.kept().len()).sum();
         if 2 * length > page.len() {
             return page;
         }
         let mut packed = Vec::with_capacity(length);
         let mut pages = self.write();
-        for (series, line) in lines() {
+        for (series, line) in lines {
             series.location.set(At { page: number, start: append(&mut packed, line) });
         }
         let packed = Arc::new(packed);

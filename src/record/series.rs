@@ -95,10 +95,6 @@ pub(crate) struct Locals<L> {
 }
 
 /// Boxed twice since most series have none: 8 bytes instead of 24.
-#[expect(
-    clippy::box_collection,
-    reason = "8 bytes instead of 24 in each of a million series without locals"
-)]
 type List<L> = Option<Box<Vec<Arc<L>>>>;
 
 impl<L> Default for Locals<L> {
