@@ -16,6 +16,7 @@
 //!    everything up to a [`Ticket`] is settled (confirmed or dropped), which is what `flush` and `shutdown` wait for.
 //! 5. Buffers come back through [`Queue::recycle`], so a steady flush allocates nothing.
 
+mod alarm;
 mod batch;
 mod states;
 
@@ -23,10 +24,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
+use self::alarm::Alarm;
 pub(crate) use self::batch::Batch;
 pub(crate) use self::states::{Link, Phase, Ticket, Waiting};
 use crate::stats::Counters;
-use crate::sync::{self, Condvar, Mutex, MutexGuard, OnceLock};
+use crate::sync::{self, Condvar, Mutex, MutexGuard};
 
 /// The size that a batch is filled to: past 64 KiB a larger `write` gains nothing.
 pub(crate) const BATCH_BYTES: usize = 64 * 1024;
@@ -48,8 +50,7 @@ pub(crate) struct Queue {
     /// Told when what somebody waits for was settled, when there is the room that the flusher waits for, when the link or the phase
     /// changes.
     changed: Condvar,
-    /// Wakes the writer out of its wait for the socket; set once, by the writer.
-    waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    alarm: Alarm,
     /// The most points that may wait.
     limit: usize,
     counters: Arc<Counters>,
@@ -112,7 +113,7 @@ impl Queue {
         Queue {
             inner: Mutex::new(inner),
             changed: Condvar::new(),
-            waker: OnceLock::new(),
+            alarm: Alarm::new(),
             limit,
             counters,
         }
@@ -120,7 +121,7 @@ impl Queue {
 
     /// Sets what wakes the writer; a second call changes nothing.
     pub(crate) fn set_waker(&self, wake: impl Fn() + Send + Sync + 'static) {
-        let _ = self.waker.set(Box::new(wake));
+        self.alarm.set(wake);
     }
 
     // ---- the flusher's side ----
@@ -166,7 +167,7 @@ impl Queue {
         inner.fresh.push_back(Batch { bytes, start: 0, points, order, taken });
         self.enforce_limit(&mut inner);
         drop(inner);
-        self.wake();
+        self.alarm.ring();
     }
 
     /// Adds one line, counted as taken already, to the youngest batch. Never waits: a full queue drops its oldest point.
@@ -195,7 +196,7 @@ impl Queue {
         self.enforce_limit(&mut inner);
         drop(inner);
         if was_empty {
-            self.wake();
+            self.alarm.ring();
         }
         true
     }
@@ -203,7 +204,7 @@ impl Queue {
     /// Says that nobody can give up any more: the writer does at this time.
     pub(crate) fn end_at(&self, at: Instant) {
         self.lock().ends_at = Some(at);
-        self.wake();
+        self.alarm.ring();
     }
 
     /// Whether the last snapshot is still being sent, so that the next tick had better be left out. Raw points do not count: a
@@ -235,7 +236,7 @@ impl Queue {
     /// Asks for everything to be sent without spreading it over the interval, while the answer lives.
     pub(crate) fn hurry(&self) -> Hurry<'_> {
         self.lock().hurries += 1;
-        self.wake();
+        self.alarm.ring();
         Hurry(self)
     }
 
@@ -279,10 +280,15 @@ impl Queue {
         inner.phase = inner.phase.max(Phase::Abandoned);
         drop(inner);
         self.changed.notify_all();
-        self.wake();
+        self.alarm.ring();
     }
 
     // ---- the writer's side ----
+
+    /// What wakes the writer.
+    pub(crate) fn alarm(&self) -> &Alarm {
+        &self.alarm
+    }
 
     /// The next batch to send, if any; it is in flight from now on.
     pub(crate) fn pop(&self) -> Option<Batch> {
@@ -373,18 +379,12 @@ impl Queue {
         sync::lock(&self.inner)
     }
 
-    fn wake(&self) {
-        if let Some(wake) = self.waker.get() {
-            wake();
-        }
-    }
-
     fn advance(&self, phase: Phase) {
         let mut inner = self.lock();
         inner.phase = inner.phase.max(phase);
         drop(inner);
         self.changed.notify_all();
-        self.wake();
+        self.alarm.ring();
     }
 
     fn wait_until(
@@ -691,7 +691,10 @@ mod model {
                 } else if phase >= Phase::Closing {
                     break;
                 } else {
-                    bell.wait();
+                    if queue.alarm().lie_down() {
+                        bell.wait();
+                    }
+                    queue.alarm().get_up();
                 }
             }
             queue.finish();

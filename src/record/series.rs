@@ -166,7 +166,10 @@ impl<L> Locals<L> {
     fn sweep_locked(&self, mut fold: impl FnMut(&mut L)) -> MutexGuard<'_, List<L>> {
         let mut list = lock(&self.list);
         if let Some(locals) = &mut *list {
-            locals.retain_mut(|local| Arc::get_mut(local).map(&mut fold).is_none());
+            // The count first: a cache's `Weak` is there nearly always, and to get hold of the local costs locked instructions.
+            locals.retain_mut(|local| {
+                Arc::weak_count(local) > 0 || Arc::get_mut(local).map(&mut fold).is_none()
+            });
             self.publish(locals.len());
         }
         list.take_if(|locals| locals.is_empty());

@@ -85,7 +85,12 @@ impl Writer {
             };
             let timeout = earliest(until, self.ends_at)
                 .map(|until| until.saturating_duration_since(self.clock.now()));
-            if let Err(error) = self.poll.poll(&mut self.events, timeout) {
+            let alarm = self.delivery.queue.alarm();
+            let may_wait = timeout != Some(Duration::ZERO) && alarm.lie_down();
+            let timeout = if may_wait { timeout } else { Some(Duration::ZERO) };
+            let waited = self.poll.poll(&mut self.events, timeout);
+            alarm.get_up();
+            if let Err(error) = waited {
                 if error.kind() != std::io::ErrorKind::Interrupted {
                     tracing::error!("the writer ends, since it cannot wait for events: {error}");
                     return;
