@@ -118,7 +118,8 @@ impl<K: Sampled> Sheet<K> {
             if is_news {
                 state.alive = age;
             }
-            if if is_of_changes { !is_news } else { state.is_dormant(age, timeout) } {
+            let is_silent = if is_of_changes { !is_news } else { state.is_dormant(age, timeout) };
+            if is_silent {
                 continue;
             }
             if let Some(line) = Line::at(&self.page, state.start) {

@@ -246,6 +246,7 @@ fn copy_digits(to: &mut [u8], from: &[u8]) {
 mod tests {
     use super::super::series::{LineBuf, Rules};
     use super::*;
+    use proptest::prelude::*;
 
     fn line(name: &str) -> LineBuf {
         let rules = Rules::of_a_test();
@@ -310,6 +311,46 @@ mod tests {
             );
             assert_eq!(pushed, expected);
             assert_eq!(lines.bytes().len() - before, if expected.is_ok() { 1024 } else { 0 });
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_line_that_others_follow_is_copied_as_one_that_stands_alone(
+            lines in proptest::collection::vec(
+                ("[a-z.]{1,100}", proptest::collection::vec("[a-z]{1,30}", 0..4), any::<i64>(), any::<f64>()),
+                1..20,
+            ),
+            time in prop_oneof![0..10_000_000_000_000u64, any::<u64>()],
+            room in 0..2048usize,
+        ) {
+            let rules = Rules::of_a_test();
+            let (mut page, mut expected) = (Vec::new(), String::new());
+            let (mut made, mut alone) = (Lines::new(vec![b'?'; room]), Lines::default());
+            made.set_time(time);
+            alone.set_time(time);
+            for (name, tags, ..) in &lines {
+                let tags = tags.iter().map(|tag| (tag.as_str(), "v"));
+                page.push(rules.identify(name, tags, None).line);
+            }
+            let kept: Vec<u8> = page.iter().flat_map(|line| line.line().kept()).copied().collect();
+            let mut start = 0;
+            for (line, (_, _, integer, float)) in page.iter().zip(lines) {
+                let packed = Line::at(&kept, start).unwrap();
+                start += packed.kept().len() as u32;
+                let [head, tail] = [packed.head(), packed.tail()].map(String::from_utf8_lossy);
+                for value in [Value::Integer(integer), Value::Integer(integer % 1000), Value::Float(float)] {
+                    let pushed = made.push(packed, Variant::default(), value);
+                    prop_assert_eq!(pushed, alone.push(line.line(), Variant::default(), value));
+                    if pushed.is_ok() {
+                        expected += &format!("{head} {time} {}{tail}", value.to_text());
+                    }
+                }
+            }
+            prop_assert_eq!(String::from_utf8_lossy(made.bytes()), expected.as_str());
+            prop_assert_eq!(String::from_utf8_lossy(alone.bytes()), expected.as_str());
+            let points = expected.lines().count();
+            prop_assert_eq!(made.take(Vec::new()), (expected.into_bytes(), points));
         }
     }
 
