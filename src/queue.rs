@@ -32,6 +32,8 @@ use crate::sync::{self, Condvar, Mutex, MutexGuard};
 
 /// The size that a batch is filled to: past 64 KiB a larger `write` gains nothing.
 pub(crate) const BATCH_BYTES: usize = 64 * 1024;
+/// As many waiting batches are worth waking the writer for.
+const TOLD_BATCHES: usize = 4;
 /// Buffers kept for reuse, 8 MiB of them.
 const SPARE_BUFFERS: usize = 128;
 
@@ -140,6 +142,9 @@ impl Queue {
 
     /// Adds `points` lines, which are counted as taken already. Waits for room while the link is up; drops the oldest points
     /// while it is down. Once the queue is closed, these points are dropped themselves.
+    ///
+    /// The writer is told once a few batches wait, and by [`announce`](Self::announce) of the last ones: a batch is made about as fast
+    /// as it is sent, and to fall asleep and be woken again for each costs both threads more than half a batch.
     pub(crate) fn push(&self, mut bytes: Vec<u8>, points: usize, taken: Instant) {
         let mut inner = self.lock();
         while inner.phase <= Phase::Closing
@@ -148,6 +153,7 @@ impl Queue {
             && inner.points > 0
         {
             inner.wants_room = true;
+            self.alarm.ring();
             inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
         inner.wants_room = false;
@@ -166,7 +172,15 @@ impl Queue {
         inner.points += points;
         inner.fresh.push_back(Batch { bytes, start: 0, points, order, taken });
         self.enforce_limit(&mut inner);
+        let is_worth_it = inner.fresh.len() >= TOLD_BATCHES;
         drop(inner);
+        if is_worth_it {
+            self.announce();
+        }
+    }
+
+    /// Tells the writer what was pushed.
+    pub(crate) fn announce(&self) {
         self.alarm.ring();
     }
 
@@ -704,6 +718,7 @@ mod model {
     fn push(queue: &Queue, counters: &Counters, line: &str) {
         counters.points_taken.add(1);
         queue.push(line.into(), 1, Instant::now());
+        queue.announce();
     }
 
     fn flusher(queue: &Shared<Queue>, counters: &Arc<Counters>) -> JoinHandle<()> {

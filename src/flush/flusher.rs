@@ -175,7 +175,8 @@ impl Flusher {
         self.telemetry.take(stamp, &stats, &mut out);
         out.push();
         let refused = mem::take(&mut out.refused);
-        self.lines = out.lines;
+        self.lines = mem::take(&mut out.lines);
+        drop(out);
         self.tell(refused, &stats, now);
     }
 
@@ -224,6 +225,13 @@ struct Output<'a> {
 struct Refused {
     too_long: Option<String>,
     not_finite: Option<String>,
+}
+
+/// However the snapshot ends.
+impl Drop for Output<'_> {
+    fn drop(&mut self) {
+        self.queue.announce();
+    }
 }
 
 impl Output<'_> {

@@ -36,6 +36,7 @@ fn push<const N: usize>(rig: &Rig, lines: [&str; N]) -> [String; N] {
     rig.counters.points_taken.add(N as u64);
     let bytes = lines.iter().flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect();
     rig.queue.push(bytes, N, Instant::now());
+    rig.queue.announce();
     lines
 }
 

@@ -66,6 +66,7 @@ impl Rig {
             self.counters.points_taken.add(batch.len() as u64);
             let bytes = batch.iter().flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect();
             self.queue.push(bytes, batch.len(), Instant::now());
+            self.queue.announce();
         }
         lines
     }
