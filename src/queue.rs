@@ -122,7 +122,7 @@ impl Queue {
     }
 
     /// Sets what wakes the writer; a second call changes nothing.
-    pub(crate) fn set_waker(&self, wake: impl Fn() + Send + Sync + 'static) {
+    pub(crate) fn set_waker(&self, wake: impl Fn() -> bool + Send + Sync + 'static) {
         self.alarm.set(wake);
     }
 
@@ -147,13 +147,14 @@ impl Queue {
     /// as it is sent, and to fall asleep and be woken again for each costs both threads more than half a batch.
     pub(crate) fn push(&self, mut bytes: Vec<u8>, points: usize, taken: Instant) {
         let mut inner = self.lock();
-        while inner.phase <= Phase::Closing
-            && inner.link == Link::Up
-            && inner.overfull(points, self.limit)
-            && inner.points > 0
-        {
+        if inner.must_wait(points, self.limit) {
+            // The writer may not have been told of all that it is to make room of.
+            drop(inner);
+            self.announce();
+            inner = self.lock();
+        }
+        while inner.must_wait(points, self.limit) {
             inner.wants_room = true;
-            self.alarm.ring();
             inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
         inner.wants_room = false;
@@ -162,7 +163,8 @@ impl Queue {
             inner.keep_spare(bytes);
             return;
         }
-        if inner.link == Link::Down {
+        let many_wait = inner.link == Link::Down || inner.fresh.len() >= SPARE_BUFFERS;
+        if many_wait && bytes.len() < BATCH_BYTES / 2 {
             // Small snapshots may wait for days with many others, and each came in a buffer for a whole batch.
             bytes.shrink_to_fit();
         }
@@ -426,13 +428,22 @@ impl Queue {
             let excess = inner.points - self.limit;
             inner.drop_oldest(excess);
             self.counters.dropped_queue_full.add(excess as u64);
-            // Somebody may wait for what was dropped.
-            self.changed.notify_all();
+            if inner.settles_awaited() {
+                self.changed.notify_all();
+            }
         }
     }
 }
 
 impl Inner {
+    /// Whether so many more points have to wait for room.
+    fn must_wait(&self, points: usize, limit: usize) -> bool {
+        self.phase <= Phase::Closing
+            && self.link == Link::Up
+            && self.overfull(points, limit)
+            && self.points > 0
+    }
+
     fn overfull(&self, more: usize, limit: usize) -> bool {
         self.points + more > limit
     }
@@ -718,7 +729,6 @@ mod model {
     fn push(queue: &Queue, counters: &Counters, line: &str) {
         counters.points_taken.add(1);
         queue.push(line.into(), 1, Instant::now());
-        queue.announce();
     }
 
     fn flusher(queue: &Shared<Queue>, counters: &Arc<Counters>) -> JoinHandle<()> {

@@ -2,7 +2,7 @@
 //!
 //! First all values are read, then lines are made of them: so the values of one snapshot are as close in time as they can be, and
 //! the application's threads are disturbed for the first, short part only. The flusher keeps the series that it knows in order of
-//! registration, as their lines are [`packed`](crate::record::packed): a [`Sheet`] for each page. What it keeps of a series lies in
+//! registration, as their lines are [`packed`](crate::record::packed): a [`Sheet`] for each block. What it keeps of a series lies in
 //! three rows of a sheet, since a million series are read from memory, and the first pass needs less of each than the second.
 //!
 //! An idle series goes dormant: it is read, but makes no line until it is recorded in again. Only a dormant series that nobody
@@ -18,7 +18,7 @@ use super::reading::{Options, Sampled, Sink};
 use super::schedule::Stamp;
 use crate::record::counter::Counter;
 use crate::record::gauge::Gauge;
-use crate::record::packed::{Packed, Page};
+use crate::record::packed::{Block, Packed};
 use crate::record::readout::{Readout, Take};
 use crate::record::registry::{Fresh, Registered, Registry};
 use crate::record::samples::Histogram;
@@ -29,6 +29,8 @@ use crate::wire::series::Line;
 const VARIETY_SAMPLE: usize = 10_000;
 /// The time of a series that was in no snapshot yet.
 const NEVER: u32 = u32::MAX;
+/// The place of the line of a series that was evicted.
+const GONE: u32 = u32::MAX;
 
 impl Options {
     /// After how many seconds a series of this kind goes dormant: whole ones, as ages are, and at least one.
@@ -41,13 +43,16 @@ impl Options {
     }
 }
 
-/// The series whose lines are on one page, in order of registration: the rows are of one length.
+/// The series whose lines are in one block, in order of registration: the rows are of one length.
 struct Sheet<K: Sampled> {
+    /// That of the block.
     number: u32,
-    page: Page,
+    block: Block,
     series: Vec<Arc<Series<K>>>,
     readings: Vec<K::Reading>,
     states: Vec<State>,
+    /// Whether there may be lines of evicted series in the block.
+    has_gaps: bool,
 }
 
 /// What is known of a series besides its reading.
@@ -57,7 +62,7 @@ struct State {
     told: u64,
     /// When it was last recorded in, in seconds of the snapshot's clock.
     alive: u32,
-    /// Where on the page its line is.
+    /// Where in the block its line is.
     start: u32,
 }
 
@@ -75,8 +80,14 @@ impl State {
 
 impl<K: Sampled> Sheet<K> {
     fn new(number: u32) -> Self {
-        let page = Page::default();
-        Sheet { number, page, series: Vec::new(), readings: Vec::new(), states: Vec::new() }
+        Sheet {
+            number,
+            block: Block::default(),
+            series: Vec::new(),
+            readings: Vec::new(),
+            states: Vec::new(),
+            has_gaps: false,
+        }
     }
 
     fn push(&mut self, series: Arc<Series<K>>, reading: K::Reading, state: State) {
@@ -93,7 +104,7 @@ impl<K: Sampled> Sheet<K> {
     }
 
     fn lines(&self) -> impl Iterator<Item = Line<'_>> {
-        self.states.iter().filter_map(|state| Line::at(&self.page, state.start))
+        self.states.iter().filter_map(|state| Line::at(&self.block, state.start))
     }
 
     fn read(&mut self, age: u32, scratch: &mut Readout) {
@@ -108,7 +119,7 @@ impl<K: Sampled> Sheet<K> {
 
     fn emit(
         &mut self,
-        is_of_changes: bool,
+        only_changed: bool,
         (age, timeout): (u32, u32),
         options: &Options,
         sink: &mut impl Sink,
@@ -118,11 +129,11 @@ impl<K: Sampled> Sheet<K> {
             if is_news {
                 state.alive = age;
             }
-            let is_silent = if is_of_changes { !is_news } else { state.is_dormant(age, timeout) };
+            let is_silent = if only_changed { !is_news } else { state.is_dormant(age, timeout) };
             if is_silent {
                 continue;
             }
-            if let Some(line) = Line::at(&self.page, state.start) {
+            if let Some(line) = Line::at(&self.block, state.start) {
                 K::emit(line, reading, state.told, options, sink);
             }
             state.told = K::told(reading);
@@ -140,32 +151,47 @@ impl<K: Sampled> Sheet<K> {
         if dormant == 0 {
             return 0;
         }
-        let all = std::mem::replace(self, Sheet::new(self.number));
-        self.page = all.page;
-        let readings = all.readings.into_iter().zip(all.states);
-        for (mut series, (mut reading, state)) in all.series.into_iter().zip(readings) {
-            if state.is_dormant(age, timeout) {
-                let is_settled = |series: &Series<K>| {
-                    let was_touched = K::read(series, &mut reading, Take::Peek, scratch);
-                    !was_touched && !K::is_changed(&reading, state.told)
-                };
-                match registry.evict(series, is_settled) {
-                    Ok(()) => {
-                        dormant -= 1;
-                        continue;
-                    }
-                    Err(held) => series = held,
-                }
+        let (readings, states, mut n) = (&mut self.readings, &mut self.states, 0);
+        let kept = std::mem::take(&mut self.series).into_iter().filter_map(|series| {
+            let (reading, state) = (&mut readings[n], &mut states[n]);
+            n += 1;
+            if !state.is_dormant(age, timeout) {
+                return Some(series);
             }
-            self.push(series, reading, state);
-        }
-        self.shrink_to_fit();
+            let is_settled = |series: &Series<K>| {
+                let was_touched = K::read(series, reading, Take::Peek, scratch);
+                !was_touched && !K::is_changed(reading, state.told)
+            };
+            let evicted = registry.evict(series, is_settled);
+            if evicted.is_ok() {
+                state.start = GONE;
+                dormant -= 1;
+            }
+            evicted.err()
+        });
+        self.series = kept.collect();
+        self.tidy();
         dormant
     }
 
-    /// Leaves out the lines of evicted series.
+    /// Closes the gaps in the rows that evicted series have left.
+    fn tidy(&mut self) {
+        if self.series.len() == self.states.len() {
+            return;
+        }
+        let mut states = self.states.iter();
+        self.readings.retain(|_| states.next().is_some_and(|state| state.start != GONE));
+        self.states.retain(|state| state.start != GONE);
+        self.shrink_to_fit();
+        self.has_gaps = true;
+    }
+
+    /// Leaves out the lines of evicted series, if there are any and nobody adds lines to the block any more.
     fn repack(&mut self, packed: &Packed) {
-        self.page = packed.repack(self.number, self.series.iter().map(Arc::as_ref));
+        if !std::mem::take(&mut self.has_gaps) {
+            return;
+        }
+        self.block = packed.repack(self.number, self.series.iter().map(Arc::as_ref));
         for (series, state) in self.series.iter().zip(&mut self.states) {
             state.start = series.location.get().start;
         }
@@ -185,16 +211,16 @@ impl<K: Sampled> Group<K> {
     fn adopt(&mut self, fresh: Vec<Arc<Series<K>>>, packed: &Packed, options: &Options) {
         let mut fresh = fresh.into_iter().peekable();
         while let Some(first) = fresh.peek() {
-            let number = first.location.get().page;
+            let number = first.location.get().block;
             if self.sheets.last().is_none_or(|sheet| sheet.number != number) {
                 self.sheets.last_mut().map(Sheet::shrink_to_fit);
                 self.sheets.push(Sheet::new(number));
             }
             let Some(sheet) = self.sheets.last_mut() else { return };
-            sheet.page = packed.page(number);
-            while let Some(series) = fresh.next_if(|series| series.location.get().page == number) {
+            sheet.block = packed.block(number);
+            while let Some(series) = fresh.next_if(|series| series.location.get().block == number) {
                 let start = series.location.get().start;
-                let Some(line) = Line::at(&sheet.page, start) else { continue };
+                let Some(line) = Line::at(&sheet.block, start) else { continue };
                 let reading = K::begin(line, options);
                 sheet.push(series, reading, State { told: 0, alive: NEVER, start });
             }
@@ -229,19 +255,15 @@ impl<K: Sampled> Group<K> {
         scratch: &mut Readout,
     ) -> usize {
         let (mut dormant, ages) = (0, (age, options.timeout(K::KIND)));
-        // On the last one there may be lines of series that are not known yet.
-        let last = self.sheets.pop();
         for sheet in &mut self.sheets {
-            let known = sheet.series.len();
             dormant += sheet.evict(registry, ages, scratch);
-            if sheet.series.len() < known {
-                sheet.repack(&K::table(registry).packed);
-            }
         }
+        // In the block of the last one there may be lines of series that are not known yet: its turn comes when it is not the last.
+        let last = self.sheets.pop();
+        self.sheets.iter_mut().for_each(|sheet| sheet.repack(&K::table(registry).packed));
         self.sheets.retain(|sheet| !sheet.series.is_empty());
         self.sheets.extend(last);
-        let last = self.sheets.last_mut().map(|sheet| sheet.evict(registry, ages, scratch));
-        dormant + last.unwrap_or(0)
+        dormant
     }
 }
 
@@ -581,7 +603,7 @@ mod tests {
     }
 
     #[test]
-    fn series_that_came_and_went_leave_no_pages() {
+    fn series_that_came_and_went_leave_no_lines() {
         let idle = Some((MetricKindMask::ALL, Duration::from_secs(1)));
         let mut fixture = Fixture::new(CounterMode::Cumulative, idle);
         let mut held = Vec::new();
@@ -598,14 +620,78 @@ mod tests {
         }
         fixture.take(50, false);
         assert_eq!((fixture.snapshot.evict(), fixture.counters.series.get()), (50, 50));
-        let sheets = &fixture.snapshot.counters.sheets;
-        let bytes: usize = sheets.iter().map(|sheet| sheet.page.len()).sum();
-        assert!(sheets.len() <= 51 && bytes < 2 * 64 * 1024, "{} of {bytes}", sheets.len());
+        let (blocks, bytes) = Counter::table(&fixture.registry).packed.size();
+        assert!(blocks <= 51 && bytes < 2 * 256 * 1024, "{blocks} of {bytes}");
         held.iter().for_each(|counter| counter.increment(1));
         let lines: Vec<_> = (0..50).map(|age| format!("m.{age}.0 1")).collect();
         assert_eq!(fixture.take(51, false), lines);
         let mut by_name = lines.clone();
         by_name.sort();
         assert_eq!(fixture.peek(), by_name);
+    }
+
+    #[test]
+    fn bursts_of_series_that_end_before_the_next_leave_no_lines() {
+        let idle = Some((MetricKindMask::ALL, Duration::from_secs(1)));
+        let mut fixture = Fixture::new(CounterMode::Cumulative, idle);
+        for burst in 0..20 {
+            for n in 0..1_000 * (1 + burst % 3) {
+                let name = format!("m.{burst}.{n}.{}", "x".repeat(100));
+                fixture.registry.get::<Counter>(&Key::from_name(name)).unwrap();
+            }
+            for age in [2 * burst, 2 * burst + 1] {
+                fixture.take(age, false);
+                fixture.snapshot.evict();
+            }
+            assert_eq!(fixture.counters.series.get(), 0);
+            assert!(fixture.snapshot.counters.sheets.len() <= 1);
+            let (blocks, bytes) = Counter::table(&fixture.registry).packed.size();
+            assert!(blocks <= 2 && bytes <= 2 * 256 * 1024, "{blocks} of {bytes}");
+        }
+    }
+
+    /// In `Delta` each count is in one line, so what the lines say is what was counted.
+    #[test]
+    fn series_are_registered_shown_and_evicted_at_once_and_every_count_is_told() {
+        const SERIES: u64 = 10_000;
+        let idle = Some((MetricKindMask::ALL, Duration::from_secs(1)));
+        let mut fixture = Fixture::new(CounterMode::Delta, idle);
+        let name = |n: u64| format!("m.{n}.{}", "x".repeat(n as usize % 150));
+        let (registry, options) = (Arc::clone(&fixture.registry), fixture.snapshot.options.clone());
+        let count = |seen: &[String]| {
+            let lines = seen.iter().map(|line| line.split_once(' ').unwrap());
+            lines
+                .map(|(metric, count)| {
+                    let n: u64 = metric.split('.').nth(1).unwrap().parse().unwrap();
+                    assert_eq!(metric, name(n));
+                    count.parse::<u64>().unwrap()
+                })
+                .sum::<u64>()
+        };
+        let (mut told, mut age) = (0, 0);
+        std::thread::scope(|scope| {
+            let recorder = scope.spawn(|| {
+                for n in 0..SERIES {
+                    registry.get::<Counter>(&Key::from_name(name(n))).unwrap().increment(1);
+                }
+            });
+            let looker = scope.spawn(|| {
+                for _ in 0..20 {
+                    let mut seen = Sent::default();
+                    peek(&registry, &options, &mut seen);
+                    assert!(count(&seen.0) <= SERIES);
+                }
+            });
+            while age < 3 || !recorder.is_finished() || !looker.is_finished() {
+                told += count(&fixture.take(age, false));
+                fixture.snapshot.evict();
+                age += 1;
+            }
+        });
+        for age in [age, age + 1, age + 2] {
+            told += count(&fixture.take(age, false));
+            fixture.snapshot.evict();
+        }
+        assert_eq!((told, fixture.counters.series.get()), (SERIES, 0));
     }
 }

@@ -16,8 +16,8 @@ const ASLEEP: u8 = 2;
 /// See the module.
 pub(crate) struct Alarm {
     state: AtomicU8,
-    /// Ends the wait for events; set once.
-    wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// Ends the wait for events, and answers whether it could; set once.
+    wake: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
 }
 
 impl Alarm {
@@ -26,17 +26,18 @@ impl Alarm {
     }
 
     /// Sets what ends the wait; a second call changes nothing.
-    pub(super) fn set(&self, wake: impl Fn() + Send + Sync + 'static) {
+    pub(super) fn set(&self, wake: impl Fn() -> bool + Send + Sync + 'static) {
         let _ = self.wake.set(Box::new(wake));
     }
 
     /// There is something to look at.
     pub(super) fn ring(&self) {
         // This and the writer's exchange are in one order: either it sees that it was rung for, or it is seen to sleep.
-        if self.state.swap(RUNG, Ordering::AcqRel) == ASLEEP {
-            if let Some(wake) = self.wake.get() {
-                wake();
-            }
+        if self.state.swap(RUNG, Ordering::AcqRel) == ASLEEP
+            && !self.wake.get().is_some_and(|wake| wake())
+        {
+            // The next who rings tries again. Should the writer be awake by now, it looks once too often.
+            let _ = self.state.compare_exchange(RUNG, ASLEEP, Ordering::AcqRel, Ordering::Relaxed);
         }
     }
 
@@ -48,6 +49,39 @@ impl Alarm {
     /// The writer looks at everything from here on.
     pub(crate) fn get_up(&self) {
         self.state.swap(AWAKE, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+
+    #[test]
+    fn only_the_first_ring_wakes_and_one_that_fails_is_tried_again() {
+        let (alarm, wakes) = (Alarm::new(), Arc::new(AtomicUsize::new(0)));
+        alarm.set({
+            let wakes = Arc::clone(&wakes);
+            // The second one fails.
+            move || wakes.fetch_add(1, Ordering::Relaxed) != 1
+        });
+        let rung = |times: usize| {
+            (0..times).for_each(|_| alarm.ring());
+            wakes.load(Ordering::Relaxed)
+        };
+        assert_eq!(rung(2), 0, "it is awake");
+        assert!(!alarm.lie_down(), "it was rung for");
+        alarm.get_up();
+        assert!(alarm.lie_down());
+        assert_eq!(rung(3), 1);
+        alarm.get_up();
+        assert!(alarm.lie_down());
+        assert_eq!(rung(1), 2);
+        assert_eq!(rung(2), 3);
+        alarm.get_up();
+        assert_eq!(rung(2), 3);
     }
 }
 
@@ -67,7 +101,10 @@ mod model {
             let works = Arc::new(works);
             alarm.set({
                 let woken = Arc::clone(&woken);
-                move || woken.store(true, Ordering::Relaxed)
+                move || {
+                    woken.store(true, Ordering::Relaxed);
+                    true
+                }
             });
             let ringers: Vec<_> = [0, 1]
                 .map(|n| {

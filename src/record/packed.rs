@@ -3,15 +3,15 @@
 //! **Problem.** A flush reads the line of each series, and a million of them do not stay in any cache. Each in a box of its own, lines
 //! lie scattered, and a processor that cannot guess what comes next waits for each.
 //!
-//! **Idea.** Lines are packed in pages of [`PAGE`] bytes in order of registration, which is the order of a flush: so it reads memory
+//! **Idea.** Lines are packed in blocks of [`BLOCK`] bytes in order of registration, which is the order of a flush: so it reads memory
 //! from front to back. A series says in 8 bytes where its line is, and a box's costs are saved too.
 //!
 //! **Mechanism.**
-//! 1. A page is an [`Arc`]. A flush holds those that it knows and waits for nobody; a line that is added to a page that it holds is
-//!    added to a copy, at most once a flush, or to the next page if more than half of it would have to be copied.
-//! 2. The lines of evicted series stay where they are until more than half of a page are such. Then the flusher, who alone evicts,
-//!    replaces it by one without them ([`Packed::repack`]), and once none is left removes it. So there is never more than twice what
-//!    is needed, and a page.
+//! 1. A block is an [`Arc`]. A flush holds those that it knows and waits for nobody; so does a look at all series. A line that is added
+//!    to a block that somebody holds is added to a copy, or to the next block if more than half of it would have to be copied.
+//! 2. The lines of evicted series stay where they are. Of a block that no line is added to any more the flusher, who alone evicts,
+//!    makes one without them when they are more than half of it ([`Packed::repack`]), and removes it once none is left. So there is
+//!    never more than twice what is needed, and a block.
 //! 3. Where a line is changes under the lock for writing alone, so who holds it for reading can follow any series to its line.
 
 use std::collections::HashMap;
@@ -21,19 +21,19 @@ use super::series::{Kind, Series};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::wire::series::Line;
 
-/// The bytes that a page is filled to; a longer line has one to itself. With a sixteenth of it, a flush of a million series took nearly
+/// The bytes that a block is filled to; a longer line has one to itself. With a sixteenth of it, a flush of a million series took nearly
 /// twice as long.
-const PAGE: usize = 256 * 1024;
+const BLOCK: usize = 256 * 1024;
 
 /// Lines, as they are kept.
-pub(crate) type Page = Arc<Vec<u8>>;
+pub(crate) type Block = Arc<Vec<u8>>;
 
 /// Where a line is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct At {
-    /// The number of its page.
-    pub(crate) page: u32,
-    /// Where in the page it begins.
+    /// The number of its block.
+    pub(crate) block: u32,
+    /// Where in the block it begins.
     pub(crate) start: u32,
 }
 
@@ -46,10 +46,10 @@ impl Location {
         Location(AtomicU64::new(at.bits()))
     }
 
-    /// Relaxed: it changes under the lock of the pages alone, and the flusher changes it itself.
+    /// Relaxed: it changes under the lock of the blocks alone, and the flusher changes it itself.
     pub(crate) fn get(&self) -> At {
         let bits = self.0.load(Ordering::Relaxed);
-        At { page: (bits >> 32) as u32, start: bits as u32 }
+        At { block: (bits >> 32) as u32, start: bits as u32 }
     }
 
     fn set(&self, at: At) {
@@ -59,106 +59,119 @@ impl Location {
 
 impl At {
     fn bits(self) -> u64 {
-        u64::from(self.page) << 32 | u64::from(self.start)
+        u64::from(self.block) << 32 | u64::from(self.start)
     }
 }
 
 /// Adds a line; answers where it begins.
-fn append(page: &mut Vec<u8>, line: Line<'_>) -> u32 {
-    let start = page.len() as u32;
-    let end = page.len() + line.kept().len();
-    if end > page.capacity() {
+fn append(block: &mut Block, line: Line<'_>) -> u32 {
+    let start = block.len();
+    let end = start + line.kept().len();
+    if Arc::get_mut(block).is_none() || end > block.capacity() {
         // Twice as much as before, but not more than will be used.
-        page.reserve_exact(end.max(PAGE.min(2 * page.len())) - page.len());
+        let mut larger = Vec::with_capacity(end.max(BLOCK.min(2 * start)));
+        larger.extend_from_slice(block);
+        *block = Arc::new(larger);
     }
-    page.extend_from_slice(line.kept());
-    start
+    if let Some(own) = Arc::get_mut(block) {
+        own.extend_from_slice(line.kept());
+    }
+    start as u32
 }
 
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Packed {
-    pages: RwLock<Pages>,
+    blocks: RwLock<Blocks>,
 }
 
 #[derive(Default)]
-pub(crate) struct Pages {
-    by_number: HashMap<u32, Page>,
-    /// The number of the page that lines are added to.
+pub(crate) struct Blocks {
+    by_number: HashMap<u32, Block>,
+    /// The number of the block that lines are added to.
     last: u32,
 }
 
-impl Pages {
+impl Blocks {
     /// The line of a series.
     pub(crate) fn line<K: Kind>(&self, series: &Series<K>) -> Option<Line<'_>> {
-        let (page, start) = self.place_of(series)?;
-        Line::at(page, start)
+        let (block, start) = self.place_of(series)?;
+        Line::at(block, start)
     }
 
-    /// The page that the line of a series is on, and where in it.
-    pub(crate) fn place_of<K: Kind>(&self, series: &Series<K>) -> Option<(&Page, u32)> {
+    /// The block that the line of a series is in, and where in it.
+    pub(crate) fn place_of<K: Kind>(&self, series: &Series<K>) -> Option<(&Block, u32)> {
         let at = series.location.get();
-        Some((self.by_number.get(&at.page)?, at.start))
+        Some((self.by_number.get(&at.block)?, at.start))
     }
 }
 
 impl Packed {
     /// For looking at lines.
-    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Pages> {
-        self.pages.read().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Blocks> {
+        self.blocks.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a line behind all others.
     pub(crate) fn append(&self, line: Line<'_>) -> At {
-        let mut pages = self.write();
-        let Pages { by_number, last } = &mut *pages;
-        let is_closed = |page: &Page| {
-            let is_full = page.len() + line.kept().len() > PAGE && !page.is_empty();
-            is_full || (page.len() > PAGE / 2 && Arc::strong_count(page) > 1)
+        let mut blocks = self.write();
+        let Blocks { by_number, last } = &mut *blocks;
+        let is_closed = |block: &Block| {
+            let is_full = block.len() + line.kept().len() > BLOCK && !block.is_empty();
+            is_full || (block.len() > BLOCK / 2 && Arc::strong_count(block) > 1)
         };
         if by_number.get(last).is_some_and(is_closed) {
             *last += 1;
+            // Where there is a second one, there will be many lines: it need not grow.
+            by_number.insert(*last, Arc::new(Vec::with_capacity(BLOCK)));
         }
-        let page = Arc::make_mut(by_number.entry(*last).or_default());
-        At { page: *last, start: append(page, line) }
+        At { block: *last, start: append(by_number.entry(*last).or_default(), line) }
     }
 
-    /// The page as it is now.
-    pub(crate) fn page(&self, number: u32) -> Page {
+    /// The block as it is now.
+    pub(crate) fn block(&self, number: u32) -> Block {
         self.read().by_number.get(&number).cloned().unwrap_or_default()
     }
 
-    /// Leaves the lines of these series alone on a page that no line is added to any more, if that makes it half as long or less;
-    /// answers the page as it is then.
+    /// Leaves the lines of these series alone in a block that no line is added to any more, if that makes it half as large or less;
+    /// answers the block as it is then.
     pub(crate) fn repack<'a, K: Kind>(
         &self,
         number: u32,
         series: impl Iterator<Item = &'a Series<K>>,
-    ) -> Page {
-        let page = self.page(number);
+    ) -> Block {
+        let block = self.block(number);
         let line =
-            |series: &'a Series<K>| Some((series, Line::at(&page, series.location.get().start)?));
+            |series: &'a Series<K>| Some((series, Line::at(&block, series.location.get().start)?));
         let lines: Vec<_> = series.filter_map(line).collect();
         let length: usize = lines.iter().map(|(_, line)| line.kept().len()).sum();
-        if 2 * length > page.len() {
-            return page;
+        if 2 * length > block.capacity() {
+            return block;
         }
-        let mut packed = Vec::with_capacity(length);
-        let mut pages = self.write();
+        let mut packed = Arc::new(Vec::with_capacity(length));
+        let mut blocks = self.write();
         for (series, line) in lines {
-            series.location.set(At { page: number, start: append(&mut packed, line) });
+            series.location.set(At { block: number, start: append(&mut packed, line) });
         }
-        let packed = Arc::new(packed);
         if length > 0 {
-            pages.by_number.insert(number, Arc::clone(&packed));
+            blocks.by_number.insert(number, Arc::clone(&packed));
         } else {
-            pages.by_number.remove(&number);
+            blocks.by_number.remove(&number);
         }
         packed
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Pages> {
-        self.pages.write().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self) -> RwLockWriteGuard<'_, Blocks> {
+        self.blocks.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+impl Packed {
+    /// How many blocks there are, and how many bytes their lines have.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        let blocks = self.read();
+        (blocks.by_number.len(), blocks.by_number.values().map(|block| block.len()).sum())
     }
 }
 
@@ -181,7 +194,7 @@ mod tests {
         packed.read().line(series).unwrap().metric().to_owned()
     }
 
-    /// Names of many lengths, some of them longer than a page.
+    /// Names of many lengths, some of them longer than a block.
     fn names() -> Vec<String> {
         let length = |n: usize| if n % 3_000 == 2_999 { 300_000 } else { n % 300 };
         (0..9_000).map(|n| format!("{n}.{}", "m".repeat(length(n)))).collect()
@@ -195,17 +208,17 @@ mod tests {
             assert_eq!(metric(&packed, series), *name);
         }
         let places: Vec<_> = all.iter().map(|series| series.location.get()).collect();
-        assert!(places.is_sorted_by_key(|at| (at.page, at.start)));
-        let pages = packed.read();
-        let is_full = |page: &&Page| page.len() > PAGE - 1024;
-        assert!(pages.by_number.values().filter(is_full).count() + 6 >= pages.by_number.len());
+        assert!(places.is_sorted_by_key(|at| (at.block, at.start)));
+        let blocks = packed.read();
+        let is_full = |block: &&Block| block.len() > BLOCK - 1024;
+        assert!(blocks.by_number.values().filter(is_full).count() + 6 >= blocks.by_number.len());
     }
 
     #[test]
-    fn who_holds_a_page_sees_no_change_of_it() {
+    fn who_holds_a_block_sees_no_change_of_it() {
         let packed = Packed::default();
         series(&packed, "first");
-        let held = packed.page(0);
+        let held = packed.block(0);
         let before = held.to_vec();
         let second = series(&packed, "second");
         assert_eq!(*held, before);
@@ -215,16 +228,16 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_packed_anew_when_half_of_it_is_of_no_use() {
+    fn a_block_is_packed_anew_when_half_of_it_is_of_no_use() {
         let packed = Packed::default();
         let all: Vec<_> = (0..1_000).map(|n| series(&packed, &format!("m.{n}"))).collect();
-        let length = packed.page(0).len();
-        for (kept, is_shorter) in [(1_000, false), (600, false), (400, true), (1, true)] {
-            let page = packed.repack(0, all[..kept].iter());
-            assert_eq!(page.len() < length, is_shorter, "{kept}");
+        let length = packed.block(0).len();
+        for (kept, is_shorter) in [(1_000, false), (400, true), (300, true), (1, true)] {
+            let block = packed.repack(0, all[..kept].iter());
+            assert_eq!(block.len() < length, is_shorter, "{kept}");
             for (n, series) in all[..kept].iter().enumerate() {
                 assert_eq!(metric(&packed, series), format!("m.{n}"));
-                let line = Line::at(&page, series.location.get().start);
+                let line = Line::at(&block, series.location.get().start);
                 assert_eq!(line.unwrap().metric(), format!("m.{n}"));
             }
         }

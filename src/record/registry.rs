@@ -442,8 +442,8 @@ mod tests {
 
     /// The line of a counter.
     fn text(registry: &Registry, series: &Series<Counter>) -> String {
-        let pages = registry.counters.packed.read();
-        String::from_utf8_lossy(pages.line(series).unwrap().text()).into_owned()
+        let blocks = registry.counters.packed.read();
+        String::from_utf8_lossy(blocks.line(series).unwrap().text()).into_owned()
     }
 
     #[test]

@@ -195,7 +195,7 @@ impl<L> Locals<L> {
         nobody
     }
 
-    /// Called within the lock, after a fold; Release: pairs with `visit`.
+    /// Called within the lock, after a fold; Release: pairs with the looks at it.
     fn publish(&self, count: usize) {
         self.count.store(count as u32, Ordering::Release);
     }

@@ -22,30 +22,31 @@ use metrics_util::KeyHasher;
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_nano_inline};
 
 use super::conflict::WireName;
-use super::packed::{Packed, Page};
+use super::packed::{Block, Packed};
 use super::series::{Kind, Series};
 use crate::wire::series::Line;
 
+/// Series looked at under one lock when all are.
+const LOOKED_AT: usize = 1_000;
 /// Shards of a table; one that grows stalls only its own keys.
 const SHARDS: usize = 64;
 
 /// The series of one kind.
 pub(crate) struct Table<K: Kind> {
     shards: Box<[RwLock<Shard<K>>]>,
-    /// Its lock is taken before that of a shard.
     pub(crate) packed: Packed,
 }
 
 /// A series, and its line as it was found.
 pub(crate) struct Known<K: Kind> {
     pub(crate) series: Arc<Series<K>>,
-    page: Page,
+    block: Block,
     start: u32,
 }
 
 impl<K: Kind> Known<K> {
     pub(crate) fn line(&self) -> Option<Line<'_>> {
-        Line::at(&self.page, self.start)
+        Line::at(&self.block, self.start)
     }
 
     /// Head and tail, in whose order lines are.
@@ -90,12 +91,17 @@ impl<K: Kind> Table<K> {
     pub(crate) fn all(&self) -> Vec<Known<K>> {
         let mut all = Vec::new();
         for shard in &self.shards {
-            let pages = self.packed.read();
             let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
-            all.extend(shard.series.iter().filter_map(|series| {
-                let (page, start) = pages.place_of(series)?;
-                Some(Known { series: Arc::clone(series), page: Arc::clone(page), start })
-            }));
+            let found: Vec<_> = shard.series.iter().cloned().collect();
+            drop(shard);
+            // Who registers waits for this lock, whatever the shard.
+            for found in found.chunks(LOOKED_AT) {
+                let blocks = self.packed.read();
+                all.extend(found.iter().filter_map(|series| {
+                    let (block, start) = blocks.place_of(series)?;
+                    Some(Known { series: Arc::clone(series), block: Arc::clone(block), start })
+                }));
+            }
         }
         all.sort_by(|a: &Known<K>, b| a.parts().cmp(&b.parts()));
         all
@@ -107,9 +113,15 @@ impl<K: Kind> Table<K> {
     }
 
     fn find_by_line(&self, hash: u64, is_it: impl Fn(Line<'_>) -> bool) -> Option<Arc<Series<K>>> {
-        let pages = self.packed.read();
-        let is_it = |series: &Arc<Series<K>>| pages.line(series).is_some_and(&is_it);
-        self.read(hash).series.find(hash, is_it).cloned()
+        let shard = self.read(hash);
+        let candidates = shard.series.iter_hash(hash).filter(|series| series.hash == hash);
+        let candidates: Vec<_> = candidates.cloned().collect();
+        drop(shard);
+        if candidates.is_empty() {
+            return None;
+        }
+        let blocks = self.packed.read();
+        candidates.into_iter().find(|series| blocks.line(series).is_some_and(&is_it))
     }
 
     /// Adds a series that is not there.

@@ -102,10 +102,8 @@ pub(crate) fn spawn(
         prepare(options, Arc::clone(&queue), counters, clock).map_err(SpawnError::EventQueue)?;
     let run = move || {
         let finish = Finish(Arc::clone(&queue));
-        queue.set_waker(move || {
-            // The waker cannot fail but for want of memory, and the next push tries again.
-            let _ = waker.wake();
-        });
+        // The waker cannot fail but for want of memory, and the next who rings tries again.
+        queue.set_waker(move || waker.wake().is_ok());
         writer.run();
         drop(finish);
     };

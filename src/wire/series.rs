@@ -10,6 +10,8 @@
 //! **Mechanism.** [`Rules::identify`] renders a [`Line`]. A key that says in its own words what the line says, no more and no less, is
 //! *plain*. For any other key the identity carries its canonical words, which a registry goes by in place of the key's.
 
+use std::fmt;
+
 use super::charset::Charset;
 
 /// Keys that some server reads as something else: InfluxDB drops a point with a tag `time`, VictoriaMetrics renames the metric to
@@ -38,7 +40,7 @@ pub(crate) type OwnTag = Option<&'static str>;
 /// `put NAME` and ` TAGS\n`: a line of a series but for time and value.
 ///
 /// As it is kept: the [`Header`], the text, and behind it whatever comes next, so who copies it may copy more than it, in one go.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Line<'a>(&'a [u8]);
 
 /// A [`Line`] that stands alone.
@@ -125,6 +127,12 @@ impl<'a> Line<'a> {
 
     fn lengths(self) -> (usize, usize) {
         self.0.first_chunk().map_or((0, 0), |header| lengths(*header))
+    }
+}
+
+impl fmt::Debug for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", as_str(self.text()))
     }
 }
 

@@ -201,7 +201,7 @@ fn stuck(options: Options) -> (Rig, Writer, Vec<impl Sized + use<>>) {
         prepare(options, Arc::clone(&queue), Arc::clone(&counters), Clock::default()).unwrap();
     let (resolver, senders) = Resolver::stuck(Arc::clone(&waker), endpoints);
     writer.dialer.resolver = resolver;
-    queue.set_waker(move || waker.wake().unwrap());
+    queue.set_waker(move || waker.wake().is_ok());
     (Rig { queue, counters, next: 0 }, writer, senders)
 }
 
