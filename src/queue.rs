@@ -18,14 +18,15 @@
 
 mod alarm;
 mod batch;
+mod inner;
 mod states;
 
-use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use self::alarm::Alarm;
 pub(crate) use self::batch::Batch;
+use self::inner::Inner;
 pub(crate) use self::states::{Link, Phase, Ticket, Waiting};
 use crate::stats::Counters;
 use crate::sync::{self, Condvar, Mutex, MutexGuard};
@@ -58,62 +59,10 @@ pub(crate) struct Queue {
     counters: Arc<Counters>,
 }
 
-struct Inner {
-    /// Lines from before the connection was last lost; sent in turn with `fresh`.
-    backlog: VecDeque<Batch>,
-    /// Lines made since.
-    fresh: VecDeque<Batch>,
-    /// Whether the backlog is next in turn.
-    backlog_turn: bool,
-    /// Points in both lanes; at most `limit`.
-    points: usize,
-    /// Those of them in `backlog`.
-    backlog_points: usize,
-    /// The order of the next batch.
-    next_order: u64,
-    /// The order behind the last batch of a snapshot: batches from it on hold raw points alone.
-    snapshot_end: u64,
-    /// The lowest order that the writer holds unconfirmed, and when its oldest point was taken.
-    in_flight: Option<(u64, Instant)>,
-    /// Whether the flusher waits for room.
-    wants_room: bool,
-    /// The lowest ticket that somebody waits for. Woken for each batch, who waits takes a fifth of two processors from the flusher and the writer.
-    awaited: Option<Ticket>,
-    /// How many calls wait for points to arrive: until they return, nothing is spread over the interval.
-    hurries: usize,
-    link: Link,
-    phase: Phase,
-    /// When the writer gives up by itself, since nobody is left who could.
-    ends_at: Option<Instant>,
-    /// Buffers of settled batches, at most `SPARE_BUFFERS`.
-    spare: Vec<Vec<u8>>,
-    /// What was given up. It is for the writer to free, which takes tens of milliseconds for millions of points: who gives up has no
-    /// time left.
-    given_up: Vec<VecDeque<Batch>>,
-}
-
 impl Queue {
     pub(crate) fn new(limit: usize, counters: Arc<Counters>) -> Self {
-        let inner = Inner {
-            backlog: VecDeque::new(),
-            fresh: VecDeque::new(),
-            backlog_turn: true,
-            points: 0,
-            backlog_points: 0,
-            next_order: 0,
-            snapshot_end: 0,
-            in_flight: None,
-            wants_room: false,
-            awaited: None,
-            hurries: 0,
-            link: Link::Up,
-            phase: Phase::Open,
-            ends_at: None,
-            spare: Vec::new(),
-            given_up: Vec::new(),
-        };
         Queue {
-            inner: Mutex::new(inner),
+            inner: Mutex::new(Inner::new()),
             changed: Condvar::new(),
             alarm: Alarm::new(),
             limit,
@@ -435,67 +384,11 @@ impl Queue {
     }
 }
 
-impl Inner {
-    /// Whether so many more points have to wait for room.
-    fn must_wait(&self, points: usize, limit: usize) -> bool {
-        self.phase <= Phase::Closing
-            && self.link == Link::Up
-            && self.overfull(points, limit)
-            && self.points > 0
-    }
-
-    fn overfull(&self, more: usize, limit: usize) -> bool {
-        self.points + more > limit
-    }
-
-    /// The oldest batch of each lane.
-    fn fronts(&self) -> impl Iterator<Item = &Batch> {
-        [&self.backlog, &self.fresh].into_iter().filter_map(VecDeque::front)
-    }
-
-    fn is_settled(&self, ticket: Ticket) -> bool {
-        let lanes = self.fronts().map(|batch| batch.order);
-        lanes.chain(self.in_flight.map(|(order, _)| order)).all(|order| order >= ticket.0)
-    }
-
-    /// Whether what somebody waits for is settled; told once, for who still waits says so again.
-    fn settles_awaited(&mut self) -> bool {
-        let is_settled = self.awaited.is_some_and(|ticket| self.is_settled(ticket));
-        if is_settled {
-            self.awaited = None;
-        }
-        is_settled
-    }
-
-    fn drop_oldest(&mut self, mut excess: usize) {
-        self.points -= excess;
-        self.backlog_points -= excess.min(self.backlog_points);
-        while excess > 0 {
-            let lane = if self.backlog.is_empty() { &mut self.fresh } else { &mut self.backlog };
-            let Some(batch) = lane.front_mut() else { return };
-            if batch.points > excess {
-                batch.drop_oldest(excess);
-                return;
-            }
-            excess -= batch.points;
-            if let Some(batch) = lane.pop_front() {
-                self.keep_spare(batch.bytes);
-            }
-        }
-    }
-
-    /// Keeps a buffer that has room for a batch.
-    fn keep_spare(&mut self, bytes: Vec<u8>) {
-        if self.spare.len() < SPARE_BUFFERS && bytes.capacity() >= BATCH_BYTES {
-            self.spare.push(bytes);
-        }
-    }
-}
-
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
     use super::*;
+    use std::collections::VecDeque;
     use std::time::Duration;
 
     fn queue(limit: usize) -> (Queue, Arc<Counters>) {
@@ -700,7 +593,10 @@ mod model {
         thread::spawn(move || {
             let bell = Shared::new(Bell::default());
             let ringer = Shared::clone(&bell);
-            queue.set_waker(move || ringer.ring());
+            queue.set_waker(move || {
+                ringer.ring();
+                true
+            });
             if first == Link::Down {
                 queue.set_link(Link::Down);
             }
