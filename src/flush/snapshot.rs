@@ -191,7 +191,8 @@ impl<K: Sampled> Sheet<K> {
         if !std::mem::take(&mut self.has_gaps) {
             return;
         }
-        self.block = packed.repack(self.number, self.series.iter().map(Arc::as_ref));
+        self.number = packed.repack(self.number, self.series.iter().map(Arc::as_ref));
+        self.block = packed.block(self.number);
         for (series, state) in self.series.iter().zip(&mut self.states) {
             state.start = series.location.get().start;
         }

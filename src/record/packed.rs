@@ -12,7 +12,8 @@
 //! 2. The lines of evicted series stay where they are. Of a block that no line is added to any more the flusher, who alone evicts,
 //!    makes one without them when they are more than half of it ([`Packed::repack`]), and removes it once none is left. So there is
 //!    never more than twice what is needed, and a block.
-//! 3. Where a line is changes under the lock for writing alone, so who holds it for reading can follow any series to its line.
+//! 3. A number is given to one block only, and what a block has in one place stays: so who follows a series to its line needs the lock
+//!    no longer than to get hold of the block, and who looks at all series does not keep others from registering.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -89,20 +90,52 @@ pub(crate) struct Packed {
 pub(crate) struct Blocks {
     by_number: HashMap<u32, Block>,
     /// The number of the block that lines are added to.
+    open: u32,
+    /// The last number that was given.
     last: u32,
 }
 
 impl Blocks {
     /// The line of a series.
     pub(crate) fn line<K: Kind>(&self, series: &Series<K>) -> Option<Line<'_>> {
-        let (block, start) = self.place_of(series)?;
-        Line::at(block, start)
+        let at = series.location.get();
+        Line::at(self.by_number.get(&at.block)?, at.start)
     }
 
+    /// Adds a block; answers its number.
+    fn insert(&mut self, block: Block) -> u32 {
+        self.last += 1;
+        self.by_number.insert(self.last, block);
+        self.last
+    }
+}
+
+/// The blocks that somebody who looks at many series has got hold of.
+#[derive(Default)]
+pub(crate) struct Held(HashMap<u32, Block>);
+
+impl Held {
     /// The block that the line of a series is in, and where in it.
-    pub(crate) fn place_of<K: Kind>(&self, series: &Series<K>) -> Option<(&Block, u32)> {
-        let at = series.location.get();
-        Some((self.by_number.get(&at.block)?, at.start))
+    pub(crate) fn place_of<K: Kind>(
+        &mut self,
+        series: &Series<K>,
+        packed: &Packed,
+    ) -> Option<(Block, u32)> {
+        let mut at = series.location.get();
+        loop {
+            let held = self.0.entry(at.block).or_default();
+            if held.len() <= at.start as usize {
+                *held = packed.block(at.block);
+            }
+            if held.len() > at.start as usize {
+                return Some((Arc::clone(held), at.start));
+            }
+            // The block went: the line had gone to another before.
+            let before = std::mem::replace(&mut at, series.location.get());
+            if before == at {
+                return None;
+            }
+        }
     }
 }
 
@@ -115,17 +148,16 @@ impl Packed {
     /// Adds a line behind all others.
     pub(crate) fn append(&self, line: Line<'_>) -> At {
         let mut blocks = self.write();
-        let Blocks { by_number, last } = &mut *blocks;
         let is_closed = |block: &Block| {
             let is_full = block.len() + line.kept().len() > BLOCK && !block.is_empty();
             is_full || (block.len() > BLOCK / 2 && Arc::strong_count(block) > 1)
         };
-        if by_number.get(last).is_some_and(is_closed) {
-            *last += 1;
+        if blocks.by_number.get(&blocks.open).is_some_and(is_closed) {
             // Where there is a second one, there will be many lines: it need not grow.
-            by_number.insert(*last, Arc::new(Vec::with_capacity(BLOCK)));
+            blocks.open = blocks.insert(Arc::new(Vec::with_capacity(BLOCK)));
         }
-        At { block: *last, start: append(by_number.entry(*last).or_default(), line) }
+        let block = blocks.open;
+        At { block, start: append(blocks.by_number.entry(block).or_default(), line) }
     }
 
     /// The block as it is now.
@@ -133,32 +165,33 @@ impl Packed {
         self.read().by_number.get(&number).cloned().unwrap_or_default()
     }
 
-    /// Leaves the lines of these series alone in a block that no line is added to any more, if that makes it half as large or less;
-    /// answers the block as it is then.
+    /// Moves the lines of these series, the only ones left in a block that no line is added to any more, to a new block, if that is
+    /// half as large or less; answers the number of the block that they are in then.
     pub(crate) fn repack<'a, K: Kind>(
         &self,
         number: u32,
         series: impl Iterator<Item = &'a Series<K>>,
-    ) -> Block {
+    ) -> u32 {
         let block = self.block(number);
         let line =
             |series: &'a Series<K>| Some((series, Line::at(&block, series.location.get().start)?));
         let lines: Vec<_> = series.filter_map(line).collect();
         let length: usize = lines.iter().map(|(_, line)| line.kept().len()).sum();
         if 2 * length > block.capacity() {
-            return block;
+            return number;
         }
         let mut packed = Arc::new(Vec::with_capacity(length));
         let mut blocks = self.write();
-        for (series, line) in lines {
-            series.location.set(At { block: number, start: append(&mut packed, line) });
+        blocks.by_number.remove(&number);
+        if length == 0 {
+            return number;
         }
-        if length > 0 {
-            blocks.by_number.insert(number, Arc::clone(&packed));
-        } else {
-            blocks.by_number.remove(&number);
+        let starts: Vec<u32> = lines.iter().map(|(_, line)| append(&mut packed, *line)).collect();
+        let number = blocks.insert(packed);
+        for ((series, _), start) in lines.into_iter().zip(starts) {
+            series.location.set(At { block: number, start });
         }
-        packed
+        number
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Blocks> {
@@ -231,9 +264,10 @@ mod tests {
     fn a_block_is_packed_anew_when_half_of_it_is_of_no_use() {
         let packed = Packed::default();
         let all: Vec<_> = (0..1_000).map(|n| series(&packed, &format!("m.{n}"))).collect();
-        let length = packed.block(0).len();
+        let (length, mut number) = (packed.block(0).len(), 0);
         for (kept, is_shorter) in [(1_000, false), (400, true), (300, true), (1, true)] {
-            let block = packed.repack(0, all[..kept].iter());
+            number = packed.repack(number, all[..kept].iter());
+            let block = packed.block(number);
             assert_eq!(block.len() < length, is_shorter, "{kept}");
             for (n, series) in all[..kept].iter().enumerate() {
                 assert_eq!(metric(&packed, series), format!("m.{n}"));
@@ -241,7 +275,7 @@ mod tests {
                 assert_eq!(line.unwrap().metric(), format!("m.{n}"));
             }
         }
-        packed.repack(0, all[..0].iter());
+        packed.repack(number, all[..0].iter());
         assert!(packed.read().by_number.is_empty());
     }
 }

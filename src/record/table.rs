@@ -22,12 +22,10 @@ use metrics_util::KeyHasher;
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_nano_inline};
 
 use super::conflict::WireName;
-use super::packed::{Block, Packed};
+use super::packed::{Block, Held, Packed};
 use super::series::{Kind, Series};
 use crate::wire::series::Line;
 
-/// Series looked at under one lock when all are.
-const LOOKED_AT: usize = 1_000;
 /// Shards of a table; one that grows stalls only its own keys.
 const SHARDS: usize = 64;
 
@@ -89,21 +87,18 @@ impl<K: Kind> Table<K> {
 
     /// All series, in the order of their lines.
     pub(crate) fn all(&self) -> Vec<Known<K>> {
-        let mut all = Vec::new();
+        let mut series = Vec::new();
         for shard in &self.shards {
             let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
-            let found: Vec<_> = shard.series.iter().cloned().collect();
-            drop(shard);
-            // Who registers waits for this lock, whatever the shard.
-            for found in found.chunks(LOOKED_AT) {
-                let blocks = self.packed.read();
-                all.extend(found.iter().filter_map(|series| {
-                    let (block, start) = blocks.place_of(series)?;
-                    Some(Known { series: Arc::clone(series), block: Arc::clone(block), start })
-                }));
-            }
+            series.extend(shard.series.iter().cloned());
         }
-        all.sort_by(|a: &Known<K>, b| a.parts().cmp(&b.parts()));
+        let mut held = Held::default();
+        let know = |series: Arc<Series<K>>| {
+            let (block, start) = held.place_of(&series, &self.packed)?;
+            Some(Known { series, block, start })
+        };
+        let mut all: Vec<Known<K>> = series.into_iter().filter_map(know).collect();
+        all.sort_by(|a, b| a.parts().cmp(&b.parts()));
         all
     }
 
