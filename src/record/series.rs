@@ -34,21 +34,22 @@ pub(crate) trait Kind: Sized + 'static {
     fn fold(cell: &Self::Cell, local: &mut Self::Local);
 }
 
-/// A series of one kind.
+/// A series of one kind. In this order, so that what a look-up touches lies beside the reference count.
+#[repr(C)]
 pub(crate) struct Series<K: Kind> {
+    pub(crate) cell: K::Cell,
     /// The hash of its canonical key, under which the registry finds it.
     pub(crate) hash: u64,
     /// The print of the same words; `None` when tags were left out of the line, for then no key is it by its own words.
     pub(crate) print: Option<Print>,
     /// Where its line is.
     pub(crate) location: Location,
-    pub(crate) cell: K::Cell,
     pub(crate) locals: Locals<K::Local>,
 }
 
 impl<K: Kind> Series<K> {
     pub(crate) fn new(hash: u64, print: Option<Print>, at: At, cell: K::Cell) -> Self {
-        Series { hash, print, location: Location::new(at), cell, locals: Locals::default() }
+        Series { cell, hash, print, location: Location::new(at), locals: Locals::default() }
     }
 
     /// A new local for the thread `owner`, for its cache to keep.
