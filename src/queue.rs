@@ -389,6 +389,7 @@ impl Queue {
 mod tests {
     use super::*;
     use std::collections::VecDeque;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     fn queue(limit: usize) -> (Queue, Arc<Counters>) {
@@ -534,6 +535,30 @@ mod tests {
         assert_eq!(queue.lock().given_up.iter().map(VecDeque::len).sum::<usize>(), 2);
         queue.finish();
         assert!(queue.lock().given_up.is_empty(), "who ends frees it");
+    }
+
+    #[test]
+    fn a_writer_that_sleeps_is_woken_for_a_few_batches_or_for_the_last() {
+        let (queue, _) = queue(10);
+        let wakes = Arc::new(AtomicUsize::new(0));
+        queue.set_waker({
+            let wakes = Arc::clone(&wakes);
+            move || wakes.fetch_add(1, Ordering::Relaxed) < usize::MAX
+        });
+        assert!(queue.alarm().lie_down());
+        let woken = |pushes: usize| {
+            (0..pushes).for_each(|_| push(&queue, "a\n"));
+            wakes.load(Ordering::Relaxed)
+        };
+        assert_eq!(woken(TOLD_BATCHES - 1), 0);
+        assert_eq!(woken(1), 1);
+        assert_eq!(woken(1), 1, "it is awake");
+        while queue.pop().is_some() {}
+        queue.alarm().get_up();
+        assert!(queue.alarm().lie_down());
+        assert_eq!(woken(1), 1);
+        queue.announce();
+        assert_eq!(woken(0), 2);
     }
 
     #[test]
