@@ -47,7 +47,8 @@ impl Location {
         Location(AtomicU64::new(at.bits()))
     }
 
-    /// Relaxed: it changes under the lock of the blocks alone, and the flusher changes it itself.
+    /// Relaxed: it changes under the lock of the blocks, together with them; so who sees a new place and then takes that lock finds
+    /// the block, and who sees an old one finds the block that it has, or looks again.
     pub(crate) fn get(&self) -> At {
         let bits = self.0.load(Ordering::Relaxed);
         At { block: (bits >> 32) as u32, start: bits as u32 }
@@ -180,13 +181,14 @@ impl Packed {
         if 2 * length > block.capacity() {
             return number;
         }
+        // Copied before the lock is taken: who registers waits for it.
         let mut packed = Arc::new(Vec::with_capacity(length));
+        let starts: Vec<u32> = lines.iter().map(|(_, line)| append(&mut packed, *line)).collect();
         let mut blocks = self.write();
         blocks.by_number.remove(&number);
         if length == 0 {
             return number;
         }
-        let starts: Vec<u32> = lines.iter().map(|(_, line)| append(&mut packed, *line)).collect();
         let number = blocks.insert(packed);
         for ((series, _), start) in lines.into_iter().zip(starts) {
             series.location.set(At { block: number, start });

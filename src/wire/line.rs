@@ -325,17 +325,17 @@ mod tests {
             room in 0..2048usize,
         ) {
             let rules = Rules::of_a_test();
-            let (mut page, mut expected) = (Vec::new(), String::new());
+            let (mut identified, mut expected) = (Vec::new(), String::new());
             let (mut made, mut alone) = (Lines::new(vec![b'?'; room]), Lines::default());
             made.set_time(time);
             alone.set_time(time);
             for (name, tags, ..) in &lines {
                 let tags = tags.iter().map(|tag| (tag.as_str(), "v"));
-                page.push(rules.identify(name, tags, None).line);
+                identified.push(rules.identify(name, tags, None).line);
             }
-            let kept: Vec<u8> = page.iter().flat_map(|line| line.line().kept()).copied().collect();
+            let kept: Vec<u8> = identified.iter().flat_map(|line| line.line().kept()).copied().collect();
             let mut start = 0;
-            for (line, (_, _, integer, float)) in page.iter().zip(lines) {
+            for (line, (_, _, integer, float)) in identified.iter().zip(lines) {
                 let packed = Line::at(&kept, start).unwrap();
                 start += packed.kept().len() as u32;
                 let [head, tail] = [packed.head(), packed.tail()].map(String::from_utf8_lossy);
