@@ -23,6 +23,7 @@ use metrics::{Key, Label};
 
 use super::counter::Counter;
 use super::gauge::Gauge;
+use super::registered::Registered;
 use super::samples::Histogram;
 use super::series::{Kind, Series};
 
@@ -33,9 +34,9 @@ const SIGHTINGS: u8 = 8;
 /// How many misses in a row a slot bears, whatever the keys.
 const PATIENCE: u16 = 1_000;
 
-/// After how many misses in a row most calls go past the table, and how many calls there are then to one that does not.
+/// After how many misses in a row most calls go past the table, and how many calls do then between two that do not.
 const RUN: u32 = 256;
-const SAMPLE: u32 = 16;
+const SAMPLE: u32 = 64;
 
 /// Threads are numbered from 1 in the order of their first use of a cache; 0 owns nothing.
 static NEXT_THREAD: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
@@ -43,6 +44,8 @@ static NEXT_THREAD: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64:
 thread_local! {
     /// Without a destructor, so that it can be read while the thread is torn down.
     static THREAD: Cell<u64> = const { Cell::new(0) };
+    /// How many of the next calls for each kind go past its table. Apart from the tables, so that these calls cost least.
+    static PASSES: [Cell<u32>; 3] = const { [const { Cell::new(0) }; 3] };
     static CACHE: RefCell<Cache> = const { RefCell::new(Cache::new()) };
 }
 
@@ -62,7 +65,7 @@ pub(super) fn numbered() -> u64 {
 }
 
 /// A kind whose handles are cached.
-pub(crate) trait Cached: Kind {
+pub(crate) trait Cached: Registered {
     fn slots(cache: &mut Cache) -> &mut Slots<Self>;
 }
 
@@ -114,19 +117,25 @@ pub(crate) fn get<K: Cached>(
     key: &Key,
     find: impl Fn() -> Option<Arc<Series<K>>>,
 ) -> Found<K> {
-    match with_slots(|slots: &mut Slots<K>| slots.look(registry, key)) {
-        Some(Look::Hit(local)) => Found::Local(local),
-        Some(Look::Miss) => miss(registry, key, find),
-        Some(Look::Pass) | None => find().map_or(Found::Nothing, Found::Shared),
+    if is_passed::<K>() {
+        return find().map_or(Found::Nothing, Found::Shared);
+    }
+    match with_slots(|slots: &mut Slots<K>| slots.hit(registry, key)) {
+        Some(Some(local)) => Found::Local(local),
+        Some(None) => miss(registry, key, find),
+        None => find().map_or(Found::Nothing, Found::Shared),
     }
 }
 
-/// What a look at the table says.
-enum Look<K: Kind> {
-    Hit(Arc<K::Local>),
-    Miss,
-    /// Not to look.
-    Pass,
+/// Whether this call goes past the table.
+#[inline]
+fn is_passed<K: Cached>() -> bool {
+    PASSES.with(|passes| {
+        let passes = &passes[K::KIND as usize];
+        let left = passes.get();
+        passes.set(left.saturating_sub(1));
+        left > 0
+    })
 }
 
 /// Apart, so that a hit has no more registers to save than it needs.
@@ -152,7 +161,7 @@ fn with_slots<K: Cached, T>(then: impl FnOnce(&mut Slots<K>) -> T) -> Option<T> 
 pub(crate) struct Slots<K: Kind> {
     /// Empty until the first use.
     slots: Vec<Option<Box<Slot<K>>>>,
-    /// Calls since the last hit.
+    /// Misses since the last hit, up to [`RUN`].
     run: u32,
 }
 
@@ -195,20 +204,9 @@ impl<K: Kind> Slot<K> {
     }
 }
 
-impl<K: Kind> Slots<K> {
+impl<K: Cached> Slots<K> {
     const fn new() -> Self {
         Slots { slots: Vec::new(), run: 0 }
-    }
-
-    #[inline]
-    fn look(&mut self, registry: u64, key: &Key) -> Look<K> {
-        if self.run >= RUN {
-            self.run = if self.run < RUN + SAMPLE { self.run + 1 } else { RUN };
-            if self.run > RUN {
-                return Look::Pass;
-            }
-        }
-        self.hit(registry, key).map_or(Look::Miss, Look::Hit)
     }
 
     #[inline]
@@ -229,6 +227,9 @@ impl<K: Kind> Slots<K> {
         find: impl Fn() -> Option<Arc<Series<K>>>,
     ) -> Found<K> {
         self.run = (self.run + 1).min(RUN);
+        if self.run == RUN {
+            PASSES.with(|passes| passes[K::KIND as usize].set(SAMPLE));
+        }
         let Some(series) = find() else { return Found::Nothing };
         if self.slots.is_empty() {
             self.slots.resize_with(SLOTS, || None);
