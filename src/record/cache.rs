@@ -133,7 +133,9 @@ fn is_passed<K: Cached>() -> bool {
     PASSES.with(|passes| {
         let passes = &passes[K::KIND as usize];
         let left = passes.get();
-        passes.set(left.saturating_sub(1));
+        if left > 0 {
+            passes.set(left - 1);
+        }
         left > 0
     })
 }

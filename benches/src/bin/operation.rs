@@ -24,7 +24,7 @@ fn main() {
             assert!(report.points >= LINES as u64 && report.pending == 0, "{report:?}");
         }
     } else if name == "random" {
-        let keys: Vec<_> = (0..10 * LINES).map(operations::key).collect();
+        let keys: Vec<_> = (0..2 * LINES).map(operations::key).collect();
         keys.iter().for_each(|key| operations::counter_of(key).increment(1));
         for n in 0..n {
             // Any order that is not that of the keys.
