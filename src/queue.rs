@@ -34,7 +34,7 @@ use crate::sync::{self, Condvar, Mutex, MutexGuard};
 /// The size that a batch is filled to: past 64 KiB a larger `write` gains nothing.
 pub(crate) const BATCH_BYTES: usize = 64 * 1024;
 /// As many waiting batches are worth waking the writer for.
-const TOLD_BATCHES: usize = 4;
+const TOLD_BATCHES: usize = 8;
 /// Buffers kept for reuse, 8 MiB of them.
 const SPARE_BUFFERS: usize = 128;
 

@@ -16,8 +16,8 @@ use super::telemetry::Telemetry;
 use crate::clock::Clock;
 use crate::queue::{BATCH_BYTES, Phase, Queue, Ticket};
 use crate::stats::{Counters, Stats};
+use crate::wire::kept::Line;
 use crate::wire::line::{Lines, Unsendable, Variant};
-use crate::wire::series::Line;
 use crate::wire::value::Value;
 
 /// The name of the thread.

@@ -16,9 +16,10 @@ use crate::error::SendError;
 use crate::queue::Queue;
 use crate::record::registry::Registry;
 use crate::stats::Counters;
+use crate::wire::kept::{Line, LineBuf};
 use crate::wire::line::{Lines, Unsendable, Variant};
 use crate::wire::point::Point;
-use crate::wire::series::{LineBuf, Rules};
+use crate::wire::series::Rules;
 
 /// Points remembered to know a second one for the same series and time; 2 MiB of them at the most.
 const REMEMBERED: usize = 65_536;
@@ -56,7 +57,7 @@ impl RawPoints {
             return Err(SendError::Recorded);
         }
         self.counters.points_taken.add(1);
-        if !self.recent.is_new(line.line().text(), timestamp) {
+        if !self.recent.is_new(line.line(), timestamp) {
             self.counters.dropped_duplicate.add(1);
             return Ok(());
         }
@@ -99,8 +100,8 @@ struct RecentPoints {
 }
 
 impl Recent {
-    fn is_new(&self, line: &[u8], timestamp: u64) -> bool {
-        let hash = self.hasher.hash_one((line, timestamp));
+    fn is_new(&self, line: Line<'_>, timestamp: u64) -> bool {
+        let hash = self.hasher.hash_one((line.parts(), timestamp));
         let mut points = self.points.lock().unwrap_or_else(PoisonError::into_inner);
         if !points.known.insert(hash) {
             return false;

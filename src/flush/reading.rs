@@ -12,8 +12,8 @@ use crate::record::readout::{Readout, Take};
 use crate::record::registry::Registered;
 use crate::record::samples::Histogram;
 use crate::record::series::Series;
+use crate::wire::kept::Line;
 use crate::wire::line::{Unsendable, Variant, histogram_room};
-use crate::wire::series::Line;
 use crate::wire::value::Value;
 
 /// What a counter's line says.

@@ -23,7 +23,7 @@ use crate::record::readout::{Readout, Take};
 use crate::record::registry::{Fresh, Registered, Registry};
 use crate::record::samples::Histogram;
 use crate::record::series::Series;
-use crate::wire::series::Line;
+use crate::wire::kept::Line;
 
 /// Series looked at to find the label with the most values.
 const VARIETY_SAMPLE: usize = 10_000;
@@ -104,7 +104,7 @@ impl<K: Sampled> Sheet<K> {
     }
 
     fn lines(&self) -> impl Iterator<Item = Line<'_>> {
-        self.states.iter().filter_map(|state| Line::at(&self.block, state.start))
+        self.states.iter().filter_map(|state| self.block.line(state.start))
     }
 
     fn read(&mut self, age: u32, scratch: &mut Readout) {
@@ -133,7 +133,7 @@ impl<K: Sampled> Sheet<K> {
             if is_silent {
                 continue;
             }
-            if let Some(line) = Line::at(&self.block, state.start) {
+            if let Some(line) = self.block.line(state.start) {
                 K::emit(line, reading, state.told, options, sink);
             }
             state.told = K::told(reading);
@@ -221,7 +221,7 @@ impl<K: Sampled> Group<K> {
             sheet.block = packed.block(number);
             while let Some(series) = fresh.next_if(|series| series.location.get().block == number) {
                 let start = series.location.get().start;
-                let Some(line) = Line::at(&sheet.block, start) else { continue };
+                let Some(line) = sheet.block.line(start) else { continue };
                 let reading = K::begin(line, options);
                 sheet.push(series, reading, State { told: 0, alive: NEVER, start });
             }

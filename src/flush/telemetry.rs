@@ -3,8 +3,9 @@
 use super::reading::Sink;
 use super::schedule::Stamp;
 use crate::stats::Stats;
+use crate::wire::kept::LineBuf;
 use crate::wire::line::Variant;
-use crate::wire::series::{LineBuf, Rules};
+use crate::wire::series::Rules;
 use crate::wire::value::Value;
 
 /// The part of a name that all of them share.

@@ -24,7 +24,8 @@ use metrics::{Key, Label};
 
 use super::registry::Registry;
 use super::samples::Shape;
-use crate::wire::series::{Line, Rules};
+use crate::wire::kept::Line;
+use crate::wire::series::Rules;
 
 /// Whether anything but a histogram was ever called like a histogram's line. Never reset: that costs look-ups, no more.
 #[derive(Default)]

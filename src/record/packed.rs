@@ -20,14 +20,17 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::series::{Kind, Series};
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::wire::series::Line;
+use crate::wire::kept::{Kept, Line};
 
 /// The bytes that a block is filled to; a longer line has one to itself. With a sixteenth of it, a flush of a million series took nearly
 /// twice as long.
 const BLOCK: usize = 256 * 1024;
 
+/// How many heads are remembered for the lines to come.
+const RECENT: usize = 64;
+
 /// Lines, as they are kept.
-pub(crate) type Block = Arc<Vec<u8>>;
+pub(crate) type Block = Arc<Kept>;
 
 /// Where a line is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,19 +69,34 @@ impl At {
 }
 
 /// Adds a line; answers where it begins.
-fn append(block: &mut Block, line: Line<'_>) -> u32 {
-    let start = block.len();
-    let end = start + line.kept().len();
-    if Arc::get_mut(block).is_none() || end > block.capacity() {
+fn append(block: &mut Block, line: Line<'_>, heads: &mut Heads) -> u32 {
+    let (length, most) = (block.len(), block.len() + line.size());
+    if Arc::get_mut(block).is_none() || most > block.capacity() {
         // Twice as much as before, but not more than will be used.
-        let mut larger = Vec::with_capacity(end.max(BLOCK.min(2 * start)));
-        larger.extend_from_slice(block);
-        *block = Arc::new(larger);
+        *block = Arc::new(block.copy_with_room(most.max(BLOCK.min(2 * length))));
     }
-    if let Some(own) = Arc::get_mut(block) {
-        own.extend_from_slice(line.kept());
+    Arc::get_mut(block).map_or(length as u32, |own| heads.add(own, line))
+}
+
+/// Where the heads of the last lines are, by a hash of them: lines of one name share one, also when others come between them. A place
+/// may be of another block or of another name, which is seen when it is looked at.
+struct Heads([u32; RECENT]);
+
+impl Default for Heads {
+    fn default() -> Self {
+        Heads([0; RECENT])
     }
-    start as u32
+}
+
+impl Heads {
+    /// Adds a line; answers where it begins.
+    fn add(&mut self, block: &mut Kept, line: Line<'_>) -> u32 {
+        let hash = |sum: usize, byte: &u8| sum.wrapping_mul(31).wrapping_add(usize::from(*byte));
+        let place = &mut self.0[line.head().iter().fold(0, hash) % RECENT];
+        let (head, start) = block.add(line, Some(*place));
+        *place = head;
+        start
+    }
 }
 
 /// See the module.
@@ -94,13 +112,14 @@ pub(crate) struct Blocks {
     open: u32,
     /// The last number that was given.
     last: u32,
+    heads: Heads,
 }
 
 impl Blocks {
     /// The line of a series.
     pub(crate) fn line<K: Kind>(&self, series: &Series<K>) -> Option<Line<'_>> {
         let at = series.location.get();
-        Line::at(self.by_number.get(&at.block)?, at.start)
+        self.by_number.get(&at.block)?.line(at.start)
     }
 
     /// Adds a block; answers its number.
@@ -150,15 +169,15 @@ impl Packed {
     pub(crate) fn append(&self, line: Line<'_>) -> At {
         let mut blocks = self.write();
         let is_closed = |block: &Block| {
-            let is_full = block.len() + line.kept().len() > BLOCK && !block.is_empty();
+            let is_full = block.len() + line.size() > BLOCK && !block.is_empty();
             is_full || (block.len() > BLOCK / 2 && Arc::strong_count(block) > 1)
         };
         if blocks.by_number.get(&blocks.open).is_some_and(is_closed) {
             // Where there is a second one, there will be many lines: it need not grow.
-            blocks.open = blocks.insert(Arc::new(Vec::with_capacity(BLOCK)));
+            blocks.open = blocks.insert(Arc::new(Kept::with_capacity(BLOCK)));
         }
-        let block = blocks.open;
-        At { block, start: append(blocks.by_number.entry(block).or_default(), line) }
+        let Blocks { by_number, open, heads, .. } = &mut *blocks;
+        At { block: *open, start: append(by_number.entry(*open).or_default(), line, heads) }
     }
 
     /// The block as it is now.
@@ -174,22 +193,26 @@ impl Packed {
         series: impl Iterator<Item = &'a Series<K>>,
     ) -> u32 {
         let block = self.block(number);
-        let line =
-            |series: &'a Series<K>| Some((series, Line::at(&block, series.location.get().start)?));
+        let line = |series: &'a Series<K>| Some((series, block.line(series.location.get().start)?));
         let lines: Vec<_> = series.filter_map(line).collect();
-        let length: usize = lines.iter().map(|(_, line)| line.kept().len()).sum();
-        if 2 * length > block.capacity() {
+        let is_half = |length: usize| 2 * length <= block.capacity();
+        if !is_half(lines.iter().map(|(_, line)| line.tail().len()).sum()) {
             return number;
         }
         // Copied before the lock is taken: who registers waits for it.
-        let mut packed = Arc::new(Vec::with_capacity(length));
-        let starts: Vec<u32> = lines.iter().map(|(_, line)| append(&mut packed, *line)).collect();
-        let mut blocks = self.write();
-        blocks.by_number.remove(&number);
-        if length == 0 {
+        let (mut packed, mut heads) = (Kept::default(), Heads::default());
+        let starts: Vec<u32> =
+            lines.iter().map(|(_, line)| heads.add(&mut packed, *line)).collect();
+        if !is_half(packed.len()) {
             return number;
         }
-        let number = blocks.insert(packed);
+        packed.shrink_to_fit();
+        let mut blocks = self.write();
+        blocks.by_number.remove(&number);
+        if packed.is_empty() {
+            return number;
+        }
+        let number = blocks.insert(Arc::new(packed));
         for ((series, _), start) in lines.into_iter().zip(starts) {
             series.location.set(At { block: number, start });
         }
@@ -215,7 +238,8 @@ impl Packed {
 mod tests {
     use super::super::counter::Counter;
     use super::*;
-    use crate::wire::series::{LineBuf, Rules};
+    use crate::wire::kept::LineBuf;
+    use crate::wire::series::Rules;
 
     fn line(name: &str) -> LineBuf {
         Rules::of_a_test().identify(name, std::iter::empty(), None).line
@@ -250,16 +274,33 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_kept_once_also_when_others_come_between() {
+        let (packed, rules) = (Packed::default(), Rules::of_a_test());
+        let lines: Vec<LineBuf> = (0..1_000)
+            .map(|n| {
+                let (name, shard) = (format!("m.{}", n % 10), n.to_string());
+                rules.identify(&name, [("shard", &*shard)].into_iter(), None).line
+            })
+            .collect();
+        let places: Vec<At> = lines.iter().map(|line| packed.append(line.line())).collect();
+        let block = packed.block(0);
+        for (line, at) in lines.iter().zip(places) {
+            assert!(block.line(at.start).unwrap().is_same_series(line.line()));
+        }
+        let tails: usize = lines.iter().map(|line| 8 + line.line().tail().len()).sum();
+        assert_eq!(block.len(), tails + 10 * (4 + "put m.0".len()));
+    }
+
+    #[test]
     fn who_holds_a_block_sees_no_change_of_it() {
         let packed = Packed::default();
         series(&packed, "first");
         let held = packed.block(0);
-        let before = held.to_vec();
+        let before = Kept::clone(&held);
         let second = series(&packed, "second");
         assert_eq!(*held, before);
         assert_eq!(metric(&packed, &second), "second");
-        assert_eq!(Line::at(&held, second.location.get().start).unwrap().metric(), "");
-        assert!(Line::at(&held, u32::MAX).is_none());
+        assert!(held.line(second.location.get().start).is_none());
     }
 
     #[test]
@@ -273,7 +314,7 @@ mod tests {
             assert_eq!(block.len() < length, is_shorter, "{kept}");
             for (n, series) in all[..kept].iter().enumerate() {
                 assert_eq!(metric(&packed, series), format!("m.{n}"));
-                let line = Line::at(&block, series.location.get().start);
+                let line = block.line(series.location.get().start);
                 assert_eq!(line.unwrap().metric(), format!("m.{n}"));
             }
         }

@@ -32,7 +32,8 @@ use super::samples::{Histogram, Shape};
 use super::series::{Kind, Series};
 use super::table::{Secrets, Table, words};
 use crate::stats::Counters;
-use crate::wire::series::{Identity, Line, LineBuf, OwnTag, Rules};
+use crate::wire::kept::{Line, LineBuf};
+use crate::wire::series::{Identity, OwnTag, Rules};
 
 /// The only own tag of the series that keys share beyond the limit.
 const OVERFLOW: (&str, &str) = ("overflow", "true");
@@ -443,7 +444,7 @@ mod tests {
     /// The line of a counter.
     fn text(registry: &Registry, series: &Series<Counter>) -> String {
         let blocks = registry.counters.packed.read();
-        String::from_utf8_lossy(blocks.line(series).unwrap().text()).into_owned()
+        blocks.line(series).unwrap().text()
     }
 
     #[test]
@@ -488,7 +489,7 @@ mod tests {
             let series: Vec<Arc<Series<Counter>>> = keys.iter().map(|key| registry.get(key).unwrap()).collect();
             for (key, series) in keys.iter().zip(&series) {
                 let identity = registry.identify(key, None);
-                let line = String::from_utf8_lossy(identity.line.line().text());
+                let line = identity.line.line().text();
                 prop_assert_eq!(line, text(&registry, series), "{}", key);
                 prop_assert!(Arc::ptr_eq(series, &registry.get(key).unwrap()), "{} again", key);
             }

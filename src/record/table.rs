@@ -25,7 +25,7 @@ use metrics_util::KeyHasher;
 use super::conflict::WireName;
 use super::packed::{Block, Held, Packed};
 use super::series::{Kind, Series};
-use crate::wire::series::Line;
+use crate::wire::kept::Line;
 
 /// Shards of a table; one that grows stalls only its own keys.
 const SHARDS: usize = 64;
@@ -45,12 +45,12 @@ pub(crate) struct Known<K: Kind> {
 
 impl<K: Kind> Known<K> {
     pub(crate) fn line(&self) -> Option<Line<'_>> {
-        Line::at(&self.block, self.start)
+        self.block.line(self.start)
     }
 
     /// Head and tail, in whose order lines are.
     fn parts(&self) -> Option<(&[u8], &[u8])> {
-        self.line().map(|line| (line.head(), line.tail()))
+        self.line().map(Line::parts)
     }
 }
 

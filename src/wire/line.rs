@@ -8,7 +8,7 @@
 //! copied without a branch. For that there is always room behind the last line that counts, which is why the buffer is kept whole
 //! and the end of the lines beside it.
 
-use super::series::Line;
+use super::kept::Line;
 use super::value::{FloatDigits, Value};
 
 /// The longest line that a TSD reads, its line feed included (net.opentsdb.tsd.PipelineFactory).
@@ -125,19 +125,21 @@ impl Lines {
     #[inline(always)]
     fn push_short(&mut self, line: Line<'_>, digits: &[u8]) -> bool {
         let room = self.bytes.get_mut(self.end..).and_then(|room| room.first_chunk_mut::<ROOM>());
-        let text = line.and_beyond::<{ 2 * SHORT }>();
-        let (Some(room), Some(((head, tail), text))) = (room, text) else { return false };
+        let parts = line.and_beyond::<SHORT>();
+        let (Some(room), Some([(head, head_length), (tail, tail_length)])) = (room, parts) else {
+            return false;
+        };
         let (time, time_length) = &self.time;
-        if head > SHORT || tail > SHORT || *time_length > SHORT_TIME {
+        if head_length > SHORT || tail_length > SHORT || *time_length > SHORT_TIME {
             return false;
         }
-        room[..SHORT].copy_from_slice(&text[..SHORT]);
-        room[head..head + SHORT_TIME].copy_from_slice(&time[..SHORT_TIME]);
-        let at = head + time_length;
+        room[..SHORT].copy_from_slice(head);
+        room[head_length..head_length + SHORT_TIME].copy_from_slice(&time[..SHORT_TIME]);
+        let at = head_length + time_length;
         copy_digits(&mut room[at..at + digits.len()], digits);
         let at = at + digits.len();
-        room[at..at + SHORT].copy_from_slice(&text[head..head + SHORT]);
-        self.end += at + tail;
+        room[at..at + SHORT].copy_from_slice(tail);
+        self.end += at + tail_length;
         self.points += 1;
         true
     }
@@ -152,7 +154,7 @@ impl Lines {
     ) -> Result<(), Unsendable> {
         let space = if tag.is_empty() { "" } else { " " };
         let time = self.time;
-        let (head, tail) = (line.head(), line.tail());
+        let (head, tail) = line.parts();
         let time = &time.0[..time.1];
         self.push_parts(&[
             head,
@@ -244,7 +246,8 @@ fn copy_digits(to: &mut [u8], from: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::series::{LineBuf, Rules};
+    use super::super::kept::{Kept, LineBuf};
+    use super::super::series::Rules;
     use super::*;
     use proptest::prelude::*;
 
@@ -333,12 +336,16 @@ mod tests {
                 let tags = tags.iter().map(|tag| (tag.as_str(), "v"));
                 identified.push(rules.identify(name, tags, None).line);
             }
-            let kept: Vec<u8> = identified.iter().flat_map(|line| line.line().kept()).copied().collect();
-            let mut start = 0;
-            for (line, (_, _, integer, float)) in identified.iter().zip(lines) {
-                let packed = Line::at(&kept, start).unwrap();
-                start += packed.kept().len() as u32;
-                let [head, tail] = [packed.head(), packed.tail()].map(String::from_utf8_lossy);
+            let (mut kept, mut last) = (Kept::default(), None);
+            let mut keep = |line: &LineBuf| {
+                let (head, start) = kept.add(line.line(), last);
+                last = Some(head);
+                start
+            };
+            let starts: Vec<u32> = identified.iter().map(&mut keep).collect();
+            for ((line, start), (_, _, integer, float)) in identified.iter().zip(starts).zip(lines) {
+                let packed = kept.line(start).unwrap();
+                let [head, tail] = <[_; 2]>::from(packed.parts()).map(String::from_utf8_lossy);
                 for value in [Value::Integer(integer), Value::Integer(integer % 1000), Value::Float(float)] {
                     let pushed = made.push(packed, Variant::default(), value);
                     prop_assert_eq!(pushed, alone.push(line.line(), Variant::default(), value));

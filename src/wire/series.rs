@@ -10,9 +10,8 @@
 //! **Mechanism.** [`Rules::identify`] renders a [`Line`]. A key that says in its own words what the line says, no more and no less, is
 //! *plain*. For any other key the identity carries its canonical words, which a registry goes by in place of the key's.
 
-use std::fmt;
-
 use super::charset::Charset;
+use super::kept::{LineBuf, PUT};
 
 /// Keys that some server reads as something else: InfluxDB drops a point with a tag `time`, VictoriaMetrics renames the metric to
 /// the value of `__name__`, and `value` is the field that servers with fields store the number in.
@@ -37,20 +36,6 @@ pub(crate) struct Rules {
 /// A tag that the exporter adds to some lines of a series itself, as a histogram's `le`.
 pub(crate) type OwnTag = Option<&'static str>;
 
-/// `put NAME` and ` TAGS\n`: a line of a series but for time and value.
-///
-/// As it is kept: the [`Header`], the text, and behind it whatever comes next, so who copies it may copy more than it, in one go.
-#[derive(Clone, Copy)]
-pub(crate) struct Line<'a>(&'a [u8]);
-
-/// A [`Line`] that stands alone.
-#[derive(Debug)]
-pub(crate) struct LineBuf(Box<[u8]>);
-
-/// What stands before the text: how long its head and its tail are, four bytes each.
-type Header = [u8; HEADER];
-const HEADER: usize = 8;
-
 /// What [`Rules::identify`] makes of a key.
 #[derive(Debug)]
 pub(crate) struct Identity {
@@ -59,92 +44,6 @@ pub(crate) struct Identity {
     pub(crate) canonical: Option<(String, Vec<(String, String)>)>,
     /// How many tags were left out.
     pub(crate) dropped_tags: usize,
-}
-
-/// The command that begins a line.
-const PUT: &str = "put ";
-
-impl LineBuf {
-    fn new(head: &str, tail: &str) -> Self {
-        let header = [head, tail].map(|part| (part.len() as u32).to_le_bytes());
-        LineBuf([header.as_flattened(), head.as_bytes(), tail.as_bytes()].concat().into())
-    }
-
-    pub(crate) fn line(&self) -> Line<'_> {
-        Line(&self.0)
-    }
-}
-
-impl<'a> Line<'a> {
-    /// The line that is kept from `start` on.
-    #[inline]
-    pub(crate) fn at(bytes: &'a [u8], start: u32) -> Option<Self> {
-        bytes.get(start as usize..).map(Line)
-    }
-
-    /// How long head and tail are, what they are, and what is kept behind them, if it is `N` bytes in all.
-    #[inline]
-    pub(crate) fn and_beyond<const N: usize>(self) -> Option<((usize, usize), &'a [u8; N])> {
-        let (header, text) = self.0.split_first_chunk::<HEADER>()?;
-        Some((lengths(*header), text.first_chunk()?))
-    }
-
-    /// All that is kept of it.
-    pub(crate) fn kept(self) -> &'a [u8] {
-        let (head, tail) = self.lengths();
-        self.0.get(..HEADER + head + tail).unwrap_or_default()
-    }
-
-    /// Head and tail.
-    pub(crate) fn text(self) -> &'a [u8] {
-        self.kept().get(HEADER..).unwrap_or_default()
-    }
-
-    /// `put NAME`.
-    pub(crate) fn head(self) -> &'a [u8] {
-        self.text().get(..self.lengths().0).unwrap_or_default()
-    }
-
-    /// ` TAGS\n`.
-    pub(crate) fn tail(self) -> &'a [u8] {
-        self.text().get(self.lengths().0..).unwrap_or_default()
-    }
-
-    /// The metric's name, prefix included.
-    pub(crate) fn metric(self) -> &'a str {
-        as_str(self.head().get(PUT.len()..).unwrap_or_default())
-    }
-
-    /// The tags, in order of their keys.
-    pub(crate) fn tags(self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        as_str(self.tail()).split_ascii_whitespace().filter_map(|tag| tag.split_once('='))
-    }
-
-    /// Whether both are one series to a server.
-    pub(crate) fn is_same_series(self, other: Line<'_>) -> bool {
-        self.kept() == other.kept()
-    }
-
-    fn lengths(self) -> (usize, usize) {
-        self.0.first_chunk().map_or((0, 0), |header| lengths(*header))
-    }
-}
-
-impl fmt::Debug for Line<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", as_str(self.text()))
-    }
-}
-
-#[inline]
-fn lengths(header: Header) -> (usize, usize) {
-    let bits = u64::from_le_bytes(header);
-    (bits as u32 as usize, (bits >> 32) as usize)
-}
-
-/// A part of a line, which was made of strings.
-fn as_str(part: &[u8]) -> &str {
-    std::str::from_utf8(part).unwrap_or_default()
 }
 
 /// A tag while an identity is made.
@@ -273,11 +172,6 @@ mod tests {
         rules.identify(name, labels.iter().copied(), None)
     }
 
-    fn text(line: &LineBuf) -> String {
-        let line = line.line();
-        [line.head(), line.tail()].map(String::from_utf8_lossy).concat()
-    }
-
     struct Case {
         name: &'static str,
         labels: &'static [(&'static str, &'static str)],
@@ -397,7 +291,7 @@ mod tests {
     fn a_key_becomes_one_line() {
         for case in CASES {
             let identity = identify(&rules(case.max_tags), case.name, case.labels);
-            assert_eq!(text(&identity.line), case.line, "{:?} {:?}", case.name, case.labels);
+            assert_eq!(identity.line.line().text(), case.line, "{:?} {:?}", case.name, case.labels);
             assert_eq!(
                 identity.canonical.is_none(),
                 case.plain,
@@ -420,7 +314,7 @@ mod tests {
         let rules = rules(8);
         let labels = [("le", "1")];
         let identity = rules.identify("m", labels.into_iter(), Some("le"));
-        assert_eq!(text(&identity.line), "put m dc=fra env=prod host=a le_=1\n");
+        assert_eq!(identity.line.line().text(), "put m dc=fra env=prod host=a le_=1\n");
         let many: Vec<_> = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|key| (key, "1")).into();
         assert_eq!(rules.identify("m", many.into_iter(), Some("le")).line.line().tags().count(), 7);
     }
@@ -434,7 +328,7 @@ mod tests {
             (&[("le", "1")], "put m host=a le_=1\n"),
         ] {
             let identity = rules.identify("m", labels.iter().copied(), Some("le"));
-            assert_eq!(text(&identity.line), expected, "{labels:?}");
+            assert_eq!(identity.line.line().text(), expected, "{labels:?}");
             assert_eq!(identity.canonical.is_none(), labels.is_empty(), "{labels:?}");
         }
     }
@@ -449,7 +343,7 @@ mod tests {
             let rules = rules(max_tags);
             let labels: Vec<_> = labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
             let identity = identify(&rules, &name, &labels);
-            let line = text(&identity.line);
+            let line = identity.line.line().text();
             prop_assert_eq!(line.matches('\n').count(), 1);
             prop_assert!(line.ends_with('\n'));
             let words: Vec<_> = line.trim_end().split(' ').collect();
