@@ -12,7 +12,7 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 fn main() {
     let running = Exporter::OpenTsdb.install(None);
     let (handle, _sink) = running.opentsdb.as_ref().expect("it was installed");
-    let flusher = Thread::named("opentsdb-flusher").expect("it runs");
+    let flusher = Thread::named("opentsdb-flusher");
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("flush");
     group.sample_size(10);

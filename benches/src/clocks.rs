@@ -1,5 +1,6 @@
 //! Wall time, and what a thread really had of a processor.
 
+use std::thread;
 use std::time::Duration;
 
 /// A thread of this process.
@@ -13,9 +14,18 @@ impl Thread {
         Thread(unsafe { libc::gettid() })
     }
 
-    /// The first whose name begins so; the kernel keeps 15 bytes of a name.
-    pub fn named(name: &str) -> Option<Self> {
+    /// The first whose name begins so; the kernel keeps 15 bytes of a name. A thread names itself, so one that was just made may take
+    /// a moment to be found.
+    pub fn named(name: &str) -> Self {
         let name = &name[..name.len().min(15)];
+        let find = |_| {
+            thread::park_timeout(Duration::from_millis(1));
+            Thread::find(name)
+        };
+        (0..5_000).find_map(find).expect("no such thread")
+    }
+
+    fn find(name: &str) -> Option<Self> {
         let tasks = std::fs::read_dir("/proc/self/task").ok()?;
         tasks.flatten().find_map(|task| {
             let comm = std::fs::read_to_string(task.path().join("comm")).ok()?;

@@ -12,8 +12,8 @@
 //! 3. A slot gives way to a key that came [`SIGHTINGS`] times in a row, or to any after [`PATIENCE`] misses in a row; until then the
 //!    newcomer goes the uncached way. So a key in use is soon cached, and access at random over many series, of which hardly one
 //!    comes twice in a row, does not make and throw away locals, each of which costs as much as ten uncached calls.
-//! 4. A thread that missed [`RUN`] times in a row is taken to go through more keys than there are slots: of its next calls only every
-//!    [`SAMPLE`]th looks here, until one hits. So access at random costs the registry's table alone.
+//! 4. A thread that missed [`RUN`] times in a row is taken to go through more keys than there are slots: after each further miss its
+//!    next [`SAMPLE`] calls do not look here. So access at random costs the registry's table alone.
 //! 5. A thread that is being torn down, or that is here already (an allocator that records, say), goes the uncached way.
 
 use std::cell::{Cell, RefCell};
@@ -23,7 +23,6 @@ use metrics::{Key, Label};
 
 use super::counter::Counter;
 use super::gauge::Gauge;
-use super::registered::Registered;
 use super::samples::Histogram;
 use super::series::{Kind, Series};
 
@@ -34,9 +33,11 @@ const SIGHTINGS: u8 = 8;
 /// How many misses in a row a slot bears, whatever the keys.
 const PATIENCE: u16 = 1_000;
 
-/// After how many misses in a row most calls go past the table, and how many calls do then between two that do not.
+/// After how many misses in a row most calls go past the table.
 const RUN: u32 = 256;
-const SAMPLE: u32 = 64;
+/// How many calls do then between two that do not; one less than a prime, for a loop that makes so many calls at each turn would have
+/// the same one of them looked for each time.
+const SAMPLE: u32 = 66;
 
 /// Threads are numbered from 1 in the order of their first use of a cache; 0 owns nothing.
 static NEXT_THREAD: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
@@ -45,7 +46,7 @@ thread_local! {
     /// Without a destructor, so that it can be read while the thread is torn down.
     static THREAD: Cell<u64> = const { Cell::new(0) };
     /// How many of the next calls for each kind go past its table. Apart from the tables, so that these calls cost least.
-    static PASSES: [Cell<u32>; 3] = const { [const { Cell::new(0) }; 3] };
+    static PASSES: Passes = const { Passes::new() };
     static CACHE: RefCell<Cache> = const { RefCell::new(Cache::new()) };
 }
 
@@ -65,8 +66,22 @@ pub(super) fn numbered() -> u64 {
 }
 
 /// A kind whose handles are cached.
-pub(crate) trait Cached: Registered {
+pub(crate) trait Cached: Kind {
+    fn passes(passes: &Passes) -> &Cell<u32>;
     fn slots(cache: &mut Cache) -> &mut Slots<Self>;
+}
+
+/// See [`PASSES`].
+pub(crate) struct Passes {
+    counters: Cell<u32>,
+    gauges: Cell<u32>,
+    histograms: Cell<u32>,
+}
+
+impl Passes {
+    const fn new() -> Self {
+        Passes { counters: Cell::new(0), gauges: Cell::new(0), histograms: Cell::new(0) }
+    }
 }
 
 /// The tables of one thread.
@@ -83,18 +98,30 @@ impl Cache {
 }
 
 impl Cached for Counter {
+    fn passes(passes: &Passes) -> &Cell<u32> {
+        &passes.counters
+    }
+
     fn slots(cache: &mut Cache) -> &mut Slots<Self> {
         &mut cache.counters
     }
 }
 
 impl Cached for Gauge {
+    fn passes(passes: &Passes) -> &Cell<u32> {
+        &passes.gauges
+    }
+
     fn slots(cache: &mut Cache) -> &mut Slots<Self> {
         &mut cache.gauges
     }
 }
 
 impl Cached for Histogram {
+    fn passes(passes: &Passes) -> &Cell<u32> {
+        &passes.histograms
+    }
+
     fn slots(cache: &mut Cache) -> &mut Slots<Self> {
         &mut cache.histograms
     }
@@ -117,10 +144,8 @@ pub(crate) fn get<K: Cached>(
     key: &Key,
     find: impl Fn() -> Option<Arc<Series<K>>>,
 ) -> Found<K> {
-    if is_passed::<K>() {
-        return find().map_or(Found::Nothing, Found::Shared);
-    }
-    match with_slots(|slots: &mut Slots<K>| slots.hit(registry, key)) {
+    let look = |slots: &mut Slots<K>| slots.hit(registry, key);
+    match if is_passed::<K>() { None } else { with_slots(look) } {
         Some(Some(local)) => Found::Local(local),
         Some(None) => miss(registry, key, find),
         None => find().map_or(Found::Nothing, Found::Shared),
@@ -131,7 +156,7 @@ pub(crate) fn get<K: Cached>(
 #[inline]
 fn is_passed<K: Cached>() -> bool {
     PASSES.with(|passes| {
-        let passes = &passes[K::KIND as usize];
+        let passes = K::passes(passes);
         let left = passes.get();
         if left > 0 {
             passes.set(left - 1);
@@ -230,7 +255,7 @@ impl<K: Cached> Slots<K> {
     ) -> Found<K> {
         self.run = (self.run + 1).min(RUN);
         if self.run == RUN {
-            PASSES.with(|passes| passes[K::KIND as usize].set(SAMPLE));
+            PASSES.with(|passes| K::passes(passes).set(SAMPLE));
         }
         let Some(series) = find() else { return Found::Nothing };
         if self.slots.is_empty() {
@@ -369,6 +394,20 @@ mod tests {
         let uncached = (0..2 * calls).filter(|_| !increment(&registry, &key)).count();
         assert!(uncached <= calls as usize, "{uncached} calls before it was cached");
         assert_eq!(value(&registry, &key), u64::from(2 * calls));
+    }
+
+    #[test]
+    fn after_a_run_of_misses_even_a_cached_key_is_passed_over_for_some_calls() {
+        let registry = registry();
+        let key = Key::from_name("hot");
+        assert!(increment(&registry, &key));
+        // The first one was a miss too.
+        for n in 1..RUN {
+            increment(&registry, &Key::from_name(format!("m{n}")));
+        }
+        let cached: Vec<bool> = (0..2 * SAMPLE).map(|_| increment(&registry, &key)).collect();
+        assert!(cached.iter().enumerate().all(|(n, cached)| *cached == (n >= SAMPLE as usize)));
+        assert_eq!(value(&registry, &key), u64::from(2 * SAMPLE) + 1);
     }
 
     #[test]

@@ -10,13 +10,16 @@
 //! 1. A block is an [`Arc`]. A flush holds those that it knows and waits for nobody; so does a look at all series. A line that is added
 //!    to a block that somebody holds is added to a copy, or to the next block if more than half of it would have to be copied.
 //! 2. The lines of evicted series stay where they are. Of a block that no line is added to any more the flusher, who alone evicts,
-//!    makes one without them when they are more than half of it ([`Packed::repack`]), and removes it once none is left. So there is
-//!    never more than twice what is needed, and a block.
+//!    makes one without them when what is left needs no more than half of it ([`Packed::repack`]), and removes it once none is left.
+//!    So there is never more than twice what is needed, and a block.
 //! 3. A number is given to one block only, and what a block has in one place stays: so who follows a series to its line needs the lock
 //!    no longer than to get hold of the block, and who looks at all series does not keep others from registering.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use foldhash::fast::FixedState;
 
 use super::series::{Kind, Series};
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -26,8 +29,8 @@ use crate::wire::kept::{Kept, Line};
 /// twice as long.
 const BLOCK: usize = 256 * 1024;
 
-/// How many heads are remembered for the lines to come.
-const RECENT: usize = 64;
+/// How many heads are remembered for the lines to come, 1 KiB a kind.
+const RECENT: usize = 256;
 
 /// Lines, as they are kept.
 pub(crate) type Block = Arc<Kept>;
@@ -78,8 +81,8 @@ fn append(block: &mut Block, line: Line<'_>, heads: &mut Heads) -> u32 {
     Arc::get_mut(block).map_or(length as u32, |own| heads.add(own, line))
 }
 
-/// Where the heads of the last lines are, by a hash of them: lines of one name share one, also when others come between them. A place
-/// may be of another block or of another name, which is seen when it is looked at.
+/// Where the heads of the last lines are, by a hash of them: so lines of one name share one also when others come between, unless these
+/// have the same place. It may be of another block or of another name, which is seen when it is looked at.
 struct Heads([u32; RECENT]);
 
 impl Default for Heads {
@@ -91,8 +94,7 @@ impl Default for Heads {
 impl Heads {
     /// Adds a line; answers where it begins.
     fn add(&mut self, block: &mut Kept, line: Line<'_>) -> u32 {
-        let hash = |sum: usize, byte: &u8| sum.wrapping_mul(31).wrapping_add(usize::from(*byte));
-        let place = &mut self.0[line.head().iter().fold(0, hash) % RECENT];
+        let place = &mut self.0[FixedState::default().hash_one(line.head()) as usize % RECENT];
         let (head, start) = block.add(line, Some(*place));
         *place = head;
         start
@@ -195,16 +197,15 @@ impl Packed {
         let block = self.block(number);
         let line = |series: &'a Series<K>| Some((series, block.line(series.location.get().start)?));
         let lines: Vec<_> = series.filter_map(line).collect();
-        let is_half = |length: usize| 2 * length <= block.capacity();
-        if !is_half(lines.iter().map(|(_, line)| line.tail().len()).sum()) {
-            return number;
-        }
         // Copied before the lock is taken: who registers waits for it.
-        let (mut packed, mut heads) = (Kept::default(), Heads::default());
-        let starts: Vec<u32> =
-            lines.iter().map(|(_, line)| heads.add(&mut packed, *line)).collect();
-        if !is_half(packed.len()) {
-            return number;
+        let half = block.capacity() / 2;
+        let (mut packed, mut heads) = (Kept::with_capacity(half), Heads::default());
+        let mut starts = Vec::with_capacity(lines.len());
+        for (_, line) in &lines {
+            starts.push(heads.add(&mut packed, *line));
+            if packed.len() > half {
+                return number;
+            }
         }
         packed.shrink_to_fit();
         let mut blocks = self.write();
@@ -241,31 +242,34 @@ mod tests {
     use crate::wire::kept::LineBuf;
     use crate::wire::series::Rules;
 
-    fn line(name: &str) -> LineBuf {
-        Rules::of_a_test().identify(name, std::iter::empty(), None).line
+    fn line(name: &str, shard: usize) -> LineBuf {
+        let shard = shard.to_string();
+        Rules::of_a_test().identify(name, [("shard", &*shard)].into_iter(), None).line
     }
 
-    fn series(packed: &Packed, name: &str) -> Series<Counter> {
-        Series::new(0, None, packed.append(line(name).line()), AtomicU64::new(0))
+    fn series(packed: &Packed, line: &LineBuf) -> Series<Counter> {
+        Series::new(0, None, packed.append(line.line()), AtomicU64::new(0))
     }
 
-    fn metric(packed: &Packed, series: &Series<Counter>) -> String {
-        packed.read().line(series).unwrap().metric().to_owned()
+    fn is_of(packed: &Packed, series: &Series<Counter>, line: &LineBuf) -> bool {
+        packed.read().line(series).unwrap().is_same_series(line.line())
     }
 
-    /// Names of many lengths, some of them longer than a block.
-    fn names() -> Vec<String> {
+    /// Lines of many lengths, some of them longer than a block, and others of one name between them.
+    fn lines() -> Vec<LineBuf> {
         let length = |n: usize| if n % 3_000 == 2_999 { 300_000 } else { n % 300 };
-        (0..9_000).map(|n| format!("{n}.{}", "m".repeat(length(n)))).collect()
+        let name = |n: usize| match n % 4 {
+            0 => "m".to_owned(),
+            _ => format!("{n}.{}", "m".repeat(length(n))),
+        };
+        (0..12_000).map(|n| line(&name(n), n)).collect()
     }
 
     #[test]
     fn every_series_finds_its_line() {
-        let (packed, names) = (Packed::default(), names());
-        let all: Vec<_> = names.iter().map(|name| series(&packed, name)).collect();
-        for (name, series) in names.iter().zip(&all) {
-            assert_eq!(metric(&packed, series), *name);
-        }
+        let (packed, lines) = (Packed::default(), lines());
+        let all: Vec<_> = lines.iter().map(|line| series(&packed, line)).collect();
+        assert!(lines.iter().zip(&all).all(|(line, series)| is_of(&packed, series, line)));
         let places: Vec<_> = all.iter().map(|series| series.location.get()).collect();
         assert!(places.is_sorted_by_key(|at| (at.block, at.start)));
         let blocks = packed.read();
@@ -275,47 +279,40 @@ mod tests {
 
     #[test]
     fn a_name_is_kept_once_also_when_others_come_between() {
-        let (packed, rules) = (Packed::default(), Rules::of_a_test());
-        let lines: Vec<LineBuf> = (0..1_000)
-            .map(|n| {
-                let (name, shard) = (format!("m.{}", n % 10), n.to_string());
-                rules.identify(&name, [("shard", &*shard)].into_iter(), None).line
-            })
-            .collect();
-        let places: Vec<At> = lines.iter().map(|line| packed.append(line.line())).collect();
-        let block = packed.block(0);
-        for (line, at) in lines.iter().zip(places) {
-            assert!(block.line(at.start).unwrap().is_same_series(line.line()));
-        }
+        let packed = Packed::default();
+        let lines: Vec<_> = (0..1_000).map(|n| line(&format!("m.{}", n % 10), n)).collect();
+        assert!(lines.iter().all(|line| is_of(&packed, &series(&packed, line), line)));
         let tails: usize = lines.iter().map(|line| 8 + line.line().tail().len()).sum();
-        assert_eq!(block.len(), tails + 10 * (4 + "put m.0".len()));
+        assert_eq!(packed.size(), (1, tails + 10 * (4 + "put m.0".len())));
     }
 
     #[test]
     fn who_holds_a_block_sees_no_change_of_it() {
         let packed = Packed::default();
-        series(&packed, "first");
+        let lines = [0, 1].map(|n| line("m", n));
+        series(&packed, &lines[0]);
         let held = packed.block(0);
         let before = Kept::clone(&held);
-        let second = series(&packed, "second");
+        let second = series(&packed, &lines[1]);
         assert_eq!(*held, before);
-        assert_eq!(metric(&packed, &second), "second");
+        assert!(is_of(&packed, &second, &lines[1]));
         assert!(held.line(second.location.get().start).is_none());
     }
 
     #[test]
     fn a_block_is_packed_anew_when_half_of_it_is_of_no_use() {
         let packed = Packed::default();
-        let all: Vec<_> = (0..1_000).map(|n| series(&packed, &format!("m.{n}"))).collect();
+        let lines: Vec<_> = (0..1_000).map(|n| line(&format!("m.{}", n % 3), n)).collect();
+        let all: Vec<_> = lines.iter().map(|line| series(&packed, line)).collect();
         let (length, mut number) = (packed.block(0).len(), 0);
         for (kept, is_shorter) in [(1_000, false), (400, true), (300, true), (1, true)] {
             number = packed.repack(number, all[..kept].iter());
             let block = packed.block(number);
             assert_eq!(block.len() < length, is_shorter, "{kept}");
-            for (n, series) in all[..kept].iter().enumerate() {
-                assert_eq!(metric(&packed, series), format!("m.{n}"));
-                let line = block.line(series.location.get().start);
-                assert_eq!(line.unwrap().metric(), format!("m.{n}"));
+            for (line, series) in lines.iter().zip(&all[..kept]) {
+                assert!(is_of(&packed, series, line));
+                let packed = block.line(series.location.get().start);
+                assert!(packed.unwrap().is_same_series(line.line()));
             }
         }
         packed.repack(number, all[..0].iter());

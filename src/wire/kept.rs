@@ -3,7 +3,7 @@
 //! **Problem.** A flush reads the line of each series and copies it, but for time and value; of a million series that is most of what
 //! it reads, and most of what a series takes in memory.
 //!
-//! **Idea.** Lines are one behind the other, and a name that many of them have is there once.
+//! **Idea.** Lines are one behind the other, and a name that many of them have is there once, or at least not each time.
 //!
 //! **Mechanism.** Of a line a header and the tail are kept, ` TAGS\n`. The header says how long the tail is and where the head is,
 //! `put NAME`, which stands behind its own length before the first line that has it. Whatever follows a part, who copies it may copy
@@ -67,7 +67,7 @@ impl Kept {
         (head_at, start)
     }
 
-    /// The same with room for so many bytes.
+    /// The same lines with room for so many bytes.
     pub(crate) fn copy_with_room(&self, bytes: usize) -> Self {
         let mut copy = Kept::with_capacity(bytes);
         copy.0.extend_from_slice(&self.0);
@@ -99,8 +99,9 @@ impl Kept {
 
 impl LineBuf {
     pub(super) fn new(head: &str, tail: &str) -> Self {
-        let mut kept = Kept::with_capacity(LENGTH + head.len() + HEADER + tail.len());
-        let (_, start) = kept.add_parts((head.as_bytes(), tail.as_bytes()), None);
+        let parts = (head.as_bytes(), tail.as_bytes());
+        let mut kept = Kept::with_capacity(size(parts));
+        let (_, start) = kept.add_parts(parts, None);
         LineBuf { kept, start }
     }
 
@@ -112,7 +113,7 @@ impl LineBuf {
 impl<'a> Line<'a> {
     /// How many bytes it takes with its head.
     pub(crate) fn size(self) -> usize {
-        LENGTH + self.head().len() + HEADER + self.tail().len()
+        size(self.parts())
     }
 
     /// Head and tail, each with its length and with what follows it, if that is `N` bytes in all.
@@ -170,6 +171,10 @@ impl fmt::Debug for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", [as_str(self.head()), as_str(self.tail())].concat())
     }
+}
+
+fn size((head, tail): (&[u8], &[u8])) -> usize {
+    LENGTH + head.len() + HEADER + tail.len()
 }
 
 #[inline]

@@ -321,7 +321,7 @@ mod tests {
         #[test]
         fn a_line_that_others_follow_is_copied_as_one_that_stands_alone(
             lines in proptest::collection::vec(
-                ("[a-z.]{1,100}", proptest::collection::vec("[a-z]{1,30}", 0..4), any::<i64>(), any::<f64>()),
+                ("[ab]|[a-z.]{1,100}", proptest::collection::vec("[a-z]{1,30}", 0..4), any::<i64>(), any::<f64>(), any::<prop::sample::Index>()),
                 1..20,
             ),
             time in prop_oneof![0..10_000_000_000_000u64, any::<u64>()],
@@ -336,14 +336,14 @@ mod tests {
                 let tags = tags.iter().map(|tag| (tag.as_str(), "v"));
                 identified.push(rules.identify(name, tags, None).line);
             }
-            let (mut kept, mut last) = (Kept::default(), None);
-            let mut keep = |line: &LineBuf| {
-                let (head, start) = kept.add(line.line(), last);
-                last = Some(head);
-                start
-            };
-            let starts: Vec<u32> = identified.iter().map(&mut keep).collect();
-            for ((line, start), (_, _, integer, float)) in identified.iter().zip(starts).zip(lines) {
+            // Told to look for its head where that of any earlier line is.
+            let (mut kept, mut heads, mut starts) = (Kept::default(), vec![0], Vec::new());
+            for (line, (.., earlier)) in identified.iter().zip(&lines) {
+                let (head, start) = kept.add(line.line(), Some(*earlier.get(&heads)));
+                heads.push(head);
+                starts.push(start);
+            }
+            for ((line, start), (_, _, integer, float, _)) in identified.iter().zip(starts).zip(lines) {
                 let packed = kept.line(start).unwrap();
                 let [head, tail] = <[_; 2]>::from(packed.parts()).map(String::from_utf8_lossy);
                 for value in [Value::Integer(integer), Value::Integer(integer % 1000), Value::Float(float)] {

@@ -7,7 +7,7 @@
 //! **Idea.** The identity of a series *is* its rendered line without time and value. It is made when a key is first seen: clean
 //! each word, let a metric's label win over a global one and that over the host tag, leave out tags beyond the limit, sort by key.
 //!
-//! **Mechanism.** [`Rules::identify`] renders a [`Line`]. A key that says in its own words what the line says, no more and no less, is
+//! **Mechanism.** [`Rules::identify`] renders a [`LineBuf`]. A key that says in its own words what the line says, no more and no less, is
 //! *plain*. For any other key the identity carries its canonical words, which a registry goes by in place of the key's.
 
 use super::charset::Charset;

@@ -170,7 +170,7 @@ fn flush(report: &Report, n: usize) {
 fn flush_ours(report: &Report, running: &Running, counters: &[Counter], rounds: usize, row: &str) {
     let (handle, sink) = running.opentsdb.as_ref().expect("it was installed");
     let n = counters.len() as f64;
-    let thread = Thread::named(FLUSHER).expect("it runs");
+    let thread = Thread::named(FLUSHER);
     let samples = (0..=rounds).map(|_| {
         change_all(counters);
         let before = thread.time();
@@ -211,7 +211,7 @@ fn flush_ours(report: &Report, running: &Running, counters: &[Counter], rounds: 
 
 /// What its forwarder costs per flush, in nanoseconds, with `change` before each.
 fn flushes_of_dogstatsd(change: &dyn Fn(), interval: Duration, rounds: usize) -> Vec<f64> {
-    let thread = Thread::named(FORWARDER).expect("it runs");
+    let thread = Thread::named(FORWARDER);
     // Its time on a processor rises by a flush, and then stands still.
     let next = |least: Duration| {
         let began = thread.time();
@@ -257,7 +257,7 @@ fn drain(report: &Report) {
             Exporter::OpenTsdb => {
                 fill();
                 let (handle, _) = running.opentsdb.as_ref().expect("it was installed");
-                let thread = Thread::named(FLUSHER).expect("it runs");
+                let thread = Thread::named(FLUSHER);
                 let before = thread.time();
                 handle.flush(TIMEOUT).expect("it was not shut down");
                 thread.time() - before
