@@ -127,7 +127,8 @@ mod tests {
                 tsd.heal();
                 app.settle();
             }
-            // In mode `Written` what is confirmed may still be under way.
+            // In mode `Written` what is confirmed may still be under way, and each tick adds to it.
+            app.handle.shutdown(PATIENCE).unwrap();
             assert!(tsd.wait_for(app.handle.stats().points_taken as usize, PATIENCE));
             app.assert_exact(&[&tsd]);
             let stats = app.assert_lawful(&[&tsd]);
