@@ -280,10 +280,10 @@ mod tests {
     #[test]
     fn a_name_is_kept_once_also_when_others_come_between() {
         let packed = Packed::default();
-        let lines: Vec<_> = (0..1_000).map(|n| line(&format!("m.{}", n % 10), n)).collect();
+        let lines: Vec<_> = (0..1_000).map(|n| line(&format!("m.{}", n % 2), n)).collect();
         assert!(lines.iter().all(|line| is_of(&packed, &series(&packed, line), line)));
         let tails: usize = lines.iter().map(|line| 8 + line.line().tail().len()).sum();
-        assert_eq!(packed.size(), (1, tails + 10 * (4 + "put m.0".len())));
+        assert_eq!(packed.size(), (1, tails + 2 * (4 + "put m.0".len())));
     }
 
     #[test]
