@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Instant};
 use crate::error::{FlushError, SendError};
 use crate::flush::flusher::Request;
 use crate::flush::raw::RawPoints;
@@ -186,8 +186,8 @@ impl OpenTsdbHandle {
         let (answer, answers): (Sender<T>, Receiver<T>) = bounded(1);
         match deadline {
             Some(deadline) => {
-                self.shared.requests.send_deadline(request(answer), deadline).ok()?;
-                answers.recv_deadline(deadline).ok()
+                self.shared.requests.send_timeout(request(answer), left(deadline)).ok()?;
+                answers.recv_timeout(left(deadline)).ok()
             }
             None => {
                 self.shared.requests.send(request(answer)).ok()?;
@@ -223,6 +223,10 @@ impl OpenTsdbHandle {
 /// The time at which a wait ends; `None` for a wait so long that there is no such time.
 fn deadline(timeout: Duration) -> Option<Instant> {
     Instant::now().checked_add(timeout)
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
 }
 
 /// Shuts the exporter down when it is dropped; made by [`OpenTsdbHandle::guard`].

@@ -22,12 +22,12 @@ mod inner;
 mod states;
 
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
 
 use self::alarm::Alarm;
 pub(crate) use self::batch::Batch;
 use self::inner::Inner;
 pub(crate) use self::states::{Link, Phase, Ticket, Waiting};
+use crate::clock::Instant;
 use crate::stats::Counters;
 use crate::sync::{self, Condvar, Mutex, MutexGuard};
 

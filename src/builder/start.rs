@@ -352,7 +352,7 @@ impl OpenTsdbBuilder {
 mod tests {
     use super::super::OpenTsdbBuilder;
     use super::*;
-    use crate::clock::Mock;
+    use crate::clock::Clock;
     use crate::testing::{FakeTsd, Fault};
     use crate::wire::point::Point;
 
@@ -360,11 +360,11 @@ mod tests {
     fn an_exporter_that_nobody_has_ends_though_the_server_is_away() {
         let tsd = FakeTsd::start();
         tsd.script(Fault::Refuse);
-        let mock = Mock::at(Duration::from_secs(1_700_000_000));
+        let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
         let mut builder = OpenTsdbBuilder::new(tsd.address())
             .with_connectivity_check(ConnectivityCheck::Off)
             .with_backoff(Duration::from_millis(1), Duration::from_millis(1));
-        builder.clock = Clock::Mock(Arc::clone(&mock));
+        builder.clock = clock;
         let (recorder, handle, threads) = builder.start().unwrap();
         handle.send(Point::new("last", 1)).unwrap();
         drop((recorder, handle));

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{io, mem};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never};
@@ -13,7 +13,7 @@ use super::reading::Sink;
 use super::schedule::{Occasion, Schedule, Stamp};
 use super::snapshot::Snapshot;
 use super::telemetry::Telemetry;
-use crate::clock::Clock;
+use crate::clock::{Clock, Instant};
 use crate::queue::{BATCH_BYTES, Phase, Queue, Ticket};
 use crate::stats::{Counters, Stats};
 use crate::wire::kept::Line;

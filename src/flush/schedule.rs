@@ -13,7 +13,8 @@
 //! One after the last is used up in one unit of time, so the clock would never catch up with ticks that come as often: of these only
 //! every second or so is taken.
 
-use std::time::{Duration, Instant};
+use crate::clock::Instant;
+use std::time::Duration;
 
 /// The unit of a timestamp.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -161,7 +162,6 @@ mod tests {
     use super::*;
     use crate::clock::{Clock, Mock};
     use proptest::prelude::*;
-    use std::sync::Arc;
 
     const T: u64 = 1_700_000_000;
 
@@ -169,9 +169,8 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn start(interval: u64, wall: Duration) -> (Schedule, Arc<Mock>, Clock) {
-        let mock = Mock::at(wall);
-        let clock = Clock::Mock(Arc::clone(&mock));
+    fn start(interval: u64, wall: Duration) -> (Schedule, Mock, Clock) {
+        let (clock, mock) = Clock::mock(wall);
         (
             Schedule::new(
                 seconds(interval),

@@ -1,6 +1,6 @@
 //! Lines on their way.
 
-use std::time::Instant;
+use crate::clock::Instant;
 
 /// Whole lines, in the order in which they were made.
 #[derive(Debug)]

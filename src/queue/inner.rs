@@ -1,11 +1,11 @@
 //! What the queue's lock guards.
 
 use std::collections::VecDeque;
-use std::time::Instant;
 
 use super::batch::Batch;
 use super::states::{Link, Phase, Ticket};
 use super::{BATCH_BYTES, SPARE_BUFFERS};
+use crate::clock::Instant;
 
 pub(super) struct Inner {
     /// Lines from before the connection was last lost; sent in turn with `fresh`.

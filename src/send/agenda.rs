@@ -16,10 +16,11 @@
 //! 5. nothing until something happens.
 
 use std::ops::RangeInclusive;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::confirm::Mode;
 use super::delivery::Work;
+use crate::clock::Instant;
 
 /// How long nothing has come for a burst to be over, unless somebody waits: a snapshot comes in several batches.
 const LINGER: Duration = Duration::from_millis(20);

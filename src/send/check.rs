@@ -8,14 +8,14 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
 use super::FOREVER;
 use super::endpoint::Endpoint;
 use super::resolve::resolve;
-use crate::clock::Clock;
+use crate::clock::{Clock, Instant};
 
 /// The name of a thread that tries an endpoint.
 const THREAD: &str = "opentsdb-check";
@@ -47,7 +47,7 @@ pub(crate) fn check(endpoints: &[Endpoint], timeout: Duration) -> Result<(), Unr
         }
     }
     while !pending.is_empty() {
-        match results.recv_deadline(deadline) {
+        match results.recv_timeout(deadline.saturating_duration_since(clock.now())) {
             Ok((_, Ok(()))) => {
                 // Relaxed: it only spares the other threads an attempt or two.
                 is_over.store(true, Ordering::Relaxed);

@@ -24,9 +24,10 @@
 //! stopped then, it closes in good order what it has read and never handled.
 
 use std::ops::RangeInclusive;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::window::Place;
+use crate::clock::Instant;
 use crate::stats::Confirmation;
 
 /// The question, whose answer comes after everything before it was parsed.

@@ -1,13 +1,14 @@
 //! What outlives a connection: the lines that are not confirmed, and what was learned of the servers.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::agenda::Bound;
 use super::confirm::{Mode, Modes};
 use super::limiter::{Demand, Limiter};
 use super::notices::Notices;
 use super::window::{Place, Window};
+use crate::clock::Instant;
 use crate::queue::{Phase, Queue};
 use crate::stats::Counters;
 

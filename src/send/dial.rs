@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mio::{Registry, Token};
 
@@ -15,6 +15,7 @@ use super::endpoint::Endpoint;
 use super::failure::Failure;
 use super::resolve::{self, Resolver};
 use super::rotation::Rotation;
+use crate::clock::Instant;
 
 /// What all attempts have in common.
 pub(super) struct Dialer {

@@ -18,8 +18,9 @@
 //! half of what was sent within the last second), halved again at most once a second while the server goes on complaining, and
 //! let go evenly over the minute after its last complaint.
 
+use crate::clock::Instant;
 use std::num::NonZeroU32;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The least rate of [`RateLimit::Auto`] in points a second, which is potsdb's default.
 const AUTO_FLOOR: f64 = 100.0;

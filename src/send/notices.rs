@@ -3,8 +3,9 @@
 //! A server may give a million replies and a network may flap for a day. Each cause is said at most once a minute, the first time
 //! at once. A subscriber is a user's code: it may be slow or panic, so nothing is logged with a lock held or a change half made.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock::Instant;
 use crate::stats::Counters;
 use crate::wire::reply::Reply;
 

@@ -6,8 +6,9 @@
 //!
 //! The addresses of one name are equals: the one that worked last comes first, and one that failed comes last.
 
+use crate::clock::Instant;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long another endpoint is used before the first is tried again.
 const RETURN_AFTER: Duration = Duration::from_secs(300);

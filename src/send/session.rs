@@ -6,7 +6,7 @@
 //! The connection makes progress when the kernel takes bytes, when an answer comes, and when the server refuses a point, which
 //! shows that it reads. The last counts only once for each line that was written, or chatter would pass for life.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::agenda::{Plan, Scene};
 use super::confirm::{ANSWER_TIME, Barrier, Mode};
@@ -15,6 +15,7 @@ use super::delivery::{Delivery, Work};
 use super::failure::Failure;
 use super::notices::Heard;
 use super::window::Place;
+use crate::clock::Instant;
 use crate::wire::reply::Parser;
 
 /// How old a connection has to be for what the kernel took from it to speak for the server.

@@ -278,11 +278,11 @@ fn lines_in(batch: &Batch, bytes: Range<usize>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Instant;
     use crate::queue::Queue;
     use crate::stats::Counters;
     use proptest::prelude::*;
     use std::sync::Arc;
-    use std::time::Instant;
 
     /// A batch of these lines, by the only way that there is to make one.
     fn batch(lines: &str) -> Batch {

@@ -19,7 +19,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mio::{Events, Poll};
 
@@ -29,7 +29,7 @@ use super::delivery::Delivery;
 use super::dial::{Attempt, Dialer, Progress};
 use super::failure::Failure;
 use super::session::{End, Next, Session, earliest};
-use crate::clock::Clock;
+use crate::clock::{Clock, Instant};
 use crate::queue::{Link, Phase};
 
 /// How long an abandoned connection is read on from.

@@ -1,12 +1,11 @@
 //! The writer on a clock that the test moves: what it does after seconds and minutes, whatever the machine's speed.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::faults::nobody;
 use super::server::{Script, Server};
 use super::{Rig, options};
-use crate::clock::{Clock, Mock};
+use crate::clock::{Clock, Instant, Mock};
 use crate::queue::Phase;
 use crate::send::confirm::QUESTION;
 use crate::stats::Confirmation;
@@ -41,17 +40,17 @@ fn push<const N: usize>(rig: &Rig, lines: [&str; N]) -> [String; N] {
 }
 
 /// An exporter in `Auto` whose server has answered a first time, and how many bytes that took.
-fn answered_once(first: &str) -> (FakeTsd, Arc<Mock>, Rig, usize) {
+fn answered_once(first: &str) -> (FakeTsd, Mock, Rig, usize) {
     let tsd = FakeTsd::start();
-    let clock = Mock::at(Duration::from_secs(1_700_000_000));
+    let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
     let mut options = options(&[tsd.address().parse().unwrap()], Confirmation::Auto);
     options.write_timeout = WRITE_TIMEOUT;
-    let rig = Rig::at(options, Clock::Mock(Arc::clone(&clock)));
+    let rig = Rig::at(options, clock);
     let hurry = rig.queue.hurry();
     push(&rig, [first]);
     let stats = rig.until(|stats| stats.confirmation == Some(Confirmation::Version));
     drop(hurry);
-    (tsd, clock, rig, stats.bytes_sent as usize)
+    (tsd, mock, rig, stats.bytes_sent as usize)
 }
 
 /// A TSD whose storage hangs blocks the connection at a point of a new series, and leaves `version` behind it unanswered. Stopped
@@ -112,8 +111,7 @@ fn a_server_that_no_longer_knows_version_is_half_closed_in_the_end() {
 #[test]
 fn a_writer_that_nobody_can_end_gives_up_at_its_time_and_counts_what_it_had() {
     let (_held, address) = nobody();
-    let mock = Mock::at(Duration::from_secs(1_700_000_000));
-    let clock = Clock::Mock(Arc::clone(&mock));
+    let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
     let rig = Rig::at(options(&[address], Confirmation::Auto), clock.clone());
     push(&rig, ["put m 1700000000 1 host=a", "put m 1700000001 2 host=a"]);
     let end = clock.now() + Duration::from_secs(30);
@@ -134,8 +132,7 @@ fn a_writer_that_nobody_can_end_gives_up_at_its_time_and_counts_what_it_had() {
 #[test]
 fn at_the_end_a_server_that_has_come_back_is_found_though_the_last_failure_is_fresh() {
     let (socket, address) = nobody();
-    let mock = Mock::at(Duration::from_secs(1_700_000_000));
-    let clock = Clock::Mock(Arc::clone(&mock));
+    let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
     let longest = Duration::from_secs(3600);
     let mut options = options(&[address], Confirmation::Version);
     options.backoff = Duration::from_millis(10)..=longest;

@@ -3,11 +3,11 @@
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::server::{Script, Server, own_address};
 use super::{Rig, SECOND, assert_arrived, options};
-use crate::clock::Clock;
+use crate::clock::{Clock, Instant};
 use crate::queue::{Link, Phase, Queue, Waiting};
 use crate::send::endpoint::Endpoint;
 use crate::send::limiter::RateLimit;

@@ -7,13 +7,13 @@ mod server;
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use self::server::{Received, Script, Server};
 use super::endpoint::Endpoint;
 use super::limiter::RateLimit;
 use super::{Options, spawn};
-use crate::clock::Clock;
+use crate::clock::{Clock, Instant};
 use crate::queue::Queue;
 use crate::stats::{Confirmation, Counters, Stats};
 
