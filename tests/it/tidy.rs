@@ -45,6 +45,11 @@ const EDGES: &[Edge] = &[
     Edge { from: "send", to: "clock", why: "tokens, deadlines, backoff" },
     Edge { from: "send", to: "stats", why: "counts what is sent, confirmed, refused" },
     Edge { from: "queue", to: "stats", why: "counts what it drops" },
+    Edge {
+        from: "queue",
+        to: "clock",
+        why: "when a batch was taken, and until when somebody waits",
+    },
     Edge { from: "queue", to: "sync", why: "the lock and its condition, which loom replaces" },
     Edge { from: "testing", to: "wire", why: "points as the TSD reads them" },
 ];
