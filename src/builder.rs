@@ -3,6 +3,7 @@
 //! The setters only keep what they are given; [`OpenTsdbBuilder::build`] checks everything, so that each error can name the option,
 //! the value and the fix, and then starts the two threads. It is the one module that knows all the others.
 
+mod env;
 mod options;
 mod start;
 

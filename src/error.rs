@@ -17,7 +17,7 @@ pub enum BuildError {
     /// An option has a value that cannot work.
     #[error("{option}({value}): {fix}")]
     InvalidConfiguration {
-        /// The method that set it.
+        /// The method or the environment variable that set it.
         option: &'static str,
         /// The value.
         value: String,

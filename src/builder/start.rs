@@ -182,7 +182,7 @@ impl OpenTsdbBuilder {
         }
     }
 
-    fn check_numbers(&self) -> Result<(), BuildError> {
+    pub(super) fn check_numbers(&self) -> Result<(), BuildError> {
         require_duration("with_flush_interval", self.flush_interval)?;
         require(
             self.flush_interval >= SHORTEST_INTERVAL,
