@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Reads back what `examples/load.rs` sent, by the server's own query API, and compares every point.
+"""Reads back what `tools/load` sent, by the server's own query API, and compares every point.
 
     acceptance.py SERVER URL LIST…                      each LIST is what one load printed
     acceptance.py --rejected KIND SERVER URL LIST…      every point was refused, for this reason, and none is there

@@ -33,7 +33,7 @@ fn main() {
     let histograms: Vec<_> =
         (0..100).map(|n| histogram!("latency", "shard" => n.to_string())).collect();
     let record = || {
-        histograms.iter().for_each(|cell| SAMPLES.iter().for_each(|&sample| cell.record(sample)))
+        histograms.iter().for_each(|cell| SAMPLES.iter().for_each(|&sample| cell.record(sample)));
     };
     group.throughput(Throughput::Elements(100));
     group.bench_function("100 histograms", |bencher| {

@@ -137,7 +137,7 @@ mod tests {
         replies
     }
 
-    /// Among random bytes such a line would confirm points that no server has seen (`faults/run mixed` sends them).
+    /// Among random bytes such a line would confirm points that no server has seen (`tools/faults/run mixed` sends them).
     #[test]
     fn a_bare_1_is_an_answer_only_of_a_server_that_says_nothing_else() {
         use Reply::{Other, Version};

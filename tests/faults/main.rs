@@ -1,24 +1,19 @@
-//! What loopback can do to an exporter, each fault in its short form; `faults/run` has the long forms, and what needs a network
-//! namespace, root, or a process of its own.
+//! What loopback can do to an exporter, each fault in its short form. `tools/faults/run` has the long
+//! forms, and what needs a network namespace, root, or a process of its own.
 //!
-//! A test here asserts that its fault happened, and what holds whatever the machine's speed: no duration but a generous patience.
+//! A test here asserts that its fault happened, and what holds whatever the machine's speed: no
+//! duration but a generous patience. The promises are those of `docs/contract.md`.
 //!
-//! | module | promise of delivery |
+//! | module | promise |
 //! |---|---|
-//! | [`exact`] | after any outage the last values are exact and every single point has arrived; confirmed means parsed; whole lines only |
-//! | [`shutdown`] | the tally is true against any state of the server |
-//! | [`peaceful`] | idle closes, quiet servers, slow readers, garbage: nothing is lost and nobody reconnects in vain |
-//! | [`neighbour`] | few connections, within the rate, not in step |
-//! | [`harm`] | panics, forks, leaks |
+//! | [`outages`] | 5, 6, 7: the last values are exact, every point has arrived, whole lines only |
+//! | [`shutdown`] | 3: the tally is true against any state of the server |
+//! | [`odd_servers`] | idle closes, silence, slow reading and garbage cost no point and no reconnect |
+//! | [`rate`] | 8: one connection at a time, within the rate |
+//! | [`panics_and_leaks`] | 10: panics are caught, descriptors are given back |
 
-#![allow(
-    dead_code,
-    reason = "the package faults/ shares these modules and reads more of what they tell"
-)]
-
-mod exact;
-mod harm;
-mod neighbour;
-mod peaceful;
-mod rig;
+mod odd_servers;
+mod outages;
+mod panics_and_leaks;
+mod rate;
 mod shutdown;

@@ -9,9 +9,11 @@ use metrics_exporter_opentsdb::Confirmation;
 use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
 
 use crate::net::{Filter, SlowLink, port};
-use crate::rig::{App, PATIENCE, assert_law, builder};
-use crate::shutdown::{self, STATES};
-use crate::{Size, child, exact, peaceful};
+use opentsdb_faults::rig::{App, PATIENCE, assert_law, builder};
+use opentsdb_faults::shutdown::{self, STATES};
+use opentsdb_faults::{odd_servers, outages};
+
+use crate::{Size, child};
 
 const MODES: [Confirmation; 3] =
     [Confirmation::Auto, Confirmation::Version, Confirmation::HalfClose];
@@ -170,7 +172,7 @@ pub(crate) fn exits(size: Size) -> String {
 // ---- 5, 6, 7 ----
 
 /// Each in both ways to confirm.
-fn both(size: Size, survive: impl Fn(Confirmation, u64) -> exact::Sum) -> String {
+fn both(size: Size, survive: impl Fn(Confirmation, u64) -> outages::Sum) -> String {
     let sums = PROVING.map(|mode| survive(mode, size.seed));
     let told = sums.iter().zip(PROVING).map(|(sum, mode)| {
         format!(
@@ -182,19 +184,19 @@ fn both(size: Size, survive: impl Fn(Confirmation, u64) -> exact::Sum) -> String
 }
 
 pub(crate) fn resets(size: Size) -> String {
-    both(size, |mode, seed| exact::survive(mode, size.pick(50, 200), exact::RESET, seed))
+    both(size, |mode, seed| outages::survive(mode, size.pick(50, 200), outages::RESET, seed))
 }
 
 pub(crate) fn restarts(size: Size) -> String {
     let outages = size.pick(20, 50);
     both(size, |mode, seed| {
-        exact::survive(mode, outages, exact::CRASH, seed);
-        exact::survive(mode, outages, exact::RESTART, seed)
+        outages::survive(mode, outages, outages::CRASH, seed);
+        outages::survive(mode, outages, outages::RESTART, seed)
     })
 }
 
 pub(crate) fn failovers(size: Size) -> String {
-    both(size, |mode, seed| exact::fail_over(mode, size.pick(10, 50), seed))
+    both(size, |mode, seed| outages::fail_over(mode, size.pick(10, 50), seed))
 }
 
 /// Everything vanishes for 6 s, with the server's restart within, or without.
@@ -203,7 +205,7 @@ pub(crate) fn blackhole(size: Size) -> String {
     let mut told = Vec::new();
     for mode in PROVING {
         for restarts in size.pick(&[true][..], &[false, true]).iter().copied() {
-            let tsd = exact::counting();
+            let tsd = outages::counting();
             let mut app = App::start(builder(tsd.address(), mode), 200);
             app.work();
             app.settle();
@@ -239,7 +241,7 @@ pub(crate) fn blackhole(size: Size) -> String {
 pub(crate) fn resets_on_the_way(size: Size) -> String {
     let mut told = Vec::new();
     for mode in PROVING {
-        let tsd = exact::counting();
+        let tsd = outages::counting();
         let mut app = App::start(builder(tsd.address(), mode), 200);
         let mut packets = 0;
         for _ in 0..size.pick(10, 50) {
@@ -266,7 +268,7 @@ pub(crate) fn million(size: Size) -> String {
     let mut told = Vec::new();
     for mode in PROVING {
         let mut random = fastrand::Rng::with_seed(size.seed);
-        let tsd = exact::counting();
+        let tsd = outages::counting();
         let mut app = App::start(builder(tsd.address(), mode), 2_000);
         let mut faults = 0;
         while tsd.accepted() < lines {
@@ -298,12 +300,12 @@ pub(crate) fn million(size: Size) -> String {
 
 pub(crate) fn idle(size: Size) -> String {
     let times = size.pick(20, 200);
-    MODES.into_iter().for_each(|mode| peaceful::idle_closes(mode, times));
+    MODES.into_iter().for_each(|mode| odd_servers::idle_closes(mode, times));
     format!("{times} closes in each mode")
 }
 
 pub(crate) fn garbage(size: Size) -> String {
-    PROVING.into_iter().for_each(|mode| peaceful::garbage(mode, size.seed));
+    PROVING.into_iter().for_each(|mode| odd_servers::garbage(mode, size.seed));
     "a megabyte in each mode".into()
 }
 

@@ -1,35 +1,24 @@
-//! The faults that loopback alone cannot have, and the figures that need a quiet clock. Started by `faults/run`, in a network
-//! namespace of its own.
+//! Faults that loopback alone cannot have, and figures that need a quiet clock. Started by
+//! `tools/faults/run`, in a network namespace of its own.
 //!
-//! One process is the judge: it runs the servers (`FakeTsd`, whose log is the evidence), breaks the network by `nft` and `tc`, and
-//! prints one line a scenario. What needs a process of its own, because it dies, forks, is traced or lacks something, is this same
-//! program started as `faults app …`; it prints its figures as `key=value` lines.
+//! The main process runs the servers (`FakeTsd`, whose log is the evidence), breaks the network with
+//! `nft` and `tc`, and prints one line a scenario. An application that needs a process of its own,
+//! because it exits, forks, is traced or has a limit, is this program started as `faults app …`; it
+//! reports as `key=value` lines.
 //!
 //! 1. `app`: the applications under fault;
 //! 2. `net`: the namespace's packet filter and queue, the resolver that never answers;
-//! 3. `child`: starts applications, also under strace, faketime and limits, and reads what they say;
-//! 4. `delivery`, `resources`, `manners`, `mixed`: the scenarios, listed in [`SCENARIOS`];
-//! 5. `rig`, `exact`, `shutdown`, `neighbour`, `peaceful`: shared with `tests/faults`, which has their short forms.
-
-#![allow(dead_code, reason = "tests/faults uses more of the modules that it shares")]
+//! 3. `child`: starts applications, also under strace, faketime and limits, and reads their reports;
+//! 4. `delivery`, `resources`, `server_load`, `mixed`: the scenarios, listed in [`SCENARIOS`];
+//! 5. the library: what is shared with `tests/faults`.
 
 mod app;
 mod child;
 mod delivery;
-#[path = "../../tests/faults/exact.rs"]
-mod exact;
-mod manners;
 mod mixed;
-#[path = "../../tests/faults/neighbour.rs"]
-mod neighbour;
 mod net;
-#[path = "../../tests/faults/peaceful.rs"]
-mod peaceful;
 mod resources;
-#[path = "../../tests/faults/rig.rs"]
-mod rig;
-#[path = "../../tests/faults/shutdown.rs"]
-mod shutdown;
+mod server_load;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -164,37 +153,37 @@ const SCENARIOS: &[Scenario] = &[
         name: "frozen-storage-costs-few-connections",
         promise: "8",
         need: Need::Nothing,
-        run: manners::frozen,
+        run: server_load::frozen,
     },
     Scenario {
         name: "never-above-the-cap-in-any-second",
         promise: "8",
         need: Need::Nothing,
-        run: manners::cap,
+        run: server_load::cap,
     },
     Scenario {
         name: "accept-and-close-stays-in-the-envelope",
         promise: "8",
         need: Need::Nothing,
-        run: manners::envelope,
+        run: server_load::envelope,
     },
     Scenario {
         name: "a-hundred-clients-out-of-step",
         promise: "8",
         need: Need::Nothing,
-        run: manners::herd,
+        run: server_load::herd,
     },
     Scenario {
         name: "throttled-by-half-and-recovered-in-a-minute",
         promise: "8",
         need: Need::Time,
-        run: manners::throttle,
+        run: server_load::throttle,
     },
     Scenario {
         name: "fair-under-overload",
         promise: "9",
         need: Need::Nothing,
-        run: manners::overload,
+        run: server_load::overload,
     },
     Scenario {
         name: "panics-are-caught-and-points-flow-again",

@@ -8,9 +8,9 @@ use metrics_exporter_opentsdb::Confirmation;
 use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
 
 use crate::Size;
-use crate::exact::counting;
 use crate::net::{Filter, port};
-use crate::rig::{App, assert_law, builder};
+use opentsdb_faults::outages::counting;
+use opentsdb_faults::rig::{App, assert_law, builder};
 
 /// How long spells go on in all.
 const LONG: Duration = Duration::from_secs(30 * 60);

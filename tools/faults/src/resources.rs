@@ -7,10 +7,11 @@ use std::time::Duration;
 use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
 use metrics_exporter_opentsdb::{Confirmation, Value};
 
+use crate::Size;
 use crate::child::{self, App};
 use crate::delivery::{pass, until};
-use crate::rig::{self, PATIENCE, ended_by_server};
-use crate::{Size, exact};
+use opentsdb_faults::outages;
+use opentsdb_faults::rig::{self, PATIENCE, ended_by_server};
 
 /// A server that never reads, with a buffer that is soon full.
 fn stuck() -> FakeTsd {
@@ -252,12 +253,12 @@ pub(crate) fn sigpipe(size: Size) -> String {
 pub(crate) fn leaks(size: Size) -> String {
     let count = |folder: &str| std::fs::read_dir(folder).expect("Linux").count();
     let seen = || (count("/proc/self/task"), count("/proc/self/fd"));
-    exact::survive(Confirmation::Version, 2, exact::RESET, size.seed);
+    outages::survive(Confirmation::Version, 2, outages::RESET, size.seed);
     let before = seen();
     let rounds = size.pick(20, 100);
     for round in 0..rounds {
         let mode = [Confirmation::Version, Confirmation::HalfClose][round % 2];
-        exact::survive(mode, 2, exact::CRASH, size.seed + round as u64);
+        outages::survive(mode, 2, outages::CRASH, size.seed + round as u64);
         // One that gives up: its threads end as soon as they can.
         let tsd = stuck();
         let mut app = rig::App::start(rig::builder(tsd.address(), mode), 2_000);
@@ -341,7 +342,7 @@ pub(crate) fn clock(size: Size) -> String {
     let file = scratch("faketime");
     let set = |offset: &str| std::fs::write(&file, format!("{offset}\n")).expect("a file of ours");
     set("+0");
-    let library = std::env::var("FAULTS_FAKETIME").expect("faults/run has looked for it");
+    let library = std::env::var("FAULTS_FAKETIME").expect("tools/faults/run has looked for it");
     let mut command = child::app(&["clock", &tsd.address()]);
     command
         .env("LD_PRELOAD", library)

@@ -1,13 +1,13 @@
-//! How far off the quantiles are, how many bytes a histogram takes, and how long recording and reading take: here and elsewhere.
+//! The error of quantiles, the bytes of a histogram, and the time of recording and reading: this crate
+//! and others.
 //!
-//! `cargo run --release --manifest-path benches/accuracy/Cargo.toml` prints the two tables of ARCHITECTURE.md. Bytes and errors are
-//! the same in each run; times are the least of several rounds, so that a busy neighbour does not count.
+//! `cargo run --release -p opentsdb-benches --bin accuracy` prints two tables. Bytes and errors are the
+//! same in each run; times are the least of several rounds, so that other load does not count.
 //!
-//! What the crate has for a histogram is private, so its files are included as they are, and the cell is measured alone, as the others
-//! are: no registry, no thread, no line.
+//! This crate is measured through its public API, as an application uses it: a histogram is a
+//! registered series with its name and lines, and it is read by `render`, which prints seven lines. The
+//! others are bare data structures.
 mod peers;
-#[allow(dead_code, reason = "not all of it is used here")]
-mod record;
 mod samples;
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -17,11 +17,7 @@ use std::time::Instant;
 
 use peers::{MAKERS, Maker, Peer};
 
-#[allow(dead_code, unused_imports, reason = "not all of it is used here")]
-#[path = "../../../src/sync.rs"]
-mod sync;
-
-/// Rounds of which the fastest counts.
+/// How often a time is measured; the least counts.
 const ROUNDS: usize = 15;
 
 struct Counting;
@@ -59,16 +55,15 @@ fn worst_error(peer: &mut dyn Peer, sorted: &[f64]) -> f64 {
         };
         nearby.iter().map(of).fold(f64::INFINITY, f64::min)
     };
-    let quantiles: Vec<_> = quantiles().collect();
-    let found = peer.read(&quantiles);
-    quantiles.iter().zip(found).map(|(&q, found)| error(q, found)).fold(0.0, f64::max)
+    let found = peer.read();
+    quantiles().zip(found).map(|(q, found)| error(q, found)).fold(0.0, f64::max)
 }
 
 fn main() {
     // Before all else: the memory of an `AtomicBucket` is freed some time after it was dropped.
     let three_decades = samples::three_decades();
     let bytes: Vec<_> = [1_000, 1_000_000]
-        .map(|n| MAKERS.iter().map(|maker| bytes(maker.make, &three_decades[..n])).collect())
+        .map(|n| MAKERS.iter().map(|maker| bytes(maker, &three_decades[..n])).collect())
         .into();
     print_errors();
     println!();
@@ -81,43 +76,48 @@ fn print_errors() {
         let mut sorted = samples.clone();
         sorted.sort_by(f64::total_cmp);
         let cell = |maker: &Maker| {
-            let mut peer = (maker.make)();
+            let mut peer = (maker.make)(&quantiles().collect::<Vec<_>>());
             if !samples.iter().all(|&sample| peer.record(sample)) {
                 return "–".to_owned();
             }
             percent(worst_error(&mut *peer, &sorted))
         };
-        print_row(name, MAKERS.iter().map(cell).collect());
+        print_row(name, &MAKERS.iter().map(cell).collect::<Vec<_>>());
     }
 }
 
 fn print_figures(bytes: &[Vec<String>], samples: &[f64]) {
     print_header("three decades");
-    print_row("bytes, a thousand samples", bytes[0].clone());
-    print_row("bytes, a million samples", bytes[1].clone());
+    print_row("bytes, a thousand samples", &bytes[0]);
+    print_row("bytes, a million samples", &bytes[1]);
     for (name, figure, samples) in [
         ("record a sample, ns", record_time as Figure, &samples[..100_000]),
-        ("read p50, p95, p99 of a thousand and begin anew, µs", read_time, &samples[..1_000]),
+        ("read p50, p95, p99 of a thousand, µs", read_time, &samples[..1_000]),
         ("the same of a million, µs", read_time, samples),
     ] {
-        print_row(name, MAKERS.iter().map(|maker| figure(maker.make, samples)).collect());
+        let cells: Vec<_> = MAKERS.iter().map(|maker| figure(maker, samples)).collect();
+        print_row(name, &cells);
     }
 }
 
 fn print_header(name: &str) {
-    print_row(name, MAKERS.iter().map(|maker| maker.name.to_owned()).collect());
+    let names: Vec<_> = MAKERS.iter().map(|maker| maker.name.to_owned()).collect();
+    print_row(name, &names);
     println!("|---|{}", "---|".repeat(MAKERS.len()));
 }
 
-fn print_row(name: &str, cells: Vec<String>) {
+fn print_row(name: &str, cells: &[String]) {
     println!("| {name} | {} |", cells.join(" | "));
 }
 
-type Figure = fn(fn() -> Box<dyn Peer>, &[f64]) -> String;
+type Figure = fn(&Maker, &[f64]) -> String;
 
-fn bytes(make: fn() -> Box<dyn Peer>, samples: &[f64]) -> String {
+const READ: &[f64] = &[0.5, 0.95, 0.99];
+
+fn bytes(maker: &Maker, samples: &[f64]) -> String {
+    let first = (maker.make)(READ);
     let before = LIVE.load(Ordering::Relaxed);
-    let mut peer = make();
+    let mut peer = first.another();
     samples.iter().for_each(|&sample| assert!(peer.record(sample)));
     let bytes = LIVE.load(Ordering::Relaxed) - before;
     drop(peer);
@@ -127,9 +127,9 @@ fn bytes(make: fn() -> Box<dyn Peer>, samples: &[f64]) -> String {
     groups.join(",")
 }
 
-fn record_time(make: fn() -> Box<dyn Peer>, samples: &[f64]) -> String {
+fn record_time(maker: &Maker, samples: &[f64]) -> String {
     let round = |_| {
-        let mut peer = make();
+        let mut peer = (maker.make)(READ);
         let start = Instant::now();
         samples.iter().for_each(|&sample| assert!(peer.record(black_box(sample))));
         start.elapsed().as_secs_f64() / samples.len() as f64 * 1e9
@@ -137,14 +137,15 @@ fn record_time(make: fn() -> Box<dyn Peer>, samples: &[f64]) -> String {
     format!("{:.1}", (0..ROUNDS).map(round).fold(f64::INFINITY, f64::min))
 }
 
-fn read_time(make: fn() -> Box<dyn Peer>, samples: &[f64]) -> String {
-    let mut peer = make();
+fn read_time(maker: &Maker, samples: &[f64]) -> String {
+    let mut peer = (maker.make)(READ);
     let round = |_| {
         samples.iter().for_each(|&sample| assert!(peer.record(sample)));
         let start = Instant::now();
-        black_box(peer.read(&[0.5, 0.95, 0.99]));
+        black_box(peer.read());
+        let time = start.elapsed().as_secs_f64() * 1e6;
         peer.clear();
-        start.elapsed().as_secs_f64() * 1e6
+        time
     };
     let rounds = if samples.len() > 10_000 { 5 } else { ROUNDS };
     format!("{:.1}", (0..rounds).map(round).fold(f64::INFINITY, f64::min))

@@ -10,8 +10,8 @@ use metrics_exporter_opentsdb::{Confirmation, RateLimit, TimestampPrecision};
 
 use crate::Size;
 use crate::delivery::{pass, until};
-use crate::neighbour::{capped, most_in_a_second};
-use crate::rig::{App, PATIENCE, builder, connections};
+use opentsdb_faults::rate::{capped, most_in_a_second};
+use opentsdb_faults::rig::{App, PATIENCE, builder, connections};
 
 /// The defaults of the crate where `rig::builder` is in a hurry.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));

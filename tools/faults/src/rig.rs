@@ -1,4 +1,4 @@
-//! An application under fault: it knows what it has counted, and asks the servers whether they know it too.
+//! An application under fault that knows what it recorded, and compares it with what the servers got.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use metrics_exporter_opentsdb::{
 };
 
 /// Longer than anything takes that works, on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An exporter for tests: quick in everything.
-pub(crate) fn builder(address: impl Into<String>, mode: Confirmation) -> OpenTsdbBuilder {
+/// Options of an exporter for tests, with short times.
+pub fn builder(address: impl Into<String>, mode: Confirmation) -> OpenTsdbBuilder {
     OpenTsdbBuilder::new(address)
         .with_host_tag(HostTag::Value("a".into()))
         .with_telemetry(false)
@@ -27,17 +27,17 @@ pub(crate) fn builder(address: impl Into<String>, mode: Confirmation) -> OpenTsd
         .with_confirmation(mode)
 }
 
-pub(crate) struct App {
+pub struct App {
     recorder: OpenTsdbRecorder,
-    pub(crate) handle: OpenTsdbHandle,
-    /// The counters `c`, each with the truth.
+    pub handle: OpenTsdbHandle,
+    /// The counters `c`, each with its expected value.
     counters: Vec<(Counter, u64)>,
-    /// How many series `once` and how many points `raw` there are: each of them was made once.
+    /// How many series `once` and how many points `raw` there are.
     singles: u64,
 }
 
 impl App {
-    pub(crate) fn start(builder: OpenTsdbBuilder, counters: usize) -> App {
+    pub fn start(builder: OpenTsdbBuilder, counters: usize) -> App {
         let (recorder, handle) = builder.build().unwrap();
         let mut app = App { recorder, handle, counters: Vec::new(), singles: 0 };
         for n in 0..counters {
@@ -48,8 +48,8 @@ impl App {
         app
     }
 
-    /// Counts on, and makes a series and a point that come this one time.
-    pub(crate) fn work(&mut self) {
+    /// Increments all counters, and adds one series and one raw point that are never changed again.
+    pub fn work(&mut self) {
         self.count();
         let n = self.singles.to_string();
         metrics::with_local_recorder(&self.recorder, || {
@@ -59,20 +59,20 @@ impl App {
         self.singles += 1;
     }
 
-    /// Counts on.
-    pub(crate) fn count(&mut self) {
+    /// Increments all counters.
+    pub fn count(&mut self) {
         for (n, (counter, truth)) in self.counters.iter_mut().enumerate() {
             counter.increment(n as u64 + 1);
             *truth += n as u64 + 1;
         }
     }
 
-    pub(crate) fn gauge(&self, name: &'static str, value: f64) {
+    pub fn gauge(&self, name: &'static str, value: f64) {
         metrics::with_local_recorder(&self.recorder, || gauge!(name).set(value));
     }
 
     /// Flushes until nothing is pending, not even of a tick that came meanwhile.
-    pub(crate) fn settle(&self) -> FlushReport {
+    pub fn settle(&self) -> FlushReport {
         let end = Instant::now() + PATIENCE;
         loop {
             let report = self.handle.flush(PATIENCE).unwrap();
@@ -83,17 +83,18 @@ impl App {
         }
     }
 
-    /// Whether the servers together have the last value of each counter and each single one, and nothing that was never sent.
+    /// Checks that the servers together have the last value of each counter, and each series `once` and
+    /// point `raw`.
     #[track_caller]
-    pub(crate) fn assert_exact(&self, servers: &[&FakeTsd]) {
+    pub fn assert_exact(&self, servers: &[&FakeTsd]) {
         let stats = self.handle.stats();
         assert_eq!((stats.points_dropped.total(), stats.restarts), (0, 0), "{stats:?}");
         self.assert_last_values(servers);
     }
 
-    /// The same, if points may have been dropped or a thread have panicked.
+    /// The same where points may have been dropped or a thread may have panicked.
     #[track_caller]
-    pub(crate) fn assert_last_values(&self, servers: &[&FakeTsd]) {
+    pub fn assert_last_values(&self, servers: &[&FakeTsd]) {
         for (n, (_, truth)) in self.counters.iter().enumerate() {
             let last = last(servers, "c", n);
             assert_eq!(last, Some(*truth as i64), "c{{n={n}}} {:?}", self.handle.stats());
@@ -104,9 +105,9 @@ impl App {
         }
     }
 
-    /// What holds at any moment, whatever was done to the servers.
+    /// Checks what holds at any moment, whatever was done to the servers.
     #[track_caller]
-    pub(crate) fn assert_lawful(&self, servers: &[&FakeTsd]) -> Stats {
+    pub fn assert_lawful(&self, servers: &[&FakeTsd]) -> Stats {
         let stats = self.handle.stats();
         assert_law(&stats);
         let known: usize =
@@ -122,7 +123,7 @@ impl App {
 
 /// The law of the tally.
 #[track_caller]
-pub(crate) fn assert_law(stats: &Stats) {
+pub fn assert_law(stats: &Stats) {
     assert_eq!(
         stats.points_taken,
         stats.points_confirmed + stats.points_pending + stats.points_dropped.total(),
@@ -130,9 +131,10 @@ pub(crate) fn assert_law(stats: &Stats) {
     );
 }
 
-/// Whether every line that came was whole and the same each time; a line torn off is the server's own doing.
+/// Checks that every line that came was whole and the same each time. A line that the server itself cut
+/// off does not count.
 #[track_caller]
-pub(crate) fn assert_whole(tsd: &FakeTsd) {
+pub fn assert_whole(tsd: &FakeTsd) {
     assert_eq!(tsd.poisoned(), [""; 0], "a line changed when it was sent again");
     let strays = tsd.rejected();
     let strays: Vec<_> = strays.iter().filter(|(line, _)| !is_ours(line)).take(3).collect();
@@ -152,14 +154,14 @@ fn is_ours(line: &str) -> bool {
     words.len() >= 5 && words[0] == "put" && words[2].len() == 13 && words[4..].contains(&"host=a")
 }
 
-pub(crate) fn connections(
+pub fn connections(
     tsd: &FakeTsd,
 ) -> impl Iterator<Item = metrics_exporter_opentsdb::testing::Connection> + '_ {
     (0..tsd.connections()).filter_map(|index| tsd.connection(index))
 }
 
 /// How many connections the server has ended.
-pub(crate) fn ended_by_server(tsd: &FakeTsd) -> usize {
+pub fn ended_by_server(tsd: &FakeTsd) -> usize {
     connections(tsd).filter(|connection| connection.end == End::ByServer).count()
 }
 
