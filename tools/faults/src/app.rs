@@ -214,7 +214,7 @@ fn memory(address: &str, what: &str, milliseconds: u64) {
         match what {
             "stuck" => known.iter().for_each(|counter| counter.increment(1)),
             "histogram" => {
-                (0..10_000).for_each(|n| times.record(f64::from(n) * 1e-3 + done as f64))
+                (0..10_000).for_each(|n| times.record(f64::from(n) * 1e-3 + done as f64));
             }
             _ => (0..1_000).for_each(|n| {
                 counter!("offered", "n" => (done + n).to_string()).increment(1);
