@@ -1,15 +1,25 @@
-//! The smallest use: install, instrument, and leave with everything delivered.
+//! The smallest use: install, record, and leave with everything delivered.
+//!
+//! `cargo run --example basic` sends to a TSD inside the process, `TSD=host:port cargo run --example
+//! basic` to a real one.
 use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_opentsdb::OpenTsdbBuilder;
+use metrics_exporter_opentsdb::testing::FakeTsd;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let exporter = OpenTsdbBuilder::new("localhost:4242").install()?;
-    let _guard = exporter.guard(Duration::from_secs(5)); // on leaving: a last snapshot, delivered
+    let fake = FakeTsd::start();
+    let address = std::env::var("TSD").unwrap_or_else(|_| fake.address());
+
+    let exporter = OpenTsdbBuilder::new(address).with_telemetry(false).install()?;
 
     counter!("http.requests", "path" => "/login", "code" => "200").increment(1);
     gauge!("mail.queued").set(17.0);
     histogram!("http.seconds", "path" => "/login").record(0.042);
+
+    // The last snapshot, delivered. A service leaves this to `exporter.guard(…)` at the top of main.
+    let report = exporter.shutdown(Duration::from_secs(5))?;
+    println!("{}\n{report:?}", fake.lines().join("\n"));
     Ok(())
 }

@@ -1,26 +1,41 @@
-//! A little service, instrumented, and the lines that its metrics become.
+//! A small service, instrumented, and the lines that its metrics become.
 //!
-//! `cargo run --example demo` sends to a TSD inside the process, `TSD=host:port cargo run --example demo` to a real one;
-//! `FOR=60` lets it run a minute.
+//! `cargo run --example demo` sends to a TSD inside the process; `cargo run --example demo -- --help`
+//! says how to send to a real one.
 use std::collections::HashMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_opentsdb::testing::FakeTsd;
-use metrics_exporter_opentsdb::{OpenTsdbBuilder, Stats, Value};
+use metrics_exporter_opentsdb::{Flavor, OpenTsdbBuilder, Stats, Value};
 
 const WORKERS: usize = 3;
 const SECONDS: u64 = 5;
 const OWN: &str = "opentsdb.client.";
+const HELP: &str = "\
+A small service, instrumented, and the lines that its metrics become.
+
+    cargo run --example demo
+
+Environment:
+    TSD=host:port    sends to this server instead of a TSD inside the process
+    FLAVOR=…         what that server is: opentsdb, victoriametrics, influxdb, kairosdb
+    FOR=seconds      runs for this long instead of 5 s";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    if std::env::args().len() > 1 {
+        println!("{HELP}");
+        return Ok(());
+    }
     let real = std::env::var("TSD").ok();
     let fake = real.is_none().then(FakeTsd::start);
     let address = real.or_else(|| fake.as_ref().map(FakeTsd::address)).unwrap_or_default();
     let seconds = std::env::var("FOR").map_or(Ok(SECONDS), |text| text.parse())?;
-    let interval = Duration::from_secs(1);
-    let exporter = OpenTsdbBuilder::new(&address).with_flush_interval(interval).install()?;
+    let exporter = OpenTsdbBuilder::new(&address)
+        .with_flavor(flavor()?)
+        .with_flush_interval(Duration::from_secs(1))
+        .install()?;
     println!(
         "{WORKERS} workers for {seconds} s, a snapshot a second to {address} ({OWN}* not shown)\n"
     );
@@ -41,7 +56,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Serves requests until `end`, answers how many.
+fn flavor() -> Result<Flavor, String> {
+    match std::env::var("FLAVOR").as_deref() {
+        Err(_) | Ok("opentsdb") => Ok(Flavor::OpenTsdb),
+        Ok("victoriametrics") => Ok(Flavor::VictoriaMetrics),
+        Ok("influxdb") => Ok(Flavor::InfluxDb),
+        Ok("kairosdb") => Ok(Flavor::KairosDb),
+        Ok(other) => Err(format!("FLAVOR={other} is unknown; see --help")),
+    }
+}
+
+/// Serves requests until `end` and returns how many.
 fn serve(worker: usize, end: Instant) -> u64 {
     let active = gauge!("http.active", "worker" => worker.to_string());
     let mut served = 0;
@@ -59,14 +84,14 @@ fn serve(worker: usize, end: Instant) -> u64 {
     served
 }
 
-/// Prints the service's lines behind the first `shown` of all, and answers how many more there are.
+/// Prints the service's lines after the first `shown`, and returns how many there were.
 fn show(fake: Option<&FakeTsd>, shown: usize) -> usize {
     let lines = fake.map(FakeTsd::lines).unwrap_or_default().split_off(shown);
     lines.iter().filter(|line| !line.contains(OWN)).for_each(|line| println!("{line}"));
     lines.len()
 }
 
-/// What the exporter says, and beside it what the TSD has.
+/// What the exporter counted, beside what the TSD has.
 fn tally(served: u64, stats: &Stats, fake: Option<&FakeTsd>) {
     println!("served     {served} requests");
     println!("taken      {} points", stats.points_taken);

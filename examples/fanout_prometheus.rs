@@ -1,6 +1,7 @@
-//! Two exporters at once: OpenTSDB is sent to, Prometheus may scrape; for a move from one to the other, or for good.
+//! Two exporters at once: points go to OpenTSDB, and Prometheus may scrape; for a move from one to
+//! the other, or for good.
 //!
-//! `cargo run --example fanout_prometheus` sends to a TSD inside the process.
+//! `cargo run --example fanout_prometheus`, or with `TSD=host:port`.
 use std::time::Duration;
 
 use metrics::{counter, gauge};
@@ -10,9 +11,10 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use metrics_util::layers::FanoutBuilder;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let tsd = FakeTsd::start();
+    let fake = FakeTsd::start();
+    let address = std::env::var("TSD").unwrap_or_else(|_| fake.address());
     // `build`, not `install`: there is one global recorder, and that is to be the fanout.
-    let (opentsdb, exporter) = OpenTsdbBuilder::new(tsd.address()).with_telemetry(false).build()?;
+    let (opentsdb, exporter) = OpenTsdbBuilder::new(address).with_telemetry(false).build()?;
     let prometheus = PrometheusBuilder::new().build_recorder();
     let page = prometheus.handle();
     let both = FanoutBuilder::default().add_recorder(opentsdb).add_recorder(prometheus).build();
@@ -22,6 +24,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     gauge!("mail.queued").set(17.0);
 
     exporter.shutdown(Duration::from_secs(5))?;
-    println!("to OpenTSDB:\n{}\n\nto Prometheus:\n{}", tsd.lines().join("\n"), page.render());
+    println!("to OpenTSDB:\n{}\n\nto Prometheus:\n{}", fake.lines().join("\n"), page.render());
     Ok(())
 }
