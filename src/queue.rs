@@ -167,6 +167,11 @@ impl Queue {
         true
     }
 
+    /// Says how many lines the snapshot had that was just pushed.
+    pub(crate) fn set_snapshot_points(&self, points: usize) {
+        self.lock().snapshot_points = points;
+    }
+
     /// Says that nobody can give up any more: the writer does at this time.
     pub(crate) fn end_at(&self, at: Instant) {
         self.lock().ends_at = Some(at);
@@ -314,7 +319,12 @@ impl Queue {
     /// What waits to be sent.
     pub(crate) fn waiting(&self) -> Waiting {
         let inner = self.lock();
-        Waiting { fresh: inner.points - inner.backlog_points, backlog: inner.backlog_points }
+        Waiting {
+            fresh: inner.points - inner.backlog_points,
+            backlog: inner.backlog_points,
+            snapshot_points: inner.snapshot_points,
+            is_filling: inner.wants_room || inner.points > self.limit / 2,
+        }
     }
 
     /// Whether a flush or the shutdown waits for points to arrive.
@@ -450,7 +460,8 @@ mod tests {
         queue.set_link(Link::Up);
         push(&queue, "new1\n");
         push(&queue, "new2\n");
-        assert_eq!(queue.waiting(), Waiting { fresh: 2, backlog: 3 });
+        let waiting = queue.waiting();
+        assert_eq!((waiting.fresh, waiting.backlog), (2, 3));
         let order: Vec<_> = (0..5).map(|_| popped(&queue)).collect();
         assert_eq!(order, ["old1\n", "new1\n", "old2\n", "new2\n", "old3\n"]);
         assert_eq!(queue.waiting(), Waiting::default());

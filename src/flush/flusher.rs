@@ -169,11 +169,13 @@ impl Flusher {
             queue: &self.queue,
             counters: &self.counters,
             taken: now,
+            points: 0,
             refused: Refused::default(),
         };
         self.snapshot.take(stamp, now.saturating_duration_since(self.started), &mut out);
         self.telemetry.take(stamp, &stats, &mut out);
         out.push();
+        self.queue.set_snapshot_points(out.points);
         let refused = mem::take(&mut out.refused);
         self.lines = mem::take(&mut out.lines);
         drop(out);
@@ -217,6 +219,8 @@ struct Output<'a> {
     queue: &'a Queue,
     counters: &'a Counters,
     taken: Instant,
+    /// Lines that were pushed.
+    points: usize,
     refused: Refused,
 }
 
@@ -243,6 +247,7 @@ impl Output<'_> {
         }
         let (bytes, points) = self.lines.take(self.queue.buffer());
         self.counters.points_taken.add(points as u64);
+        self.points += points;
         self.queue.push(bytes, points, self.taken);
     }
 

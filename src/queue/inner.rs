@@ -22,6 +22,8 @@ pub(super) struct Inner {
     pub(super) next_order: u64,
     /// The order behind the last batch of a snapshot: batches from it on hold raw points alone.
     pub(super) snapshot_end: u64,
+    /// Lines of the last snapshot.
+    pub(super) snapshot_points: usize,
     /// The lowest order that the writer holds unconfirmed, and when its oldest point was taken.
     pub(super) in_flight: Option<(u64, Instant)>,
     /// Whether the flusher waits for room.
@@ -51,6 +53,7 @@ impl Inner {
             backlog_points: 0,
             next_order: 0,
             snapshot_end: 0,
+            snapshot_points: 0,
             in_flight: None,
             wants_room: false,
             awaited: None,

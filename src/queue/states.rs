@@ -29,6 +29,10 @@ pub(crate) struct Waiting {
     pub(crate) fresh: usize,
     /// Made before.
     pub(crate) backlog: usize,
+    /// Lines of the last snapshot, dropped and sent ones included.
+    pub(crate) snapshot_points: usize,
+    /// The flusher waits for room, or more than half of the queue is used.
+    pub(crate) is_filling: bool,
 }
 
 /// Everything that was pushed before it was drawn.

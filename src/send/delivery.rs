@@ -53,8 +53,10 @@ impl Delivery {
         let demand = Demand {
             unsent: waiting.fresh + waiting.backlog + held,
             fresh: if has_backlog { waiting.fresh } else { waiting.fresh + held },
+            snapshot_points: waiting.snapshot_points,
             has_backlog,
             is_hurried: is_closing || self.queue.is_hurried(),
+            is_filling: waiting.is_filling,
         };
         Work { is_closing, demand }
     }
@@ -117,7 +119,6 @@ impl Delivery {
 
     /// The server complains about the rate.
     pub(super) fn slow_down(&mut self, now: Instant) {
-        let demand = self.work().demand;
-        self.limiter.complained(demand, now);
+        self.limiter.complained(self.window.confirmed(), self.window.written(), now);
     }
 }

@@ -1,56 +1,66 @@
-//! How fast points may go.
+//! How fast points may be sent.
 //!
-//! **Problem.** A snapshot sent in one go is a storm for a TSD that has a thousand such clients, and after an outage each of them
-//! has a backlog as well.
+//! **Problem.** A snapshot sent at once is a storm for a TSD that has a thousand such clients, and
+//! after an outage each of them has a backlog as well.
 //!
-//! **Idea.** A token bucket counted in points, which holds no more than a tenth of a second's worth, and is asked in small steps: a
-//! snapshot leaves in some dozen small writes a second, evenly over its time.
+//! **Idea.** A token bucket counted in points. It holds at most a tenth of a second's worth and is
+//! emptied in small steps, so a snapshot leaves in a dozen or so writes a second, evenly over its
+//! time.
 //!
 //! **Mechanism.**
 //!
-//! | limit | points a second | when a flush or the shutdown waits |
+//! | limit | points a second | while a flush or the shutdown waits, or the queue fills up |
 //! |---|---|---|
-//! | `Auto` | 100, or what sends the last or the present snapshot within 80 % of the interval if that is more; twice as many while there is a backlog | unlimited |
-//! | `PerSecond(n)` | `n`, resent points included: in any second at most `n` and a tenth of `n` more | the same |
+//! | `Auto` | what sends the last snapshot, or all that waits, within 80 % of the interval, at least 100; twice that while there is a backlog | unlimited |
+//! | `PerSecond(n)` | `n`, resent points included: at most `1.1 n` in any second | the same |
 //! | `Unlimited` | unlimited | unlimited |
 //!
-//! When the server says that it is too much, a *brake* comes on top of all of these: half of the present rate (where there is none,
-//! half of what was sent within the last second), halved again at most once a second while the server goes on complaining, and
-//! let go evenly over the minute after its last complaint.
+//! A complaint of the server halves the rate of its endpoint, once a round trip: a second complaint
+//! counts when everything written before the last halving is confirmed and more has been written,
+//! and not within a second. The rate never falls below a tenth of what sends a snapshot in time,
+//! and recovers over the minute after the last complaint. Where there is no limit, a hundred
+//! times the rate of `Auto` is what is halved.
 
-use crate::clock::Instant;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::window::Place;
+use crate::clock::Instant;
+
 /// The least rate of [`RateLimit::Auto`] in points a second, which is potsdb's default.
 const AUTO_FLOOR: f64 = 100.0;
-/// How much of the interval a snapshot may take to be sent, so that it is gone before the next one.
+/// The part of the interval within which a snapshot is sent, so that it is gone before the next.
 const SHARE_OF_INTERVAL: f64 = 0.8;
-/// How much faster a backlog may go.
+/// How much faster points are sent while there is a backlog.
 const BACKLOG_FACTOR: f64 = 2.0;
-/// How much of a second the bucket holds.
+/// What the bucket holds, in seconds.
 const BUCKET: f64 = 0.1;
-/// How much of a second a step sends, if there is that much to send.
+/// What a step sends where there is that much to send, in seconds.
 const STEP: f64 = 0.05;
-/// The least rate that complaints can bring about, in points a second.
-const BRAKE_FLOOR: f64 = 1.0;
-/// The brake is not halved twice within this time: what was sent before the first time is still being complained about.
+/// The rate that a complaint halves where there is no limit, as a multiple of the rate of `Auto`.
+const UNLIMITED_FACTOR: f64 = 100.0;
+/// The least part of the rate of `Auto` that complaints leave.
+const BRAKE_FLOOR: f64 = 0.1;
+/// The least time between two halvings. With [`Confirmation::Written`](crate::Confirmation) every
+/// write is confirmed at once, and says nothing of a round trip.
 const BRAKE_PAUSE: Duration = Duration::from_secs(1);
-/// How long the brake takes to be let go.
+/// The time after the last complaint within which the rate recovers.
 const RECOVERY: Duration = Duration::from_secs(60);
 
 /// How fast points may be sent; set by [`with_rate_limit`](crate::OpenTsdbBuilder::with_rate_limit).
 ///
-/// A server that answers `put: Please throttle writes` slows down each of them.
+/// A server that answers `put: Please throttle writes` slows down each of them: its rate is halved
+/// and recovers over a minute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RateLimit {
-    /// 100 points a second, or as many as it takes to send a snapshot within 80 % of the flush interval; twice that while a
-    /// backlog is caught up. A flush by hand and the shutdown do not wait for this. The default.
+    /// 100 points a second, or more where it takes more to send what waits within 80 % of the flush
+    /// interval; twice that while a backlog is sent. A flush by hand, the shutdown and a queue that
+    /// is more than half full are not held back. The default.
     #[default]
     Auto,
-    /// At most this many points a second, also for catching up, for sending again and at shutdown. The interval between two
-    /// snapshots stretches when that is too few.
+    /// At most this many points a second, also for a backlog, for points sent again and at
+    /// shutdown. Where that is less than the snapshots need, ticks are skipped.
     #[doc(alias = "mps")]
     PerSecond(NonZeroU32),
     /// As fast as the server reads.
@@ -60,14 +70,18 @@ pub enum RateLimit {
 /// What there is to send.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Demand {
-    /// Points that wait, in all.
+    /// All points that no write was granted for.
     pub(super) unsent: usize,
-    /// Points that wait and are no backlog.
+    /// Those of them that are no backlog: a stream of raw points is in no snapshot.
     pub(super) fresh: usize,
-    /// Whether there are others: from before a connection was lost, or to be sent again.
+    /// Lines of the last snapshot.
+    pub(super) snapshot_points: usize,
+    /// Whether some points are from before a connection was lost, or are sent again.
     pub(super) has_backlog: bool,
     /// Whether a flush or the shutdown waits.
     pub(super) is_hurried: bool,
+    /// Whether the queue fills up, so that points may soon be dropped.
+    pub(super) is_filling: bool,
 }
 
 #[derive(Debug)]
@@ -76,47 +90,58 @@ pub(super) struct Limiter {
     interval: Duration,
     /// Points that may be sent at `filled`; at most the bucket's size.
     tokens: f64,
-    /// When `tokens` was right.
+    /// The time at which `tokens` was right.
     filled: Instant,
-    /// The size of the snapshot that is being sent: the most fresh points seen since there were none.
-    present: usize,
-    /// The size of the one before.
-    last: usize,
-    meter: Meter,
-    brake: Option<Brake>,
+    /// The index of the endpoint that is connected.
+    endpoint: usize,
+    /// What each endpoint has complained of.
+    brakes: Vec<Option<Brake>>,
 }
 
-/// What slows down after a complaint.
+/// What slows down an endpoint that complained.
 #[derive(Clone, Copy, Debug)]
 struct Brake {
-    /// The rate right after the last halving.
-    low: f64,
-    /// The rate before the first.
-    high: f64,
+    /// What the rate was multiplied by right after the last halving.
+    factor: f64,
+    /// The time of the last halving.
     halved: Instant,
-    /// The last complaint.
+    /// How far had been written at the last halving.
+    halved_behind: Place,
+    /// The time of the last complaint.
     complained: Instant,
 }
 
+impl Brake {
+    /// What the rate is multiplied by. It grows by the same part of itself each second, so that
+    /// one second of recovery never outweighs a halving.
+    fn factor(&self, now: Instant) -> f64 {
+        let quiet = now.saturating_duration_since(self.complained);
+        let left = 1.0 - quiet.as_secs_f64() / RECOVERY.as_secs_f64();
+        self.factor.powf(left.max(0.0))
+    }
+}
+
 impl Limiter {
-    pub(super) fn new(limit: RateLimit, interval: Duration, now: Instant) -> Self {
-        let mut limiter = Limiter {
-            limit,
-            interval,
-            tokens: 0.0,
-            filled: now,
-            present: 0,
-            last: 0,
-            meter: Meter::new(now),
-            brake: None,
-        };
+    pub(super) fn new(
+        limit: RateLimit,
+        interval: Duration,
+        endpoints: usize,
+        now: Instant,
+    ) -> Self {
+        let brakes = vec![None; endpoints];
+        let mut limiter =
+            Limiter { limit, interval, tokens: 0.0, filled: now, endpoint: 0, brakes };
         limiter.tokens = limiter.rate(Demand::default(), now).map_or(0.0, bucket);
         limiter
     }
 
+    /// There is a connection to this endpoint.
+    pub(super) fn connected(&mut self, endpoint: usize) {
+        self.endpoint = endpoint;
+    }
+
     /// How many points may be sent now, or when to ask again.
     pub(super) fn allow(&mut self, demand: Demand, now: Instant) -> Result<usize, Instant> {
-        self.present = self.present.max(demand.fresh);
         let Some(rate) = self.rate(demand, now) else { return Ok(usize::MAX) };
         let passed = now.saturating_duration_since(self.filled).as_secs_f64();
         self.tokens = (self.tokens + rate * passed).min(bucket(rate));
@@ -131,72 +156,63 @@ impl Limiter {
     }
 
     /// So many points are being sent.
-    pub(super) fn spend(&mut self, points: usize, now: Instant) {
+    pub(super) fn spend(&mut self, points: usize) {
         self.tokens = (self.tokens - points as f64).max(0.0);
-        self.meter.add(points, now);
     }
 
-    /// A write that was spent for has been held up and is done only now: the time in between earned nothing, or two
-    /// allowances would leave together.
+    /// A write that was spent for was held up and is done only now. The time in between earns
+    /// nothing, or two allowances would leave together.
     pub(super) fn held_up(&mut self, now: Instant) {
         self.tokens = 0.0;
         self.filled = now;
     }
 
-    /// Nothing waits any more.
-    pub(super) fn drained(&mut self) {
-        if self.present > 0 {
-            self.last = std::mem::take(&mut self.present);
-        }
-    }
-
-    /// The server complained about the rate.
-    pub(super) fn complained(&mut self, demand: Demand, now: Instant) {
-        let rate = self.rate(demand, now).unwrap_or_else(|| self.meter.rate(now));
-        let brake = self.brake.get_or_insert(Brake {
-            low: f64::MAX,
-            high: rate.max(BRAKE_FLOOR),
+    /// The server complained about the rate, when lines up to `written` had been written and those
+    /// up to `confirmed` were confirmed.
+    pub(super) fn complained(&mut self, confirmed: Place, written: Place, now: Instant) {
+        let Some(brake) = self.brakes.get_mut(self.endpoint) else { return };
+        let brake = brake.get_or_insert(Brake {
+            factor: 1.0,
             halved: now,
+            halved_behind: written,
             complained: now,
         });
-        let is_first = brake.low == f64::MAX;
-        if is_first || now.saturating_duration_since(brake.halved) >= BRAKE_PAUSE {
-            brake.low = (rate / 2.0).max(BRAKE_FLOOR);
-            brake.halved = now;
+        let factor = brake.factor(now);
+        let behind = brake.halved_behind;
+        let is_next_round = confirmed >= behind
+            && written > behind
+            && now.saturating_duration_since(brake.halved) >= BRAKE_PAUSE;
+        if factor >= 1.0 || is_next_round {
+            let least = BRAKE_FLOOR / UNLIMITED_FACTOR;
+            brake.factor = (factor / 2.0).max(least);
+            (brake.halved, brake.halved_behind) = (now, written);
         }
         brake.complained = now;
     }
 
     /// Points a second, if there is a limit.
-    fn rate(&mut self, demand: Demand, now: Instant) -> Option<f64> {
-        let own = match self.limit {
+    fn rate(&self, demand: Demand, now: Instant) -> Option<f64> {
+        let auto = self.auto_rate(demand);
+        let limit = match self.limit {
             RateLimit::PerSecond(cap) => Some(f64::from(cap.get())),
-            RateLimit::Auto if !demand.is_hurried => Some(self.auto_rate(demand)),
+            RateLimit::Auto if !demand.is_hurried && !demand.is_filling => Some(auto),
             RateLimit::Auto | RateLimit::Unlimited => None,
         };
-        let braked = self.braked(now);
-        match (own, braked) {
-            (Some(own), Some(braked)) => Some(own.min(braked)),
-            (own, braked) => own.or(braked),
+        let brake = self.brakes.get(self.endpoint).copied().flatten();
+        match brake.map(|brake| brake.factor(now)).filter(|factor| *factor < 1.0) {
+            None => limit,
+            Some(factor) => {
+                let rate = limit.unwrap_or(auto * UNLIMITED_FACTOR);
+                Some((rate * factor).max(auto * BRAKE_FLOOR).min(rate))
+            }
         }
     }
 
     fn auto_rate(&self, demand: Demand) -> f64 {
-        let snapshot = self.present.max(self.last).max(demand.fresh) as f64;
-        let needed = snapshot / (self.interval.as_secs_f64() * SHARE_OF_INTERVAL).max(1e-3);
+        let time = (self.interval.as_secs_f64() * SHARE_OF_INTERVAL).max(1e-3);
+        let needed = demand.snapshot_points.max(demand.fresh) as f64 / time;
         let factor = if demand.has_backlog { BACKLOG_FACTOR } else { 1.0 };
         needed.max(AUTO_FLOOR) * factor
-    }
-
-    fn braked(&mut self, now: Instant) -> Option<f64> {
-        let brake = self.brake?;
-        let quiet = now.saturating_duration_since(brake.complained);
-        if quiet >= RECOVERY {
-            self.brake = None;
-            return None;
-        }
-        let recovered = quiet.as_secs_f64() / RECOVERY.as_secs_f64();
-        Some(brake.low + (brake.high - brake.low).max(0.0) * recovered)
     }
 }
 
@@ -205,54 +221,33 @@ fn bucket(rate: f64) -> f64 {
     (rate * BUCKET).max(1.0)
 }
 
-/// Counts what was sent within about a second.
-#[derive(Debug)]
-struct Meter {
-    /// When the present second began.
-    since: Instant,
-    present: usize,
-    /// The second before.
-    last: usize,
-}
-
-impl Meter {
-    fn new(now: Instant) -> Self {
-        Meter { since: now, present: 0, last: 0 }
-    }
-
-    fn add(&mut self, points: usize, now: Instant) {
-        self.advance(now);
-        self.present = self.present.saturating_add(points);
-    }
-
-    fn rate(&mut self, now: Instant) -> f64 {
-        self.advance(now);
-        self.present.max(self.last) as f64
-    }
-
-    fn advance(&mut self, now: Instant) {
-        let passed = now.saturating_duration_since(self.since);
-        if passed >= Duration::from_secs(1) {
-            let just_over = passed < Duration::from_secs(2);
-            self.last = if just_over { self.present } else { 0 };
-            self.present = 0;
-            self.since = now;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const INTERVAL: Duration = Duration::from_secs(10);
+    const SECOND: Duration = Duration::from_secs(1);
 
     fn per_second(n: u32) -> RateLimit {
         RateLimit::PerSecond(NonZeroU32::new(n).unwrap())
     }
 
-    fn fresh(fresh: usize) -> Demand {
-        Demand { fresh, unsent: fresh, ..Demand::default() }
+    fn limiter(limit: RateLimit) -> (Limiter, Instant) {
+        let start = Instant::now();
+        (Limiter::new(limit, INTERVAL, 2, start), start)
+    }
+
+    /// The last snapshot had so many lines, and so many points are to be sent.
+    fn snapshot_of(snapshot_points: usize, unsent: usize) -> Demand {
+        Demand { snapshot_points, unsent, ..Demand::default() }
+    }
+
+    fn hurried(demand: Demand) -> Demand {
+        Demand { is_hurried: true, ..demand }
+    }
+
+    fn filling(demand: Demand) -> Demand {
+        Demand { is_filling: true, ..demand }
     }
 
     /// Sends `points` and answers when and how many each time.
@@ -269,7 +264,7 @@ mod tests {
                 Ok(allowed) => {
                     let n = allowed.min(points);
                     assert!(n > 0);
-                    limiter.spend(n, now);
+                    limiter.spend(n);
                     points -= n;
                     sent.push((now - start, n));
                 }
@@ -279,16 +274,12 @@ mod tests {
                 }
             }
         }
-        limiter.drained();
         sent
     }
 
     fn most_in_any_second(sent: &[(Duration, usize)]) -> usize {
         let within = |from: Duration| {
-            sent.iter()
-                .filter(|(at, _)| *at >= from && *at < from + Duration::from_secs(1))
-                .map(|&(_, n)| n)
-                .sum()
+            sent.iter().filter(|(at, _)| *at >= from && *at < from + SECOND).map(|&(_, n)| n).sum()
         };
         sent.iter().map(|&(from, _)| within(from)).max().unwrap_or(0)
     }
@@ -297,10 +288,13 @@ mod tests {
     fn a_cap_holds_in_any_second_whoever_waits() {
         for n in [1, 2, 7, 10, 99, 1000, 50_000] {
             for is_hurried in [false, true] {
-                let start = Instant::now();
-                let mut limiter = Limiter::new(per_second(n), INTERVAL, start);
-                let demand =
-                    |unsent| Demand { is_hurried, has_backlog: true, fresh: 1_000_000, unsent };
+                let (mut limiter, start) = limiter(per_second(n));
+                let demand = |unsent| Demand {
+                    is_hurried,
+                    is_filling: true,
+                    has_backlog: true,
+                    ..snapshot_of(1_000_000, unsent)
+                };
                 let points = n as usize * 5 + 3;
                 let sent = send(&mut limiter, points, start, demand);
                 let most = most_in_any_second(&sent);
@@ -318,13 +312,13 @@ mod tests {
 
     #[test]
     fn a_cap_holds_also_when_a_write_was_held_up() {
-        let start = Instant::now();
-        let mut limiter = Limiter::new(per_second(1000), INTERVAL, start);
-        let first = limiter.allow(fresh(9000), start).unwrap();
-        limiter.spend(first, start);
-        let later = start + Duration::from_secs(20);
+        let (mut limiter, start) = limiter(per_second(1000));
+        let demand = |unsent| snapshot_of(9000, unsent);
+        let first = limiter.allow(demand(9000), start).unwrap();
+        limiter.spend(first);
+        let later = start + 20 * SECOND;
         limiter.held_up(later);
-        let mut sent = send(&mut limiter, 3000, later, fresh);
+        let mut sent = send(&mut limiter, 3000, later, demand);
         sent.insert(0, (Duration::ZERO, first));
         assert!(most_in_any_second(&sent) <= 1150);
     }
@@ -332,9 +326,10 @@ mod tests {
     #[test]
     fn auto_sends_a_snapshot_in_small_steps_within_80_percent_of_the_interval() {
         for (points, seconds) in [(100, 1.0), (800, 8.0), (5_000, 8.0), (1_000_000, 8.0)] {
-            let start = Instant::now();
-            let mut limiter = Limiter::new(RateLimit::Auto, INTERVAL, start);
-            let sent = send(&mut limiter, points, start, fresh);
+            let (mut limiter, start) = limiter(RateLimit::Auto);
+            // However few of them are in the queue at a time.
+            let sent =
+                send(&mut limiter, points, start, |unsent| snapshot_of(points, unsent.min(1000)));
             let took = sent.last().unwrap().0.as_secs_f64();
             assert!(took <= seconds && took >= seconds * 0.8, "{points}: {took}");
             let largest = sent.iter().map(|&(_, n)| n).max().unwrap();
@@ -343,89 +338,116 @@ mod tests {
     }
 
     #[test]
+    fn raw_points_wait_no_longer_than_80_percent_of_the_interval() {
+        let (limiter, start) = limiter(RateLimit::Auto);
+        let demand = Demand { fresh: 8_000, unsent: 8_000, ..Demand::default() };
+        assert_eq!(limiter.rate(demand, start), Some(1000.0));
+    }
+
+    #[test]
     fn auto_goes_twice_as_fast_while_there_is_a_backlog() {
-        let start = Instant::now();
-        let mut limiter = Limiter::new(RateLimit::Auto, INTERVAL, start);
-        let demand = |unsent| Demand { fresh: 8_000, has_backlog: true, is_hurried: false, unsent };
+        let (mut limiter, start) = limiter(RateLimit::Auto);
+        let demand = |unsent| Demand { has_backlog: true, ..snapshot_of(8_000, unsent) };
         let sent = send(&mut limiter, 8_000, start, demand);
         let took = sent.last().unwrap().0.as_secs_f64();
         assert!(took > 3.5 && took < 4.0, "{took}");
     }
 
     #[test]
-    fn auto_remembers_the_size_of_the_last_snapshot() {
-        let start = Instant::now();
-        let mut limiter = Limiter::new(RateLimit::Auto, INTERVAL, start);
-        send(&mut limiter, 80_000, start, fresh);
-        assert_eq!(limiter.rate(Demand::default(), start), Some(10_000.0));
-        send(&mut limiter, 1_600, start, fresh);
-        assert_eq!(limiter.rate(Demand::default(), start), Some(200.0));
-    }
-
-    #[test]
-    fn a_waiting_flush_is_not_spread_unless_there_is_a_cap() {
-        let start = Instant::now();
-        let hurried = Demand { is_hurried: true, ..fresh(5_000) };
-        for limit in [RateLimit::Auto, RateLimit::Unlimited] {
-            let mut limiter = Limiter::new(limit, INTERVAL, start);
-            assert_eq!(limiter.allow(hurried, start), Ok(usize::MAX));
-        }
-        let mut limiter = Limiter::new(per_second(1000), INTERVAL, start);
-        assert_eq!(limiter.allow(hurried, start), Ok(100));
-    }
-
-    #[test]
-    fn a_complaint_halves_the_rate_at_most_once_a_second_and_down_to_one() {
-        let start = Instant::now();
-        let mut limiter = Limiter::new(per_second(1000), INTERVAL, start);
-        let mut now = start;
-        for expected in [500.0, 250.0, 125.0, 62.5, 31.25] {
-            for _ in 0..100 {
-                limiter.complained(fresh(9000), now);
+    fn a_waiting_flush_and_a_filling_queue_are_not_spread_unless_there_is_a_cap() {
+        for demand in [hurried(snapshot_of(50, 5_000)), filling(snapshot_of(50, 5_000))] {
+            for limit in [RateLimit::Auto, RateLimit::Unlimited] {
+                let (mut limiter, start) = limiter(limit);
+                assert_eq!(limiter.allow(demand, start), Ok(usize::MAX));
             }
-            assert_eq!(limiter.rate(fresh(9000), now), Some(expected));
-            now += BRAKE_PAUSE;
-            limiter.brake.as_mut().unwrap().complained = now;
+            let (mut limiter, start) = limiter(per_second(1000));
+            assert_eq!(limiter.allow(demand, start), Ok(100));
         }
-        for _ in 0..2000 {
-            limiter.complained(fresh(9000), now);
-            now += BRAKE_PAUSE / 100;
-        }
-        assert!(limiter.rate(fresh(9000), now).unwrap() < 2.0);
-        assert!(limiter.brake.unwrap().low >= BRAKE_FLOOR);
     }
 
+    /// A server that complains of the first line of each round trip, and of every line of it.
     #[test]
-    fn a_brake_is_let_go_evenly_over_a_minute() {
-        let start = Instant::now();
-        for (limit, free) in [(per_second(1000), Some(1000.0)), (RateLimit::Unlimited, None)] {
-            let mut limiter = Limiter::new(limit, INTERVAL, start);
-            limiter.spend(1000, start);
-            limiter.complained(fresh(9000), start);
-            let cases = [
-                (0, Some(500.0)),
-                (30, Some(750.0)),
-                (59, Some(500.0 + 500.0 * 59.0 / 60.0)),
-                (60, free),
-            ];
-            for (seconds, expected) in cases {
-                let now = start + Duration::from_secs(seconds);
-                let rate = limiter.rate(fresh(9000), now);
-                assert!(
-                    rate == expected || (rate.unwrap() - expected.unwrap()).abs() < 1e-6,
-                    "{limit:?} after {seconds} s: {rate:?}"
-                );
+    fn complaints_halve_the_rate_once_a_round_trip() {
+        let (mut limiter, mut now) = limiter(per_second(1000));
+        let (demand, mut confirmed) = (snapshot_of(80, 9000), Place::default());
+        for expected in [500.0, 250.0, 125.0] {
+            for line in 1..=100 {
+                limiter.complained(confirmed, confirmed.plus(line), now);
+                assert_eq!(limiter.rate(demand, now), Some(expected), "line {line}");
+                now += SECOND / 1000;
             }
+            confirmed = confirmed.plus(100);
+            // Late, and of lines that were written before the last halving or not answered yet.
+            for _ in 0..10 {
+                limiter.complained(Place::default(), confirmed, now + SECOND);
+            }
+            assert_eq!(limiter.rate(demand, now + SECOND), Some(expected));
+            now += SECOND;
         }
     }
 
     #[test]
-    fn a_complaint_slows_a_waiting_flush_too() {
-        let start = Instant::now();
-        let hurried = Demand { is_hurried: true, ..fresh(5_000) };
-        let mut limiter = Limiter::new(RateLimit::Auto, INTERVAL, start);
-        limiter.spend(5_000, start);
-        limiter.complained(hurried, start);
-        assert_eq!(limiter.rate(hurried, start), Some(2_500.0));
+    fn late_complaints_of_one_burst_halve_the_rate_once() {
+        let (mut limiter, start) = limiter(RateLimit::Auto);
+        let written = Place::default().plus(500);
+        for seconds in 0..20 {
+            limiter.complained(written, written, start + seconds * SECOND);
+        }
+        let rate = limiter.rate(snapshot_of(500, 500), start + 19 * SECOND);
+        assert_eq!(rate, Some(50.0));
+    }
+
+    #[test]
+    fn complaints_leave_a_tenth_of_what_the_snapshot_needs() {
+        for limit in [per_second(30_000), RateLimit::Auto, RateLimit::Unlimited] {
+            let (mut limiter, mut now) = limiter(limit);
+            let mut confirmed = Place::default();
+            for _ in 0..20 {
+                limiter.complained(confirmed, confirmed.plus(1), now);
+                confirmed = confirmed.plus(1);
+                now += SECOND;
+            }
+            let (small, large) = (snapshot_of(0, 1), snapshot_of(80_000, 1));
+            assert_eq!(limiter.rate(large, now - SECOND), Some(1000.0), "{limit:?}");
+            assert_eq!(limiter.rate(hurried(large), now - SECOND), Some(1000.0), "{limit:?}");
+            assert!(limiter.rate(small, now - SECOND) <= Some(30.0), "{limit:?}");
+        }
+    }
+
+    #[test]
+    fn the_rate_recovers_over_a_minute() {
+        for (limit, free, before) in [
+            (per_second(1000), Some(1000.0), 1000.0),
+            (RateLimit::Auto, Some(100.0), 100.0),
+            (RateLimit::Unlimited, None, 10_000.0),
+        ] {
+            let (mut limiter, start) = limiter(limit);
+            limiter.complained(Place::default(), Place::default(), start);
+            let demand = snapshot_of(0, 9000);
+            for (seconds, factor) in [(0, 0.5), (30, 0.707), (45, 0.841)] {
+                let rate = limiter.rate(demand, start + seconds * SECOND).unwrap();
+                let is_so = (rate / before - factor).abs() < 1e-3;
+                assert!(is_so, "{limit:?} after {seconds} s: {rate}");
+            }
+            assert_eq!(limiter.rate(demand, start + RECOVERY), free, "{limit:?}");
+        }
+    }
+
+    #[test]
+    fn a_complaint_slows_down_a_waiting_flush_too() {
+        let (mut limiter, start) = limiter(RateLimit::Auto);
+        limiter.complained(Place::default(), Place::default(), start);
+        assert_eq!(limiter.rate(hurried(snapshot_of(0, 5_000)), start), Some(5_000.0));
+    }
+
+    #[test]
+    fn a_complaint_slows_down_the_endpoint_that_it_came_from() {
+        let (mut limiter, start) = limiter(RateLimit::Unlimited);
+        let demand = snapshot_of(0, 5_000);
+        limiter.complained(Place::default(), Place::default(), start);
+        limiter.connected(1);
+        assert_eq!(limiter.rate(demand, start), None);
+        limiter.connected(0);
+        assert_eq!(limiter.rate(demand, start), Some(5_000.0));
     }
 }

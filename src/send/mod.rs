@@ -131,7 +131,7 @@ fn prepare(
         queue,
         counters,
         window: Window::new(),
-        limiter: Limiter::new(options.rate, options.interval, clock.now()),
+        limiter: Limiter::new(options.rate, options.interval, endpoints, clock.now()),
         modes: Modes::new(options.confirmation, endpoints),
         bound: Bound::default(),
         notices: Notices::default(),

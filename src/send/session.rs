@@ -247,9 +247,6 @@ impl Session {
         let is_between = self.barrier.to_write().is_empty() && delivery.window.is_between_lines();
         if is_between {
             let scene = self.scene(delivery, now);
-            if scene.work.is_sent() {
-                delivery.limiter.drained();
-            }
             match scene.plan() {
                 Plan::HalfClose => return self.half_close(delivery, now),
                 Plan::Ask => self.barrier.begin(delivery.window.written()),
@@ -294,7 +291,7 @@ impl Session {
         match delivery.limiter.allow(work.demand, now) {
             Ok(points) => {
                 let granted = delivery.window.grant(points, delivery.left_of_burst(mode));
-                delivery.limiter.spend(granted, now);
+                delivery.limiter.spend(granted);
                 if granted > 0 { Ok(()) } else { Err(Next::Wait(None)) }
             }
             Err(later) => {

@@ -36,7 +36,7 @@ impl Place {
         self.0.saturating_sub(earlier.0)
     }
 
-    fn plus(self, bytes: usize) -> Place {
+    pub(super) fn plus(self, bytes: usize) -> Place {
         Place(self.0 + bytes as u64)
     }
 }
@@ -205,6 +205,10 @@ impl Window {
     /// How many bytes they are.
     pub(super) fn unconfirmed_bytes(&self) -> u64 {
         self.written.since(self.confirmed)
+    }
+
+    pub(super) fn confirmed(&self) -> Place {
+        self.confirmed
     }
 
     pub(super) fn written(&self) -> Place {

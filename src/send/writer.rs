@@ -145,6 +145,7 @@ impl Writer {
             Progress::Wait(until) => Next::Wait(Some(until)),
             Progress::Connected(endpoint, connection) => {
                 self.delivery.modes.connected(endpoint, now);
+                self.delivery.limiter.connected(endpoint);
                 let leave_at = self.dialer.rotation.return_at();
                 let session = Session::new(connection, endpoint, leave_at, &self.delivery, now);
                 self.state = State::Connected(Box::new(session));

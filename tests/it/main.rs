@@ -8,6 +8,7 @@ mod layers;
 mod limits;
 mod overflow;
 mod pressure;
+mod rates;
 mod reconnect;
 mod replies;
 mod rig;
