@@ -38,15 +38,21 @@
 #![cfg_attr(
     not(test),
     warn(
-        clippy::unwrap_used,
+        clippy::dbg_macro,
+        clippy::disallowed_types,
         clippy::expect_used,
         clippy::panic,
+        clippy::print_stderr,
         clippy::print_stdout,
-        clippy::print_stderr
+        clippy::todo,
+        clippy::too_many_lines,
+        clippy::unimplemented,
+        clippy::unwrap_used
     )
 )]
 
 mod builder;
+#[expect(clippy::disallowed_types, reason = "the one place that reads the date")]
 mod clock;
 mod error;
 mod flush;
@@ -60,6 +66,7 @@ mod sync;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 #[expect(clippy::expect_used, reason = "a test double says in a panic what keeps it from running")]
+#[expect(clippy::disallowed_types, reason = "its log has the times of the system's clock")]
 pub mod testing;
 mod wire;
 

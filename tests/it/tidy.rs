@@ -1,432 +1,246 @@
-//! The house rules of `ARCHITECTURE.md`, read from the source as text: which module may name which, names that are kept
-//! to one place, the size of files and functions, and the opening words of a file.
+//! The rules of the house that clippy cannot check, read from the tokens of `src/`: which module may
+//! name which, cycles of imports between files, names that are kept to one place, and the length of
+//! files. What clippy can check is in `Cargo.toml`, `clippy.toml` and `src/lib.rs`.
 //!
-//! A module is a folder of `src/` or a file directly in it. An edge is a path from one module into another, outside
-//! tests: what stands under `#[cfg(test)]`, and the files of a module `tests`, which must stand there. What is allowed is the table [`EDGES`]; a new edge is a new line there, with its reason, in the same commit.
-//! Each check is tried in `cases` on snippets that it must flag and on ones that it must not.
-mod cases;
+//! A module is a folder of `src/` or a file directly in it. An edge is a path from one module into
+//! another, outside tests. A new edge is a new line of [`EDGES`] with its reason, in the same commit.
+
 mod scan;
 
-use std::collections::BTreeSet;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-struct Edge {
-    from: &'static str,
-    to: &'static str,
-    #[expect(dead_code, reason = "for the reader of the table")]
-    why: &'static str,
-}
-
-/// In the order of the house: first who stands outside, then along the way of a value, then the leaves, which use nothing.
-const EDGES: &[Edge] = &[
-    Edge { from: "lib", to: ANY, why: "re-exports the public names" },
-    Edge { from: "builder", to: ANY, why: "hands out the options and joins the stages" },
-    Edge { from: "handle", to: "flush", why: "`flush`, `shutdown`, `render` are its requests" },
-    Edge { from: "handle", to: "record", why: "`describe` hands out what the recorder was told" },
-    Edge { from: "handle", to: "queue", why: "`send` puts a raw point in, `shutdown` closes it" },
-    Edge { from: "handle", to: "record", why: "what was described, on request" },
-    Edge { from: "handle", to: "wire", why: "`send` takes a `Point`" },
-    Edge { from: "handle", to: "stats", why: "`stats` reads the counters" },
-    Edge { from: "handle", to: "clock", why: "deadlines" },
-    Edge { from: "handle", to: "error", why: "what its calls answer" },
-    Edge { from: "flush", to: "record", why: "a snapshot reads the cells" },
-    Edge { from: "flush", to: "wire", why: "a reading becomes a line" },
-    Edge { from: "flush", to: "queue", why: "lines go to the writer in batches" },
-    Edge { from: "flush", to: "error", why: "why a raw point was not taken" },
-    Edge { from: "flush", to: "clock", why: "ticks and timestamps" },
-    Edge { from: "flush", to: "stats", why: "counts points and ticks, reads all as telemetry" },
-    Edge { from: "record", to: "wire", why: "the first sight of a key renders its line" },
-    Edge { from: "record", to: "stats", why: "counts series, and those merged or refused" },
-    Edge { from: "record", to: "sync", why: "the atomics, which loom replaces" },
-    Edge { from: "send", to: "wire", why: "classes of replies" },
-    Edge { from: "send", to: "queue", why: "takes batches" },
-    Edge { from: "send", to: "clock", why: "tokens, deadlines, backoff" },
-    Edge { from: "send", to: "stats", why: "counts what is sent, confirmed, refused" },
-    Edge { from: "queue", to: "stats", why: "counts what it drops" },
-    Edge {
-        from: "queue",
-        to: "clock",
-        why: "when a batch was taken, and until when somebody waits",
-    },
-    Edge { from: "queue", to: "sync", why: "the lock and its condition, which loom replaces" },
-    Edge { from: "testing", to: "wire", why: "points as the TSD reads them" },
+/// Who may name whom, in the order of the house. The leaves name nothing of this crate.
+const EDGES: &[(&str, &[&str])] = &[
+    // Its calls: flush and render; what was described; raw points; and what they return.
+    ("handle", &["flush", "record", "queue", "wire", "stats", "clock", "error"]),
+    // A snapshot reads the cells and becomes lines, which go to the writer in batches; ticks, counts,
+    // and why a raw point was not taken.
+    ("flush", &["record", "wire", "queue", "clock", "stats", "error"]),
+    // The first sight of a key renders its line; counts of series; the atomics, which loom replaces.
+    ("record", &["wire", "stats", "sync"]),
+    // Takes batches, reads replies by class; deadlines and backoff; counts what it sends.
+    ("send", &["wire", "queue", "clock", "stats"]),
+    // Counts what it drops; the age of a batch; the lock, which loom replaces.
+    ("queue", &["stats", "clock", "sync"]),
+    // Points as the server reads them.
+    ("testing", &["wire"]),
 ];
+/// `lib.rs` and the builder may name every module.
+const OUTSIDE: &[&str] = &["lib", "builder"];
 
-/// No path can be called so, unlike `*`.
-const ANY: &str = "(any)";
-
-/// A name that is kept to one place, or to none.
-struct Ban {
-    /// `a::` bans every path that begins so; `.a` the method `a`, also called by path; anything else, the whole segments.
-    name: &'static str,
-    within: Within,
-    except: &'static [&'static str],
-    instead: &'static str,
-}
-
-enum Within {
-    /// Every file of the repository, tests and examples included.
-    Everywhere,
-    /// `src/`, its unit tests included.
-    Source,
-    /// `src/` without its unit tests.
-    SourceWithoutTests,
-    /// These modules, without their unit tests.
-    Modules(&'static [&'static str]),
-}
-
+/// A path that only these modules may name, and why.
+type Ban = (&'static str, &'static [&'static str], &'static str);
 const BANS: &[Ban] = &[
-    Ban { name: "std::net", ..NET },
-    Ban { name: "core::net", ..NET },
-    Ban {
-        name: "metrics::",
-        within: Within::Modules(&["send", "queue", "wire"]),
-        except: &[],
-        instead: "the facade ends at `record`; behind it there are only lines",
-    },
-    Ban {
-        name: "SystemTime",
-        within: Within::SourceWithoutTests,
-        except: &["clock"],
-        instead: "take the time from a `Clock`, which a test can set",
-    },
-    Ban {
-        name: "thread::sleep",
-        within: Within::Everywhere,
-        except: &[],
-        instead: "wait on a channel with a deadline, so that a stop wakes it",
-    },
-    Ban {
-        name: "hostname::",
-        within: Within::SourceWithoutTests,
-        except: &["host"],
-        instead: "ask `host`, which asks the system once",
-    },
-    Ban { name: "println!", ..PRINT },
-    Ban { name: "eprintln!", ..PRINT },
-    Ban { name: "print!", ..PRINT },
-    Ban { name: "eprint!", ..PRINT },
-    Ban { name: "dbg!", ..PRINT },
-    Ban { name: ".unwrap", ..PANIC },
-    Ban { name: ".expect", ..PANIC },
-    Ban { name: "panic!", ..PANIC },
-    Ban { name: "todo!", ..PANIC },
-    Ban { name: "unimplemented!", ..PANIC },
+    ("std::net::", &["send", "builder", "testing"], "only `send` opens sockets"),
+    ("metrics::", &["lib", "builder", "handle", "record", "flush"], "the facade ends at `record`"),
+    ("hostname::", &["host"], "ask `host`, which asks the system once"),
 ];
-
-const NET: Ban = Ban {
-    name: "",
-    within: Within::SourceWithoutTests,
-    except: &["send", "builder", "testing"],
-    instead: "only `send` opens sockets; hand over an address as text",
-};
-
-const PRINT: Ban = Ban {
-    name: "",
-    within: Within::Source,
-    except: &[],
-    instead: "the library prints nothing: count it in `Stats`, or log the change of state with `tracing`",
-};
-
-const PANIC: Ban = Ban {
-    name: "",
-    within: Within::SourceWithoutTests,
-    except: &["testing"],
-    instead: "a metric must not end its application: return an error, or count and go on",
-};
-
 /// Drawers: a type lives in the stage that acts on it.
 const DRAWERS: &[&str] = &["common", "util", "utils", "types", "helpers", "misc"];
-/// The module of a file's or a folder's tests.
-const TESTS: &str = "tests";
 const FILE_LINES: usize = 350;
-const FUNCTION_LINES: usize = 60;
-const FORBID_UNSAFE: &str = "#![forbid(unsafe_code)]";
 
-/// A rule broken, and what to do about it.
-struct Fault<'a> {
-    file: &'a str,
-    line: usize,
-    what: String,
+/// Files that still import each other in a cycle. The list only shrinks: who cuts a file out of its
+/// cycle takes its line out.
+const KNOWN_CYCLES: &[&str] = &[
+    "src/queue.rs",
+    "src/queue/inner.rs",
+    "src/record/cache.rs",
+    "src/record/conflict.rs",
+    "src/record/counter.rs",
+    "src/record/gauge.rs",
+    "src/record/packed.rs",
+    "src/record/registered.rs",
+    "src/record/registry.rs",
+    "src/record/samples.rs",
+    "src/record/series.rs",
+    "src/record/table.rs",
+    "src/send/agenda.rs",
+    "src/send/check.rs",
+    "src/send/delivery.rs",
+    "src/send/mod.rs",
+    "src/testing/java.rs",
+    "src/testing/parse.rs",
+];
+
+/// By the path of the module, `crate::record::series`.
+type Files<'a> = BTreeMap<String, File<'a>>;
+
+struct File<'a> {
+    name: &'a str,
+    lines: usize,
+    /// With the line of each.
+    paths: Vec<(usize, String)>,
 }
 
-impl fmt::Display for Fault<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file, self.line, self.what)
-    }
+/// A file without its tests; `None` for a file of tests.
+fn file((name, text): &(String, String)) -> Option<(String, File<'_>)> {
+    let path = name.strip_prefix("src/")?.strip_suffix(".rs")?.trim_end_matches("/mod");
+    let (mut paths, mut lines) = (Vec::new(), BTreeSet::new());
+    scan::paths(scan::code(text.parse().expect("Rust"), &mut lines), "", &mut paths);
+    let module = format!("crate::{path}").replace("::lib", "").replace('/', "::");
+    let file = File { name, lines: lines.len(), paths };
+    (!path.contains("/tests")).then_some((module, file))
 }
 
-/// A file, its path from the root of the repository, and its text in the reductions that the checks ask for.
-struct Source<'a> {
-    file: &'a str,
-    text: &'a str,
-    code: String,
-    without_tests: String,
-    /// The folders and the file below `src/`, without `mod` and `.rs`; empty for a file elsewhere.
-    modules: Vec<&'a str>,
+/// The module of the file that `path` leads to from the file of `own`.
+fn target<'f>(path: &str, own: &str, files: &'f Files<'_>) -> Option<&'f str> {
+    let (first, _) = path.split_once("::")?;
+    if !matches!(first, "crate" | "self" | "super") {
+        files.get(&format!("{own}::{first}"))?;
+    }
+    let mut module: Vec<_> = own.split("::").collect();
+    for segment in path.split("::") {
+        match segment {
+            "crate" => module.truncate(1),
+            "super" => drop(module.pop()),
+            "self" => {}
+            child => module.push(child),
+        }
+    }
+    while !files.contains_key(&module.join("::")) {
+        module.pop()?;
+    }
+    files.get_key_value(&module.join("::")).map(|(module, _)| &**module)
 }
 
-impl<'a> Source<'a> {
-    fn new(file: &'a str, text: &'a str) -> Self {
-        let code = scan::code(text);
-        let below_src = file.strip_prefix("src/").and_then(|path| path.strip_suffix(".rs"));
-        let path = below_src.into_iter().flat_map(|path| path.split('/'));
-        let modules: Vec<_> = path.filter(|name| *name != "mod").collect();
-        let is_test = modules.contains(&TESTS);
-        let without_tests = if is_test { String::new() } else { scan::without_tests(&code) };
-        Source { file, text, code, without_tests, modules }
-    }
+type Imports<'f> = BTreeMap<&'f str, BTreeSet<&'f str>>;
 
-    /// The module that the file belongs to; `None` outside `src/`.
-    fn module(&self) -> Option<&'a str> {
-        self.modules.first().copied()
-    }
-
-    fn fault(&self, line: usize, what: String) -> Fault<'a> {
-        Fault { file: self.file, line, what }
-    }
-
-    fn faults(&self) -> Vec<Fault<'a>> {
-        let mut faults = self.bans();
-        if let Some(module) = self.module() {
-            faults.extend(self.edges(module));
-            faults.extend(self.shape());
-            faults.extend(self.openings());
-        }
-        faults.sort_by_key(|fault| fault.line);
-        faults
-    }
-
-    /// The modules that the file names, each with the line.
-    fn targets(&self) -> Vec<(usize, String)> {
-        let depth = if self.modules == ["lib"] { 0 } else { self.modules.len() };
-        let paths = scan::paths(&self.without_tests);
-        paths.iter().filter_map(|path| Some((path.line, target(path, depth)?))).collect()
-    }
-
-    fn edges(&self, from: &str) -> Vec<Fault<'a>> {
-        let mut faults = Vec::new();
-        for (line, to) in self.targets() {
-            let allowed = |edge: &Edge| edge.from == from && (edge.to == ANY || edge.to == to);
-            if to == from || EDGES.iter().any(allowed) {
-                continue;
-            }
-            let what = if to == "builder" {
-                format!(
-                    "`{from}` imports the builder: move what it needs into `{from}`, the builder imports it from there"
-                )
-            } else if !is_module(&to) {
-                format!(
-                    "`crate::{to}` is no module of EDGES: name the item by its module, or add the module to EDGES in {}",
-                    file!()
-                )
-            } else {
-                format!(
-                    "edge {from} -> {to}: add it to EDGES in {} with its reason, or move the code",
-                    file!()
-                )
-            };
-            faults.push(self.fault(line, what));
-        }
-        faults
-    }
-
-    fn bans(&self) -> Vec<Fault<'a>> {
-        let mut faults = Vec::new();
-        for ban in BANS {
-            let code = match (&ban.within, self.module()) {
-                (Within::Everywhere, _) | (Within::Source, Some(_)) => &self.code,
-                (Within::SourceWithoutTests, Some(_)) => &self.without_tests,
-                (Within::Modules(modules), Some(module)) if modules.contains(&module) => {
-                    &self.without_tests
-                }
-                _ => continue,
-            };
-            if self.module().is_some_and(|module| ban.except.contains(&module)) {
-                continue;
-            }
-            let named =
-                scan::paths(code).into_iter().filter(|path| is_banned(&path.name, ban.name));
-            faults
-                .extend(named.map(|path| {
-                    self.fault(path.line, format!("`{}`: {}", path.name, ban.instead))
-                }));
-        }
-        faults
-    }
-
-    /// Names and sizes.
-    fn shape(&self) -> Vec<Fault<'a>> {
-        let mut faults = Vec::new();
-        for (line, module) in scan::modules(&self.without_tests) {
-            if DRAWERS.contains(&module) {
-                let fix = "name it for what it does, or move its items to their stages";
-                faults.push(self.fault(line, format!("a module named `{module}`: {fix}")));
-            } else if module == TESTS {
-                let fix =
-                    "put `#[cfg(test)]` before it, since its files are exempt from these checks";
-                faults.push(self.fault(line, format!("a module named `{module}`: {fix}")));
-            }
-        }
-        let lines = self.without_tests.lines().filter(|line| !line.trim().is_empty()).count();
-        if lines > FILE_LINES {
-            faults.push(self.fault(
-                1,
-                format!("{lines} lines of code, {FILE_LINES} allowed: split it into stages"),
-            ));
-        }
-        for function in scan::functions(&self.without_tests) {
-            if function.lines > FUNCTION_LINES {
-                let (name, lines) = (function.name, function.lines);
-                let what = format!(
-                    "`{name}` has {lines} lines, {FUNCTION_LINES} allowed: give its steps names"
-                );
-                faults.push(self.fault(function.line, what));
-            }
-        }
-        faults
-    }
-
-    fn openings(&self) -> Vec<Fault<'a>> {
-        let mut faults = Vec::new();
-        if !self.text.starts_with("//! ") {
-            faults.push(self.fault(
-                1,
-                "open the file with `//!`: the problem, the idea, the mechanism".to_owned(),
-            ));
-        }
-        if self.modules == ["lib"] && !self.code.lines().any(|line| line == FORBID_UNSAFE) {
-            faults.push(
-                self.fault(1, format!("`{FORBID_UNSAFE}` is missing: the crate promises it")),
-            );
-        }
-        faults
-    }
-}
-
-/// The first module below the crate that `path` leads to from a file `depth` modules deep; `None` for a path that does not
-/// leave that file's module.
-fn target(path: &scan::Path, depth: usize) -> Option<String> {
-    let mut segments = path.name.split("::").peekable();
-    let mut depth = depth + path.inline_modules;
-    match segments.next()? {
-        "crate" => depth = 0,
-        "super" => depth = depth.saturating_sub(1),
-        _ => return None,
-    }
-    while segments.next_if_eq(&"super").is_some() {
-        depth = depth.saturating_sub(1);
-    }
-    if depth == 0 { segments.next().map(str::to_owned) } else { None }
-}
-
-fn is_module(name: &str) -> bool {
-    EDGES.iter().any(|edge| edge.from == name || edge.to == name)
-}
-
-fn is_banned(path: &str, name: &str) -> bool {
-    if let Some(method) = name.strip_prefix('.') {
-        path == name || path.ends_with(&format!("::{method}"))
-    } else if name.ends_with("::") {
-        path.starts_with(name)
-    } else {
-        format!("::{path}::").contains(&format!("::{name}::"))
-    }
-}
-
-/// Every `.rs` file below `folder`; build output and hidden folders are left out.
-fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("a readable folder") {
-        let path = entry.expect("a readable entry").path();
-        let name = path.file_name().and_then(|name| name.to_str()).expect("a name in UTF-8");
-        if path.is_dir() && name != "target" && !name.starts_with('.') {
-            walk(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
-}
-
-/// Path from the root of the repository, and text, of each of its Rust files.
-fn files() -> Vec<(String, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut paths = Vec::new();
-    walk(root, &mut paths);
-    paths.sort();
-    let name = |path: &Path| {
-        path.strip_prefix(root).expect("below the root").display().to_string().replace('\\', "/")
+/// What each file names.
+fn imports<'f>(files: &'f Files<'_>) -> Imports<'f> {
+    let of = |(own, file): (&'f String, &'f File<'_>)| {
+        let targets = file.paths.iter().filter_map(|(_, path)| target(path, own, files));
+        (&**own, targets.filter(|target| target != own).collect())
     };
-    paths
-        .iter()
-        .map(|path| (name(path), fs::read_to_string(path).expect("a file in UTF-8")))
-        .collect()
+    files.iter().map(of).collect()
+}
+
+/// A way from one module to another that leads through none of `seen`.
+fn way(from: &str, to: &str, all: &Imports<'_>, seen: &mut BTreeSet<String>) -> Option<String> {
+    let step = |next: &&str| match *next {
+        next if next == to => Some(format!("{from} -> {to}")),
+        next if !seen.insert(next.to_owned()) => None,
+        next => way(next, to, all, seen).map(|rest| format!("{from} -> {rest}")),
+    };
+    all[from].iter().find_map(step)
+}
+
+/// The files that are in a cycle, each with one.
+fn cycles<'f>(files: &'f Files<'_>) -> BTreeMap<&'f str, String> {
+    let all = imports(files);
+    let cycle = |own| Some((files[own].name, way(own, own, &all, &mut BTreeSet::new())?));
+    all.keys().filter_map(|own| cycle(*own)).collect()
+}
+
+/// The module of the edge table that a file belongs to.
+fn top(module: &str) -> &str {
+    module.split("::").nth(1).unwrap_or("lib")
+}
+
+/// Each rule that is broken, as `file:line: what to do`.
+fn faults(files: &Files<'_>) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (module, File { name, lines, paths }) in files {
+        let from = top(module);
+        let edges = EDGES.iter().find(|(module, _)| *module == from).map_or(&[][..], |(_, to)| to);
+        let is_allowed = |to| from == to || OUTSIDE.contains(&from) || edges.contains(&to);
+        for (line, path) in paths {
+            let to = target(path, module, files).map(top).filter(|to| !is_allowed(*to));
+            let edge = to.map(|to| format!("edge {from} -> {to}: move the code, or add the edge"));
+            let is_banned = |ban: &&Ban| path.starts_with(ban.0) && !ban.1.contains(&from);
+            let bans = BANS.iter().filter(is_banned).map(|ban| ban.2.to_owned());
+            faults
+                .extend(edge.into_iter().chain(bans).map(|what| format!("{name}:{line}: {what}")));
+        }
+        if *lines > FILE_LINES {
+            faults.push(format!("{name}: {lines} lines of code, {FILE_LINES} allowed: split it"));
+        }
+        if module.split("::").any(|name| DRAWERS.contains(&name)) {
+            faults.push(format!("{name}: name it for what it does, or move its items"));
+        }
+    }
+    faults
 }
 
 #[test]
 fn the_source_keeps_the_rules_of_the_house() {
-    let files = files();
-    let faults: Vec<_> =
-        files.iter().flat_map(|(file, text)| Source::new(file, text).faults()).collect();
-    let report: String = faults.iter().map(|fault| format!("\n{fault}")).collect();
-    assert!(faults.is_empty(), "{} of the rules in ARCHITECTURE.md broken:{report}", faults.len());
-}
-
-#[test]
-fn every_folder_of_the_source_has_its_map() {
-    let files = files();
-    let folders: BTreeSet<_> = files
-        .iter()
-        .filter_map(|(file, _)| file.strip_prefix("src/")?.rsplit_once('/'))
-        .map(|(folder, _)| folder)
-        .collect();
-    for folder in folders {
-        let maps = [format!("src/{folder}/mod.rs"), format!("src/{folder}.rs")];
-        let has_map = files.iter().any(|(file, _)| maps.contains(file));
-        assert!(has_map, "{} is missing: a folder opens with a map of its parts", maps[0]);
-    }
-}
-
-/// An edge that nobody uses invites a use that nobody has weighed.
-#[test]
-fn every_edge_of_the_table_is_used() {
-    let files = files();
-    let mut used = BTreeSet::new();
-    for (file, text) in &files {
-        let source = Source::new(file, text);
-        if let Some(from) = source.module() {
-            used.extend(source.targets().into_iter().map(|(_, to)| (from, to)));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut sources, mut folders) = (Vec::new(), vec![root.join("src")]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a readable folder") {
+            let path = entry.expect("a readable entry").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(root).expect("below the root").display().to_string();
+            sources.push((name.replace('\\', "/"), fs::read_to_string(path).expect("UTF-8")));
         }
     }
-    let is_unused =
-        |edge: &&Edge| edge.to != ANY && !used.contains(&(edge.from, edge.to.to_owned()));
-    let unused: Vec<_> = EDGES
-        .iter()
-        .filter(is_unused)
-        .map(|Edge { from, to, .. }| format!("{from} -> {to}"))
-        .collect();
-    assert!(unused.is_empty(), "nothing uses these edges, take them out of EDGES: {unused:?}");
+    let files: Files<'_> = sources.iter().filter_map(file).collect();
+    let (mut faults, cycles) = (faults(&files), cycles(&files));
+    let unknown = cycles.iter().filter(|(file, _)| !KNOWN_CYCLES.contains(file));
+    faults.extend(unknown.map(|(_, cycle)| format!("cycle of imports: {cycle}")));
+    let cut = KNOWN_CYCLES.iter().filter(|file| !cycles.contains_key(*file));
+    faults.extend(cut.map(|file| format!("{file} is in no cycle: take it out of KNOWN_CYCLES")));
+    assert!(faults.is_empty(), "{} rules broken:\n{}", faults.len(), faults.join("\n"));
+}
+
+/// A file below `src/`, what is in it, and words of its fault, if there is one.
+const CASES: &str = r#"
+flush/x     | use crate::record::{a, b as c};
+wire/x      | use crate::{wire, record::a};                    | edge wire -> record
+wire/x      | fn f() { super::super::record::a() }             | x.rs:2
+wire/x      | use crate::B;                                    | edge wire -> lib
+wire/x      | const C: &str = "crate::record::a"; /* crate::record */
+wire/x      | mod x { use crate::record::a; }                  | edge wire -> record
+wire/x      | #[cfg(test)] mod x { use crate::record::a; }
+wire/x      | struct S { #[cfg(all(test, loom))] a: crate::record::A, b: i8 }
+wire/x      | struct S { #[cfg(test)] a: i8, b: crate::record::A } | edge wire -> record
+wire/tests  | use crate::record::a;
+wire/x      | use std::{io, net::TcpStream};                   | opens sockets
+wire/x      | use metrics::Key;                                | the facade
+send/x      | use std::net::TcpStream; fn f() { let metrics = 1; metrics }
+wire/util   | fn f() {}                                        | name it for what it does
+"#;
+
+fn sources(files: &[(&str, &str)]) -> Vec<(String, String)> {
+    let map = [("lib", "pub use record::A;"), ("record/mod", ""), ("wire/mod", "")];
+    let files = map.iter().chain(files);
+    files.map(|(name, text)| (format!("src/{name}.rs"), format!("//! m\n{text}"))).collect()
 }
 
 #[test]
-fn the_edges_make_no_cycle() {
-    /// A module stands one above the highest that it names; in a cycle, nothing ends the climb.
-    fn height(module: &str, below: usize) -> usize {
-        assert!(
-            below <= EDGES.len(),
-            "a cycle of modules through `{module}`: one of its edges must go"
-        );
-        let named = EDGES.iter().filter(|edge| edge.from == module && edge.to != ANY);
-        named.map(|edge| 1 + height(edge.to, below + 1)).max().unwrap_or(0)
+fn each_rule_flags_what_breaks_it_and_nothing_else() {
+    for case in CASES.lines().skip(1) {
+        let columns: Vec<_> = case.split(" | ").map(str::trim).collect();
+        let sources = sources(&[(columns[0], columns[1])]);
+        let found = faults(&sources.iter().filter_map(file).collect()).join("\n");
+        let expected = columns.get(2).copied().unwrap_or_default();
+        assert_eq!(expected.is_empty(), found.is_empty(), "{case}: {found}");
+        assert!(found.contains(expected), "{case}: {found}");
     }
-    for edge in EDGES {
-        height(edge.from, 0);
-        assert!(
-            edge.to != "builder" && edge.to != "lib",
-            "{} -> {}: nothing may build on the builder",
-            edge.from,
-            edge.to
-        );
-    }
+}
+
+#[test]
+fn a_cycle_of_files_is_found_inside_a_folder_and_through_its_map() {
+    let sources = sources(&[
+        ("a/mod", "mod b; mod c; mod d; mod e; fn f() { e::f() }"),
+        ("a/b", "use super::c::C;"),
+        ("a/c", "fn f() { crate::a::b::g::<super::d::D>() }"),
+        ("a/d", "#[cfg(test)] use super::c;"),
+        ("a/e", "use super::F;"),
+    ]);
+    let files: Files<'_> = sources.iter().filter_map(file).collect();
+    let found: Vec<_> = cycles(&files).into_keys().collect();
+    assert_eq!(found, ["src/a/b.rs", "src/a/c.rs", "src/a/e.rs", "src/a/mod.rs"]);
+}
+
+#[test]
+fn length_is_counted_in_lines_of_code() {
+    let code = "//! m\n\nuse std::{\n    io};\nconst S: &str = \"\n\n\";\n";
+    let uncounted = "// c\n/* a\nb */\n#[cfg(test)]\nmod t {\n}\n";
+    let source = ("src/x.rs".to_owned(), format!("{code}{uncounted}"));
+    assert_eq!(file(&source).map(|(_, file)| file.lines), Some(5));
 }
