@@ -28,7 +28,7 @@ use crate::record::registry::{self, Registry};
 use crate::send::endpoint::Endpoint;
 use crate::send::{self, SpawnError};
 use crate::stats::Counters;
-use crate::wire::line::Lines;
+use crate::wire::line::{Lines, MAX_LINE};
 use crate::wire::series::Rules;
 
 /// No duration may be longer: beyond it is a mistake, and arithmetic with the clock has an end.
@@ -118,6 +118,7 @@ impl OpenTsdbBuilder {
             shapes: Box::new(move |metric| plans.plan(metric).shape()),
             limit: self.series_limit,
             has_unit_suffixes: self.unit_suffixes,
+            line_limit: MAX_LINE,
             reserved: self.telemetry(&rules).into_lines(),
         };
         Common {

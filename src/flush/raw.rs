@@ -8,13 +8,11 @@ use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use metrics::Label;
-
 use super::schedule::TimestampPrecision;
 use crate::clock::Clock;
 use crate::error::SendError;
 use crate::queue::Queue;
-use crate::record::registry::Registry;
+use crate::record::registry::{RawClaim, Registry};
 use crate::stats::Counters;
 use crate::wire::kept::{Line, LineBuf};
 use crate::wire::line::{Lines, Unsendable, Variant};
@@ -51,9 +49,7 @@ impl RawPoints {
                 Unsendable::NotFinite => SendError::NotFinite,
             }
         })?;
-        let labels =
-            point.tags.iter().map(|(key, value)| Label::new(key.clone(), value.clone())).collect();
-        if self.registry.has(&point.metric, labels) {
+        if self.registry.claim_raw(&point.metric, &point.tags) != RawClaim::Granted {
             return Err(SendError::Recorded);
         }
         self.counters.points_taken.add(1);

@@ -434,6 +434,7 @@ mod tests {
                     shapes,
                     limit: 100_000,
                     has_unit_suffixes: false,
+                    line_limit: 1024,
                     reserved: Vec::new(),
                 },
                 Arc::clone(&counters),

@@ -326,6 +326,7 @@ mod tests {
                 shapes,
                 limit: 10_000,
                 has_unit_suffixes: false,
+                line_limit: 1024,
                 reserved: Vec::new(),
             },
             Arc::new(Counters::default()),

@@ -137,7 +137,7 @@ mod tests {
     use super::super::buckets::Scheme;
     use super::super::counter::Counter;
     use super::super::gauge::Gauge;
-    use super::super::registry::{Options, Registered};
+    use super::super::registry::{Options, RawClaim, Registered};
     use super::super::samples::{Histogram, Names};
     use super::super::table::Known;
     use super::*;
@@ -208,6 +208,7 @@ mod tests {
             shapes,
             limit: 1_000,
             has_unit_suffixes: false,
+            line_limit: 1024,
             reserved: Vec::new(),
         };
         (Registry::new(options, Arc::clone(&stats)), stats)
@@ -293,8 +294,9 @@ mod tests {
             let found = is_taken::<Counter>(&registry, other.0, other.1);
             assert_eq!(found, *meet, "{histogram:?} before the counter {other:?}");
             assert!(is_taken::<Gauge>(&registry, other.0, other.1), "by one or the other");
-            let labels = other.1.iter().map(|&(key, value)| Label::new(key, value)).collect();
-            assert!(registry.has(other.0, labels), "a raw point {other:?}");
+            let tags: Vec<_> = other.1.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
+            let claim = registry.claim_raw(other.0, &tags);
+            assert_eq!(claim, RawClaim::Recorded, "a raw point {other:?}");
             assert_eq!(stats.series_refused.get(), if *meet { 2 } else { 1 });
 
             let (registry, _) = self::registry();

@@ -30,7 +30,7 @@ use super::gauge::Gauge;
 pub(crate) use super::registered::Registered;
 use super::samples::{Histogram, Shape};
 use super::series::{Kind, Series};
-use super::table::{Secrets, Table, words};
+use super::table::{Print, Secrets, Table, words};
 use crate::stats::Counters;
 use crate::wire::kept::{Line, LineBuf};
 use crate::wire::series::{Identity, OwnTag, Rules};
@@ -39,6 +39,9 @@ use crate::wire::series::{Identity, OwnTag, Rules};
 const OVERFLOW: (&str, &str) = ("overflow", "true");
 /// How many such series there may be beyond the limit: metrics with new names have none to share.
 const OVERFLOW_SERIES: usize = 1_000;
+
+/// The least that stands between a line's name and its tags: a time in seconds, a digit, and the spaces before them.
+const SHORTEST_TIME_AND_VALUE: usize = " 1700000000 0".len();
 
 /// Registries are numbered, since several may be cached by one thread.
 static NEXT_REGISTRY: AtomicU64 = AtomicU64::new(1);
@@ -54,8 +57,21 @@ pub(crate) struct Options {
     pub(crate) limit: usize,
     /// Whether a name gets the word of its unit.
     pub(crate) has_unit_suffixes: bool,
+    /// The most bytes of a line that the server reads, its line feed included.
+    pub(crate) line_limit: usize,
     /// Lines that the exporter itself writes.
     pub(crate) reserved: Vec<LineBuf>,
+}
+
+/// Whether a raw point may be sent; see [`Registry::claim_raw`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RawClaim {
+    /// No recorded metric is this series, and none will be.
+    Granted,
+    /// A recorded metric or the exporter itself writes this series.
+    Recorded,
+    /// There are as many raw series as there may be, and this would be another one.
+    Full,
 }
 
 /// See the module.
@@ -80,6 +96,8 @@ pub(crate) struct Registry {
     descriptions: Descriptions,
     /// Whether a name gets the word of its unit.
     has_unit_suffixes: bool,
+    /// The most bytes of a line.
+    line_limit: usize,
     stats: Arc<Counters>,
 }
 
@@ -89,6 +107,8 @@ struct Registration {
     fresh: Fresh,
     /// The addresses of the series beyond the limit, by which eviction tells them.
     overflow: HashSet<usize>,
+    /// The series that raw points were sent for, by canonical words; at most as many as the limit.
+    raw: HashSet<Print>,
 }
 
 /// How much there is. Changed under the lock of registration; who reads it without may be late, which moves the limit by a key.
@@ -124,7 +144,7 @@ enum Place<K: Kind> {
 
 impl Registry {
     pub(crate) fn new(options: Options, stats: Arc<Counters>) -> Self {
-        let Options { rules, shapes, limit, has_unit_suffixes, reserved } = options;
+        let Options { rules, shapes, limit, has_unit_suffixes, line_limit, reserved } = options;
         Registry {
             number: NEXT_REGISTRY.fetch_add(1, Ordering::Relaxed),
             rules,
@@ -142,6 +162,7 @@ impl Registry {
             told_refusal: AtomicBool::new(false),
             descriptions: Descriptions::default(),
             has_unit_suffixes,
+            line_limit,
             stats,
         }
     }
@@ -200,12 +221,26 @@ impl Registry {
         }
     }
 
-    /// Whether a series writes the line of this raw point.
-    pub(crate) fn has(&self, metric: &str, labels: Vec<Label>) -> bool {
-        let key = Key::from_parts(metric.to_owned(), labels);
+    /// Claims the series of a raw point, so that no metric recorded later writes it; to be asked for each point.
+    pub(crate) fn claim_raw(&self, metric: &str, tags: &[(String, String)]) -> RawClaim {
+        let label = |(key, value): &(String, String)| Label::new(key.clone(), value.clone());
+        let key = Key::from_parts(metric.to_owned(), tags.iter().map(label).collect::<Vec<_>>());
         let identity = self.identify(&key, None);
-        let name = WireName::of(identity.line.line(), canonical(&key, &identity).get_hash());
-        self.has_single(&name) || self.meets_histogram(&name)
+        let canonical = canonical(&key, &identity);
+        let name = WireName::of(identity.line.line(), canonical.get_hash());
+        let print = self.secrets.print(canonical.name(), words(&canonical));
+        let mut registration = self.registration();
+        if registration.raw.contains(&print) {
+            return RawClaim::Granted;
+        }
+        if self.has_single(&name) || self.meets_histogram(&name) {
+            return RawClaim::Recorded;
+        }
+        if registration.raw.len() >= self.limit {
+            return RawClaim::Full;
+        }
+        registration.raw.insert(print);
+        RawClaim::Granted
     }
 
     pub(super) fn rules(&self) -> &Rules {
@@ -224,6 +259,10 @@ impl Registry {
         let identity = self.identify(&named, K::own_tag(&shape));
         let canonical = canonical(&named, &identity);
         let (hash, line) = (canonical.get_hash(), identity.line.line());
+        let (head, tail) = line.parts();
+        if head.len() + SHORTEST_TIME_AND_VALUE + tail.len() > self.line_limit {
+            return self.refuse(key);
+        }
         // A key whose name got a unit does not say what its line says either.
         let is_alias = identity.canonical.is_some() || matches!(named, Cow::Owned(_));
         let size = (&self.sizes.series, self.limit);
@@ -241,7 +280,10 @@ impl Registry {
         }
         let mut registration = self.registration();
         // Once more, now that nobody else registers.
-        let place = self.place::<K>(hash, line, &shape, size);
+        let place = match self.place::<K>(hash, line, &shape, size) {
+            Place::Free if registration.raw.contains(&self.print(&canonical)) => Place::Taken,
+            place => place,
+        };
         let is_merged = is_alias && matches!(place, Place::Known(_));
         let series = match place {
             Place::Known(series) => series,
@@ -295,6 +337,10 @@ impl Registry {
             None if size.load(Ordering::Relaxed) >= limit => Place::Beyond,
             None => Place::Free,
         }
+    }
+
+    fn print(&self, key: &Key) -> Print {
+        self.secrets.print(key.name(), words(key))
     }
 
     fn has_room_for_alias(&self) -> bool {
@@ -424,8 +470,14 @@ mod tests {
         let stats = Arc::new(Counters::default());
         let shapes =
             Box::new(|_: &str| Shape { scheme: Scheme::Log, own_tag: None, names: Arc::new(()) });
-        let options =
-            Options { rules, shapes, limit, has_unit_suffixes: true, reserved: Vec::new() };
+        let options = Options {
+            rules,
+            shapes,
+            limit,
+            has_unit_suffixes: true,
+            line_limit: 1024,
+            reserved: Vec::new(),
+        };
         (Registry::new(options, Arc::clone(&stats)), stats)
     }
 
