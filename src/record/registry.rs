@@ -261,6 +261,9 @@ impl Registry {
         let (hash, line) = (canonical.get_hash(), identity.line.line());
         let (head, tail) = line.parts();
         if head.len() + SHORTEST_TIME_AND_VALUE + tail.len() > self.line_limit {
+            // The value of this call is a point that is lost.
+            self.stats.points_taken.add(1);
+            self.stats.dropped_too_long.add(1);
             return self.refuse(key);
         }
         // A key whose name got a unit does not say what its line says either.
