@@ -120,6 +120,8 @@ struct Sizes {
     overflow: AtomicUsize,
     /// Keys kept as aliases; bounded like the series, for each is kept whole.
     aliases: AtomicUsize,
+    /// Look-ups since the last snapshot whose values no line can hold.
+    too_long: AtomicUsize,
 }
 
 /// Series that the flusher does not know yet, in order of registration.
@@ -183,6 +185,10 @@ impl Registry {
 
     /// The series that were registered since the last time.
     pub(crate) fn take_fresh(&self) -> Fresh {
+        // They are points of this snapshot that are dropped.
+        let too_long = self.sizes.too_long.swap(0, Ordering::Relaxed) as u64;
+        self.stats.points_taken.add(too_long);
+        self.stats.dropped_too_long.add(too_long);
         std::mem::take(&mut self.registration().fresh)
     }
 
@@ -261,9 +267,7 @@ impl Registry {
         let (hash, line) = (canonical.get_hash(), identity.line.line());
         let (head, tail) = line.parts();
         if head.len() + SHORTEST_TIME_AND_VALUE + tail.len() > self.line_limit {
-            // The value of this call is a point that is lost.
-            self.stats.points_taken.add(1);
-            self.stats.dropped_too_long.add(1);
+            self.sizes.too_long.fetch_add(1, Ordering::Relaxed);
             return self.refuse(key);
         }
         // A key whose name got a unit does not say what its line says either.
