@@ -1,37 +1,123 @@
-//! A [`metrics`] exporter for OpenTSDB and every server that speaks its telnet `put` protocol: VictoriaMetrics, InfluxDB 1.x, KairosDB.
+//! A [`metrics`] exporter for OpenTSDB, VictoriaMetrics, InfluxDB 1.x and KairosDB, by their telnet
+//! `put` protocol.
 //!
-//! It aggregates in the process, sends a snapshot each interval from a thread of its own, knows which points a server has *parsed*,
-//! and sends the others again after a lost connection. No application thread ever waits for it.
+//! It aggregates in the process, sends a snapshot at each interval from a thread of its own, knows
+//! which points a server has *parsed*, and sends the others again after a lost connection. No
+//! application thread ever waits for it.
 //!
 //! ```no_run
-#![doc = include_str!("../examples/basic.rs")]
+//! use std::time::Duration;
+//!
+//! use metrics::{counter, gauge, histogram};
+//! use metrics_exporter_opentsdb::{ConnectivityCheck, Flavor, OpenTsdbBuilder};
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let exporter = OpenTsdbBuilder::new("tsd.example.com:4242")
+//!         .with_flavor(Flavor::OpenTsdb)
+//!         .with_connectivity_check(ConnectivityCheck::Off) // start although the server is away
+//!         .add_global_label("service", "checkout")
+//!         .install()?;
+//!     let _guard = exporter.guard(Duration::from_secs(5)); // last snapshot, delivered
+//!
+//!     counter!("http.requests", "path" => "/login", "code" => "200").increment(1);
+//!     gauge!("mail.queued").set(17.0);
+//!     histogram!("http.seconds", "path" => "/login").record(0.042);
+//!     Ok(())
+//! }
 //! ```
 //!
-//! # In the order in which a value travels
+//! # The book
 //!
-//! | | |
+//! | chapter | answers |
+//! |---|---|
+//! | [servers](docs::servers) | what to set on the server, and which queries to begin with |
+//! | [identity](docs::identity) | what a series is called, and what to do with several processes, containers, Kubernetes |
+//! | [timestamps](docs::timestamps) | when a snapshot is taken, and what its values say |
+//! | [delivery](docs::delivery) | what a confirmation proves, and what is not promised |
+//! | [shutdown](docs::shutdown) | SIGTERM, tokio, fork |
+//! | [cost](docs::cost) | nanoseconds and bytes |
+//! | [troubleshooting](docs::troubleshooting) | my metric is missing |
+#![cfg_attr(feature = "testing", doc = "| [testing](docs::testing) | a test from the first line |")]
+#![cfg_attr(
+    not(feature = "testing"),
+    doc = "| testing (feature `testing`) | a test from the first line |"
+)]
+//! | [coming from](docs::coming_from) | prometheus, dogstatsd, statsd, potsdb, tcollector |
+//!
+//! # Items, in the order in which a value travels
+//!
+//! | item | role |
 //! |---|---|
 //! | [`OpenTsdbBuilder`] | sets an exporter up and starts it |
 //! | [`OpenTsdbRecorder`] | takes what the application records: installed globally, or under a layer of `metrics_util` |
 //! | [`Distribution`], [`CounterMode`] | what becomes of histograms and counters |
 //! | [`OpenTsdbHandle`] | flush, shutdown, raw points, statistics |
 //! | [`FlushGuard`] | delivers what is left at the end of `main` |
-//! | [`Stats`] | where every point went: `points_taken = points_confirmed + points_pending + points_dropped.total()` |
+//! | [`Stats`] | where every point went |
+//!
+//! # Settings
+//!
+//! | [`OpenTsdbBuilder`] | default |
+//! |---|---|
+//! | [`new(address)`](OpenTsdbBuilder::new), [`from_env()`](OpenTsdbBuilder::from_env) | port 4242 |
+//! | [`add_endpoint`](OpenTsdbBuilder::add_endpoint) | none |
+//! | [`with_flavor`](OpenTsdbBuilder::with_flavor) | [`Flavor::OpenTsdb`] |
+//! | [`with_flush_interval`](OpenTsdbBuilder::with_flush_interval) | 10 s |
+//! | [`with_timestamp_precision`](OpenTsdbBuilder::with_timestamp_precision) | [`TimestampPrecision::Seconds`] |
+//! | [`with_rate_limit`](OpenTsdbBuilder::with_rate_limit) | [`RateLimit::Auto`]: 100 points a second, more if a snapshot needs it |
+//! | [`with_queue_size`](OpenTsdbBuilder::with_queue_size) | 100,000 points |
+//! | [`with_connectivity_check`](OpenTsdbBuilder::with_connectivity_check) | [`ConnectivityCheck::Connect`], 3 s |
+//! | [`with_connect_timeout`](OpenTsdbBuilder::with_connect_timeout) | 3 s |
+//! | [`with_write_timeout`](OpenTsdbBuilder::with_write_timeout) | 30 s without progress |
+//! | [`with_backoff`](OpenTsdbBuilder::with_backoff) | 1 s to 30 s, full jitter |
+//! | [`with_confirmation`](OpenTsdbBuilder::with_confirmation) | [`Confirmation::Auto`] |
+//! | [`with_host_tag`](OpenTsdbBuilder::with_host_tag) | [`HostTag::Auto`]: this machine's name |
+//! | [`add_global_label`](OpenTsdbBuilder::add_global_label), [`with_global_labels`](OpenTsdbBuilder::with_global_labels) | none |
+//! | [`set_global_prefix`](OpenTsdbBuilder::set_global_prefix) | none |
+//! | [`with_counter_mode`](OpenTsdbBuilder::with_counter_mode) | [`CounterMode::Cumulative`] |
+//! | [`set_distribution`](OpenTsdbBuilder::set_distribution), [`set_distribution_for_metric`](OpenTsdbBuilder::set_distribution_for_metric) | [`Distribution::Summary`] |
+//! | [`set_quantiles`](OpenTsdbBuilder::set_quantiles), [`set_quantiles_for_metric`](OpenTsdbBuilder::set_quantiles_for_metric) | 0.5, 0.95, 0.99 |
+//! | [`set_buckets`](OpenTsdbBuilder::set_buckets), [`set_buckets_for_metric`](OpenTsdbBuilder::set_buckets_for_metric) | those of the Prometheus clients, where buckets are sent |
+//! | [`idle_timeout`](OpenTsdbBuilder::idle_timeout) | off |
+//! | [`with_series_limit`](OpenTsdbBuilder::with_series_limit) | 1,000,000 |
+//! | [`with_max_tags`](OpenTsdbBuilder::with_max_tags) | the flavor's: 8 for OpenTSDB |
+//! | [`with_unit_suffixes`](OpenTsdbBuilder::with_unit_suffixes) | off |
+//! | [`with_telemetry`](OpenTsdbBuilder::with_telemetry) | on |
+//!
+//! # Telemetry
+//!
+//! What [`Stats`] counts is sent with each snapshot, under the prefix, with the global labels and the
+//! host tag. A counter that never left zero makes no line.
+//!
+//! | `opentsdb.client.…` | meaning |
+//! |---|---|
+//! | `points.taken`, `points.confirmed`, `points.pending` | made by snapshots and `send`; parsed by the server; waiting, or written and not confirmed |
+//! | `points.sent`, `points.resent`, `bytes.sent` | written to a socket; written once more after a lost connection |
+//! | `points.dropped` with `reason=` | `queue_full`, `too_long`, `not_finite`, `duplicate`, `shutdown` |
+//! | `points.rejected` with `class=` | `illegal_argument`, `invalid_value`, `unknown_metric`, `storage`, `throttled`, `unknown_command`, `other`: confirmed, and refused |
+//! | `pending.age` | seconds since the oldest pending point was taken |
+//! | `ticks.skipped`, `clock.steps` | snapshots left out because the last was still being sent; steps of the wall clock |
+//! | `connected`, `connects`, `connect.failures` | 1.0 or 0.0; connections made; attempts that failed |
+//! | `series`, `series.merged`, `series.dormant`, `series.evicted`, `series.overflow`, `series.refused` | series known; keys that became the same series; idle and not sent; idle and forgotten; beyond the limit; of a name that another metric has |
+//! | `tags.dropped`, `restarts` | tags beyond `with_max_tags`; panics of the exporter's own threads, which went on |
 //!
 //! # What is promised, and what is not
 //!
-//! A confirmed point was parsed by the server, in order; see [`Confirmation`]. It may have been refused, which is counted
-//! ([`Rejections`]), and it may not be stored yet: OpenTSDB answers before its storage has written. Nothing is kept on disk, so what
-//! was not sent is lost with a killed process. What was sent but not confirmed when a connection broke is sent again, as the same
-//! bytes: OpenTSDB, InfluxDB and KairosDB keep one such point, VictoriaMetrics keeps both unless it deduplicates.
+//! A confirmed point was parsed by the server, in order; see [`Confirmation`]. It may have been
+//! refused, which is counted ([`Rejections`]), and it may not be stored yet: OpenTSDB answers before
+//! its storage has written. Nothing is kept on disk, so what was not sent is lost with a killed
+//! process. What was sent but not confirmed when a connection broke is sent again, as the same
+//! bytes: OpenTSDB, InfluxDB and KairosDB keep one such point, VictoriaMetrics keeps both unless it
+//! deduplicates. At every moment
+//! `points_taken = points_confirmed + points_pending + points_dropped.total()`.
 //!
 //! # Features
 //!
 //! None is on by default.
 //!
-//! - `testing`: [`testing::FakeTsd`](https://docs.rs/metrics-exporter-opentsdb/latest/metrics_exporter_opentsdb/testing/), a scripted
-//!   TSD in the process, for your tests and ours.
-//! - `log`: emits the crate's `tracing` events as `log` records too, for applications without a tracing subscriber.
+//! - `testing`: `testing::FakeTsd`, a scripted TSD in the process, for your tests and ours.
+//! - `log`: emits the crate's `tracing` events as `log` records too, for applications without a
+//!   tracing subscriber.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -54,6 +140,8 @@
 mod builder;
 #[expect(clippy::disallowed_types, reason = "the one place that reads the date")]
 mod clock;
+#[cfg(any(doc, doctest))]
+pub mod docs;
 mod error;
 mod flush;
 mod handle;
