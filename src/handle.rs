@@ -19,6 +19,9 @@ use crate::record::descriptions::Description;
 use crate::stats::{Counters, Stats};
 use crate::wire::point::Point;
 
+/// How long past its deadline a shutdown waits for the writer to be between two lines.
+const LAST_LINE: Duration = Duration::from_millis(60);
+
 /// What became of the points of a [`flush`](OpenTsdbHandle::flush) or [`shutdown`](OpenTsdbHandle::shutdown): those that were
 /// pending when it was called and those that were made until it returned.
 ///
@@ -173,6 +176,8 @@ impl OpenTsdbHandle {
         queue.close();
         if !queue.wait_finished(deadline) {
             queue.abandon();
+            // The process may exit when this returns: the writer finishes the line that it is in.
+            queue.wait_finished(Some(Instant::now() + LAST_LINE));
         }
         Ok(self.report(&before))
     }

@@ -113,7 +113,11 @@ pub struct Stats {
     pub connects: u64,
     /// Attempts to connect, resolving included, that failed.
     pub connect_failures: u64,
-    /// Whether there is a connection now. Between two bursts of [`Confirmation::HalfClose`] there is none.
+    /// Connections that ended otherwise than by our own orderly close: lost, given up, or closed by
+    /// the server.
+    pub disconnects: u64,
+    /// Whether there is a connection, or the last one ended by our own orderly close, as each burst
+    /// of [`Confirmation::HalfClose`] does.
     pub connected: bool,
     /// How points are confirmed now, never [`Confirmation::Auto`]; `None` until that is known.
     pub confirmation: Option<Confirmation>,
@@ -146,7 +150,7 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
             $($(#[$doc])* pub(crate) $name: Count,)*
-            /// Whether the writer has a connection.
+            /// As in [`Stats`].
             pub(crate) connected: AtomicBool,
             /// The [`Confirmation`] in force, coded by [`confirmation_code`].
             confirmation: AtomicU8,
@@ -159,7 +163,7 @@ counters! {
     dropped_queue_full, dropped_too_long, dropped_not_finite, dropped_duplicate, dropped_shutdown,
     rejected_illegal_argument, rejected_invalid_value, rejected_unknown_metric, rejected_storage, rejected_throttled,
     rejected_unknown_command, rejected_other,
-    ticks_skipped, connects, connect_failures,
+    ticks_skipped, connects, connect_failures, disconnects,
     series, series_merged, series_dormant, series_evicted, series_overflow, series_refused, tags_dropped, clock_steps, restarts,
 }
 
@@ -207,6 +211,7 @@ impl Counters {
             ticks_skipped: self.ticks_skipped.get(),
             connects: self.connects.get(),
             connect_failures: self.connect_failures.get(),
+            disconnects: self.disconnects.get(),
             connected: self.connected.load(Ordering::Relaxed),
             confirmation: decode_confirmation(self.confirmation.load(Ordering::Relaxed)),
             oldest_pending: None,

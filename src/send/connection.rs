@@ -1,7 +1,8 @@
-//! One socket to a server.
+//! One socket to a server, whatever protocol is spoken on it.
 //!
-//! Non-blocking in everything, so that no server can hold the writer. There is no `write_all`, whose retry after a timeout splices
-//! lines, and no vectored write, which raises SIGPIPE on a connection that is gone.
+//! Non-blocking in everything, so that no server can hold the writer. There is no `write_all`, whose
+//! retry after a timeout splices lines, and no vectored write, which raises SIGPIPE on a connection
+//! that is gone.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -11,14 +12,21 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use socket2::{SockRef, TcpKeepalive};
 
-/// How much the kernel may hold that it has not sent yet. Without a bound it hides megabytes of a server that has stopped reading,
-/// and the answer to a `version` behind them is late by the time that they take.
+use super::turn::Next;
+use crate::clock::Instant;
+
+/// How much the kernel may hold that it has not sent yet. Without a bound it hides megabytes from a
+/// server that has stopped reading, and the answer to what stands behind them is late by the time
+/// that they take.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const UNSENT_BYTES: u32 = 16 * 1024;
-/// How much is read before the writing has its turn again.
+/// How much is read before the writer has its turn again.
 const READ_TURN: usize = 64 * 1024;
-/// How long a connection is silent before the kernel asks whether the other side is still there, and how often it then asks.
+/// How long a connection is silent before the kernel asks whether the other side is still there, and
+/// how often it then asks.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(15));
+/// How long a connection that was given up is read on from.
+const LINGER: Duration = Duration::from_secs(60);
 
 /// How a turn of reading ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +67,7 @@ impl Connection {
         if self.stream.local_addr()? == self.peer {
             return Err(ErrorKind::ConnectionRefused.into());
         }
-        self.set_options()?;
+        self.set_options();
         Ok(true)
     }
 
@@ -101,13 +109,6 @@ impl Connection {
         Ok(Drained::More)
     }
 
-    /// Lets the kernel hold more than it does otherwise, for the rest of a line on a connection that takes nothing.
-    pub(super) fn make_room(&self) {
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        // Without it the line stays torn, which is what happens elsewhere too.
-        let _ = SockRef::from(&self.stream).set_tcp_notsent_lowat(u32::MAX);
-    }
-
     /// Says that nothing more will be written.
     pub(super) fn half_close(&self) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)
@@ -115,12 +116,21 @@ impl Connection {
 
     /// After both sides have closed: whether the server's machine has acknowledged everything.
     ///
-    /// The server's FIN may have been under way while we were still writing. The end of the stream alone proves nothing then: the
-    /// reset that our bytes will be answered with arrives later. It has acknowledged them, and our own FIN, only when the kernel
-    /// has no peer for the socket any more.
+    /// The end of the stream alone proves nothing when the server's FIN was under way while we were
+    /// still writing: the reset that our bytes will be answered with arrives later. Everything is
+    /// acknowledged, our own FIN included, when the system has no peer for the socket any more.
+    ///
+    /// | system | says so |
+    /// |---|---|
+    /// | Linux | at once |
+    /// | macOS, BSD | at once, by their sources; not tried |
+    /// | gVisor | after a minute where we closed first |
+    /// | Windows | never |
+    ///
+    /// Where it does not say so the caller waits for a while, and a reset that comes later than that
+    /// is missed. `version` depends on none of this.
     pub(super) fn is_settled(&self) -> io::Result<bool> {
-        let is_over = !cfg!(any(target_os = "linux", target_os = "android"))
-            || self.stream.peer_addr().is_err();
+        let is_over = self.stream.peer_addr().is_err();
         // Only after the question above: a reset sets the error first and takes the peer away then.
         match self.stream.take_error()? {
             Some(error) => Err(error),
@@ -128,13 +138,69 @@ impl Connection {
         }
     }
 
-    fn set_options(&self) -> io::Result<()> {
-        self.stream.set_nodelay(true)?;
+    /// A system that refuses one of them is no reason to have no connection.
+    fn set_options(&self) {
+        let _ = self.stream.set_nodelay(true);
         let socket = SockRef::from(&self.stream);
         let (time, interval) = KEEPALIVE;
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time).with_interval(interval))?;
+        let keepalive = TcpKeepalive::new().with_time(time).with_interval(interval);
+        let _ = socket.set_tcp_keepalive(&keepalive);
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
-        Ok(())
+        let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
+    }
+
+    /// Lets the kernel hold more than it does otherwise, for the rest of a line on a connection that
+    /// takes nothing.
+    fn make_room(&self) {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let _ = SockRef::from(&self.stream).set_tcp_notsent_lowat(u32::MAX);
+    }
+}
+
+/// A connection that was given up.
+///
+/// The server may still read what the kernel holds of it, and had better find whole lines. So the
+/// line that was begun is finished, then our side is closed. The socket stays for a while, and
+/// replies are read and thrown away: a reply to a closed socket is answered with a reset, and the
+/// kernel then throws away what it has not sent yet, in the middle of a line.
+#[derive(Debug)]
+pub(super) struct Released {
+    connection: Connection,
+    /// What is missing of the line that was begun.
+    rest: Vec<u8>,
+    /// When it is closed whatever the server does.
+    until: Instant,
+}
+
+impl Released {
+    pub(super) fn new(connection: Connection, rest: &[u8], now: Instant) -> Self {
+        connection.make_room();
+        if rest.is_empty() {
+            let _ = connection.half_close();
+        }
+        Released { connection, rest: rest.to_vec(), until: now + LINGER }
+    }
+
+    /// Whether the kernel has every line whole.
+    pub(super) fn is_whole(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// Goes on as far as it can without waiting; `None` when it is done with.
+    pub(super) fn turn(&mut self, buffer: &mut [u8], now: Instant) -> Option<Next> {
+        if !self.rest.is_empty() {
+            let taken = self.connection.write(&self.rest).ok()?;
+            self.rest.drain(..taken);
+            if self.rest.is_empty() {
+                let _ = self.connection.half_close();
+            }
+        }
+        let drained = self.connection.drain(buffer, |_| {}).ok()?;
+        let is_over = now >= self.until || (drained == Drained::Ended && self.rest.is_empty());
+        match drained {
+            _ if is_over => None,
+            Drained::More => Some(Next::Again),
+            Drained::Empty | Drained::Ended => Some(Next::Wait(Some(self.until))),
+        }
     }
 }

@@ -1,10 +1,8 @@
-//! What outlives a connection: the lines that are not confirmed, and what was learned of the servers.
+//! What outlives a connection: the lines that are not confirmed, and how fast they may be sent.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::agenda::Bound;
-use super::confirm::{Mode, Modes};
 use super::limiter::{Demand, Limiter};
 use super::notices::Notices;
 use super::window::{Place, Window};
@@ -17,12 +15,7 @@ pub(super) struct Delivery {
     pub(super) counters: Arc<Counters>,
     pub(super) window: Window,
     pub(super) limiter: Limiter,
-    pub(super) modes: Modes,
-    /// For a burst that a half-close confirms.
-    pub(super) bound: Bound,
     pub(super) notices: Notices,
-    /// When a connection was last half-closed.
-    pub(super) half_closed: Option<Instant>,
     /// How long a connection may make no progress.
     pub(super) write_timeout: Duration,
 }
@@ -79,21 +72,6 @@ impl Delivery {
             self.queue.set_in_flight(self.window.batches());
         }
         false
-    }
-
-    /// How many more bytes may be written before they are to be confirmed, in this mode.
-    pub(super) fn left_of_burst(&self, mode: Mode) -> u64 {
-        match mode {
-            Mode::HalfClose => self.bound.bytes().saturating_sub(self.window.unconfirmed_bytes()),
-            _ => u64::MAX,
-        }
-    }
-
-    /// A connection failed.
-    pub(super) fn failed(&mut self) {
-        if self.window.has_unconfirmed_writes() {
-            self.bound.failed();
-        }
     }
 
     /// The kernel took so many bytes of the window; answers how many lines were completed by them.

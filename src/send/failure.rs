@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::backoff::Cost;
+use crate::wire::reply::Alien;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
@@ -32,10 +33,10 @@ pub(super) enum Failure {
     Unanswered(Duration),
     #[error("the server has not closed its side for {0:?} after we closed ours")]
     NotClosed(Duration),
-    #[error(
-        "the server closed in good order, but without the answer to `version` that it used to give"
-    )]
+    #[error("the server closed in good order without an answer to `version`, long after we did")]
     Silent,
+    #[error("{0}")]
+    Alien(Alien),
     #[error("there is no endpoint")]
     NoEndpoint,
 }
@@ -62,7 +63,8 @@ impl Failure {
             | Failure::End(_)
             | Failure::Unanswered(_)
             | Failure::NotClosed(_)
-            | Failure::Silent => "confirm",
+            | Failure::Silent
+            | Failure::Alien(_) => "confirm",
         }
     }
 

@@ -6,15 +6,13 @@
 //! 4. [`dial`]: an attempt to reach one, with [`resolve`] and [`rotation`] behind it;
 //! 5. [`backoff`]: how long to stay away when it failed;
 //! 6. [`connection`]: one socket;
-//! 7. [`session`]: what is written to it, by the [`agenda`], and what is read;
-//! 8. [`confirm`]: how it is known that a server has parsed it;
-//! 9. [`delivery`]: what outlives a connection: the [`window`] of unconfirmed lines, the [`limiter`], what is known of the servers;
-//! 10. [`failure`] and [`notices`]: what went wrong, and how often it is said.
+//! 7. [`telnet`]: what is written to it and read from it; its sessions answer each [`turn`] alike;
+//! 8. [`delivery`]: what outlives a connection: the [`window`] of unconfirmed lines, and the
+//!    [`limiter`];
+//! 9. [`failure`] and [`notices`]: what went wrong, and how often it is said.
 
-mod agenda;
 mod backoff;
 mod check;
-mod confirm;
 mod connection;
 mod delivery;
 mod dial;
@@ -24,12 +22,14 @@ pub(crate) mod limiter;
 mod notices;
 mod resolve;
 mod rotation;
-mod session;
+mod telnet;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod window;
 mod writer;
 
+use std::collections::VecDeque;
 use std::io;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -38,10 +38,8 @@ use std::time::Duration;
 
 use mio::{Events, Poll, Token, Waker};
 
-use self::agenda::Bound;
 use self::backoff::Backoff;
 pub(crate) use self::check::check;
-use self::confirm::Modes;
 use self::delivery::Delivery;
 use self::dial::Dialer;
 use self::endpoint::Endpoint;
@@ -49,6 +47,7 @@ use self::limiter::{Limiter, RateLimit};
 use self::notices::Notices;
 use self::resolve::Resolver;
 use self::rotation::Rotation;
+use self::telnet::Profile;
 use self::window::Window;
 use self::writer::{READ_BUFFER, State, Writer};
 use crate::clock::Clock;
@@ -132,15 +131,13 @@ fn prepare(
         counters,
         window: Window::new(),
         limiter: Limiter::new(options.rate, options.interval, endpoints, clock.now()),
-        modes: Modes::new(options.confirmation, endpoints),
-        bound: Bound::default(),
         notices: Notices::default(),
-        half_closed: None,
         write_timeout: options.write_timeout.min(FOREVER),
     };
     let (min, max) = options.backoff.into_inner();
     let writer = Writer {
         delivery,
+        profiles: vec![Profile::new(options.confirmation); endpoints],
         dialer,
         backoff: Backoff::new(min.min(FOREVER), max.min(FOREVER)),
         clock,
@@ -148,6 +145,7 @@ fn prepare(
         events: Events::with_capacity(16),
         buffer: vec![0; READ_BUFFER].into_boxed_slice(),
         state: State::Idle(None),
+        released: VecDeque::new(),
         scatter: (options.interval / SCATTER.0).min(SCATTER.1),
         is_announced: false,
         ends_at: None,

@@ -35,8 +35,6 @@ impl Notices {
 pub(super) struct Heard {
     /// An answer to `version`.
     pub(super) is_answered: bool,
-    /// An answer of a web server, which takes a `version` for a request.
-    pub(super) is_http: bool,
     /// Points refused.
     pub(super) rejections: u64,
     /// Whether it is too much for the server.
@@ -77,10 +75,7 @@ impl Heard {
             Reply::UnknownCommand => {
                 (&counters.rejected_unknown_command, "unknown command", ADVICE_COMMAND)
             }
-            Reply::Other => {
-                self.is_http |= text.starts_with("HTTP/");
-                (&counters.rejected_other, "other reply", ADVICE_OTHER)
-            }
+            Reply::Other => (&counters.rejected_other, "other reply", ADVICE_OTHER),
         };
         count.add(1);
         self.rejections += 1;
@@ -159,6 +154,6 @@ mod tests {
         ];
         assert_eq!(each, [1; 7]);
         assert_eq!((heard.rejections, heard.notices.len()), (7, 7));
-        assert!(heard.is_answered && heard.is_complaint && !heard.is_http);
+        assert!(heard.is_answered && heard.is_complaint);
     }
 }

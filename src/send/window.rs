@@ -11,7 +11,7 @@
 //!         ^ confirmed         ^ written  ^ granted                 ^ end
 //! ```
 //!
-//! **Mechanism.** A batch leaves when `confirmed` has passed its end. `reached` is the farthest that `written` ever was: what is
+//! **Mechanism.** A batch leaves when `confirmed` has passed its end. `high_water` is the farthest that `written` ever was: what is
 //! written before it is written again, and what lies behind it no server has seen.
 
 use std::collections::VecDeque;
@@ -64,7 +64,7 @@ pub(super) struct Window {
     /// Where the last batch ends.
     end: Place,
     /// The farthest that `written` ever was.
-    reached: Place,
+    high_water: Place,
     /// The batch in which the next byte to grant lies, and where it begins. `written` is in it or in the one before.
     cursor: Cursor,
     /// Lines between `confirmed` and `end`.
@@ -136,11 +136,11 @@ impl Window {
     pub(super) fn wrote(&mut self, bytes: usize) -> Written {
         let Some(batch) = self.batches.get(self.cursor.index) else { return Written::default() };
         let from = self.written.since(self.cursor.start) as usize;
-        let again = (self.reached.since(self.written) as usize).min(bytes);
+        let again = (self.high_water.since(self.written) as usize).min(bytes);
         let lines = |bytes: usize| lines_in(batch, from..from + bytes) as u64;
         let written = Written { points: lines(bytes), resent: lines(again) };
         self.written = self.written.plus(bytes);
-        self.reached = self.reached.max(self.written);
+        self.high_water = self.high_water.max(self.written);
         written
     }
 
@@ -183,7 +183,7 @@ impl Window {
     }
 
     /// Whether what was granted is written, so that the stream stands between two lines.
-    pub(super) fn is_between_lines(&self) -> bool {
+    pub(super) fn at_line_boundary(&self) -> bool {
         self.written == self.granted
     }
 
@@ -194,7 +194,7 @@ impl Window {
 
     /// Whether the lines to be written next were written before.
     pub(super) fn is_resending(&self) -> bool {
-        self.granted < self.reached
+        self.granted < self.high_water
     }
 
     /// Whether the present connection has lines that are not confirmed.
@@ -220,7 +220,7 @@ impl Window {
         let mut start = self.base;
         let mut lines = 0;
         for batch in &self.batches {
-            let seen = (self.reached.since(start) as usize).min(batch.lines().len());
+            let seen = (self.high_water.since(start) as usize).min(batch.lines().len());
             lines += lines_in(batch, seen..batch.lines().len()) as u64;
             start = start.plus(batch.lines().len());
         }
@@ -321,7 +321,7 @@ mod tests {
         window.grant(1, u64::MAX);
         assert_eq!(window.wrote(1), Written { points: 0, resent: 0 }, "half a line is no point");
         assert_eq!(window.rest_of_line(), b"\n");
-        assert!(!window.is_between_lines());
+        assert!(!window.at_line_boundary());
         assert_eq!(window.confirm(place, |_| panic!("the batch is still needed")), 1);
         window.rewind();
         assert_eq!(write_all(&mut window), "b\nc\nd\n");
@@ -385,7 +385,7 @@ mod tests {
         /// Everything that the present connection got.
         sent: String,
         /// Lines that some connection got whole.
-        reached: usize,
+        high_water: usize,
     }
 
     impl Naive {
@@ -410,7 +410,7 @@ mod tests {
                         window.push(batch(&lines.concat()));
                         naive.lines.extend(lines);
                     }
-                    Step::Grant(n, bytes) if window.is_between_lines() => {
+                    Step::Grant(n, bytes) if window.at_line_boundary() => {
                         prop_assert!(window.grant(n, bytes) <= n);
                         // But for the last line, what was granted fits.
                         let granted = String::from_utf8_lossy(window.to_write());
@@ -425,11 +425,11 @@ mod tests {
                         let after = begun + naive.sent_lines();
                         let written = window.wrote(n);
                         prop_assert_eq!(written.points as usize, after - before);
-                        let again = after.min(naive.reached).saturating_sub(before);
+                        let again = after.min(naive.high_water).saturating_sub(before);
                         prop_assert_eq!(written.resent as usize, again);
-                        naive.reached = naive.reached.max(after);
+                        naive.high_water = naive.high_water.max(after);
                     }
-                    Step::Confirm if window.is_between_lines() => {
+                    Step::Confirm if window.at_line_boundary() => {
                         let sent = begun + naive.sent_lines();
                         let confirmed = window.confirm(window.written(), drop) as usize;
                         prop_assert_eq!(confirmed, sent - naive.confirmed);
@@ -444,7 +444,7 @@ mod tests {
                 }
                 prop_assert!(naive.lines[begun..].concat().starts_with(&naive.sent));
                 prop_assert_eq!(window.unconfirmed, naive.lines.len() - naive.confirmed);
-                prop_assert_eq!(window.never_written() as usize, naive.lines.len() - naive.reached);
+                prop_assert_eq!(window.never_written() as usize, naive.lines.len() - naive.high_water);
                 prop_assert_eq!(window.is_empty(), naive.lines.len() == naive.confirmed);
             }
             window.rewind();

@@ -1,22 +1,32 @@
-//! The writer: from the queue to a server, for ever.
+//! The writer: from the queue to a server, for as long as there is something to send.
 //!
-//! **Problem.** A server may be absent, slow, mute, hostile, or go away in the middle of a line, and none of that may reach the
-//! application or lose a point unseen.
+//! **Problem.** A server may be absent, slow, mute, hostile, or go away in the middle of a line, and
+//! none of that may reach the application or lose a point unseen.
 //!
-//! **Idea.** One thread that never blocks but in one place, its wait for events, and that asks everything anew after each of them.
+//! **Idea.** One thread that blocks in one place alone, its wait for events, and looks at everything
+//! anew after each of them.
 //!
 //! **Mechanism.** Its states:
 //!
-//! 1. *Idle*: no connection, because there is nothing to send or because the last failure is too fresh. After a quiet time there is
-//!    a short random wait, *scattered*: the ticks of all clients of a server are at one moment, and their connects are not to be.
-//! 2. *Dialing*: an [`Attempt`] goes through the endpoints. It ends in 3, or, failed, in 1 with a wait.
-//! 3. *Connected*: a [`Session`] sends and has it confirmed. It ends in 1: without a wait when it ended in good order, with one when
-//!    it failed. Whatever is not confirmed then is sent again by the next one.
+//! 1. *Idle*: no connection, because there is nothing to send or because the last failure is too
+//!    fresh. After a quiet time there is a short random wait, *scattered*: all clients of a server
+//!    tick at one moment, and must not connect at one moment.
+//! 2. *Dialing*: an [`Attempt`] goes through the endpoints. It ends in 3, or, failed, in 1 with a
+//!    wait.
+//! 3. *Connected*: a [`Session`] sends lines and has them confirmed. It ends in 1: without a wait
+//!    when it ended in good order, with one when it failed. Whatever is not confirmed then is sent
+//!    again by the next one.
 //!
-//! It is over when the queue is closed and everything is confirmed, or when the queue is abandoned; which the writer does itself
-//! when nobody is left to do it and the time for that has come. A panic, which only a user's
-//! log subscriber should be able to cause, costs the connection and is counted.
+//! A connection that fails is [`Released`]: it is kept beside the state for a while, so that what
+//! the server has of it does not end within a line.
+//!
+//! The writer ends when the queue is closed and everything is confirmed, or when the queue is
+//! abandoned. It abandons the queue itself when no handle is left to do it and the time for that has
+//! come, and when it cannot wait for events any more. A panic, which only a user's log subscriber
+//! should be able to cause, costs the connection and is counted.
 
+use std::collections::VecDeque;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,21 +34,29 @@ use std::time::Duration;
 use mio::{Events, Poll};
 
 use super::backoff::{Backoff, Cost};
-use super::connection::{Connection, Drained};
+use super::connection::Released;
 use super::delivery::Delivery;
 use super::dial::{Attempt, Dialer, Progress};
 use super::failure::Failure;
-use super::session::{End, Next, Session, earliest};
+use super::telnet::{Context, Profile, Session};
+use super::turn::{End, Next, earliest};
 use crate::clock::{Clock, Instant};
 use crate::queue::{Link, Phase};
 
-/// How long an abandoned connection is read on from.
+/// How long the end of an abandoned writer may take that somebody waits for: so long the kernel has
+/// to take the rest of a line. `shutdown` has to return within 100 ms of its deadline.
+const LAST_LINE: Duration = Duration::from_millis(40);
+/// How long connections that were given up are read on from once the writer has ended.
 const LINGER: Duration = Duration::from_secs(2);
+/// Connections that were given up and are read on from, at most.
+const MAX_RELEASED: usize = 4;
 /// What is read at once.
 pub(super) const READ_BUFFER: usize = 16 * 1024;
 
 pub(super) struct Writer {
     pub(super) delivery: Delivery,
+    /// What is known of each endpoint, by its index.
+    pub(super) profiles: Vec<Profile>,
     pub(super) dialer: Dialer,
     pub(super) backoff: Backoff,
     pub(super) clock: Clock,
@@ -47,6 +65,8 @@ pub(super) struct Writer {
     /// For reading.
     pub(super) buffer: Box<[u8]>,
     pub(super) state: State,
+    /// Connections that were given up, oldest first; at most `MAX_RELEASED`.
+    pub(super) released: VecDeque<Released>,
     /// The most that a connect waits after a quiet time, unless somebody waits for it.
     pub(super) scatter: Duration,
     /// Whether the log was last told that points arrive.
@@ -72,16 +92,19 @@ impl Writer {
         while catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {
             self.delivery.counters.restarts.add(1);
             // Nothing is logged here: the log may be what panicked, and the panic hook has spoken.
-            self.back_off(Cost::Gone, self.clock.now());
+            let now = self.clock.now();
+            self.release(now);
+            self.back_off(Cost::Gone, now);
         }
         self.delivery.counters.connected.store(false, Ordering::Relaxed);
     }
 
     fn work(&mut self) {
         while let Some(next) = self.turn(self.clock.now()) {
-            let until = match next {
-                Next::Again => Some(self.clock.now()),
-                Next::Wait(until) => until,
+            let released = self.turn_released(self.clock.now());
+            let until = match (next, released) {
+                (Next::Wait(a), Next::Wait(b)) => earliest(a, b),
+                _ => Some(self.clock.now()),
             };
             let timeout = earliest(until, self.ends_at)
                 .map(|until| until.saturating_duration_since(self.clock.now()));
@@ -91,9 +114,8 @@ impl Writer {
             let waited = self.poll.poll(&mut self.events, timeout);
             alarm.get_up();
             if let Err(error) = waited {
-                if error.kind() != std::io::ErrorKind::Interrupted {
-                    tracing::error!("the writer ends, since it cannot wait for events: {error}");
-                    return;
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return self.on_poll_failure(&error);
                 }
             }
         }
@@ -113,7 +135,7 @@ impl Writer {
             return None;
         }
         if phase == Phase::Closing && !std::mem::replace(&mut self.is_ending, true) {
-            self.hasten(now);
+            self.shorten_backoff(now);
         }
         match &mut self.state {
             State::Idle(_) | State::Scattered(_) if !self.delivery.has_work() => {
@@ -144,7 +166,7 @@ impl Writer {
         match attempt.turn(&mut self.dialer, now) {
             Progress::Wait(until) => Next::Wait(Some(until)),
             Progress::Connected(endpoint, connection) => {
-                self.delivery.modes.connected(endpoint, now);
+                self.profiles[endpoint].connected(now);
                 self.delivery.limiter.connected(endpoint);
                 let leave_at = self.dialer.rotation.return_at();
                 let session = Session::new(connection, endpoint, leave_at, &self.delivery, now);
@@ -152,14 +174,15 @@ impl Writer {
                 let counters = &self.delivery.counters;
                 counters.connects.add(1);
                 counters.connected.store(true, Ordering::Relaxed);
-                counters.set_confirmation(self.delivery.modes.of(endpoint).in_force());
+                counters.set_confirmation(self.profiles[endpoint].in_force());
                 self.delivery.queue.set_link(Link::Up);
                 Next::Again
             }
             Progress::Failed(failure) => {
                 self.delivery.counters.connect_failures.add(1);
                 self.dialer.rotation.unreachable();
-                self.lose(&failure, now);
+                self.profiles.iter_mut().for_each(Profile::failed);
+                self.on_failure(&failure, now);
                 Next::Again
             }
         }
@@ -169,60 +192,72 @@ impl Writer {
         let State::Connected(session) = &mut self.state else { return Next::Again };
         let endpoint = session.endpoint;
         let name = &self.dialer.endpoints[endpoint];
-        let result = session.turn(&mut self.delivery, &mut self.buffer, name, now);
-        let mode = self.delivery.modes.of(endpoint).in_force();
-        self.delivery.counters.set_confirmation(mode);
-        if session.is_proved(&self.delivery, now) {
+        let profile = &mut self.profiles[endpoint];
+        let result = session.turn(&mut Context {
+            delivery: &mut self.delivery,
+            profile,
+            name,
+            buffer: &mut self.buffer,
+            now,
+        });
+        let confirmation = profile.in_force();
+        self.delivery.counters.set_confirmation(confirmation);
+        if session.is_proved(profile, now) {
             self.backoff.reset();
             self.dialer.rotation.confirmed();
             if !self.is_announced {
                 self.is_announced = true;
                 if self.delivery.notices.is_due("connected", now) {
-                    tracing::info!("{name} takes points; they are confirmed by {mode:?}");
+                    tracing::info!(endpoint = %name, ?confirmation, "points are delivered");
                 }
             }
         }
         match result {
-            Ok(next) => next,
-            Err(End::Quiet) => {
+            Ok(next) => return next,
+            Err(End::Finished) => self.disconnect(State::Idle(None)),
+            Err(End::Closed) => {
+                self.delivery.counters.disconnects.add(1);
+                self.delivery.counters.connected.store(false, Ordering::Relaxed);
                 self.disconnect(State::Idle(None));
-                Next::Again
             }
             Err(End::Failed(failure)) => {
-                self.delivery.failed();
-                if failure.cost() == Cost::GivenUp {
-                    // The kernel still delivers what it holds should the server go on, and that had better be whole lines.
-                    drop(self.let_go());
-                }
+                self.delivery.counters.disconnects.add(1);
+                self.profiles[endpoint].failed();
+                self.release(now);
                 if self.dialer.rotation.failed(endpoint) {
                     // The preferred endpoint is no better yet; the one before it takes over.
+                    self.delivery.counters.connected.store(false, Ordering::Relaxed);
                     self.disconnect(State::Idle(None));
                 } else {
-                    self.lose(&failure, now);
+                    self.on_failure(&failure, now);
                 }
-                Next::Again
             }
         }
+        Next::Again
     }
 
     /// There is no connection, and none will be tried for a while.
-    fn lose(&mut self, failure: &Failure, now: Instant) {
+    fn on_failure(&mut self, failure: &Failure, now: Instant) {
         let wait = self.back_off(failure.cost(), now);
         if self.delivery.notices.is_due(failure.phase(), now) {
-            tracing::warn!("no points arrive: {}; next attempt in {wait:.1?}", failure.in_full());
+            let points = self.delivery.work().demand.unsent;
+            let error = failure.in_full();
+            tracing::warn!(%error, points, retry_in = ?wait, "cannot deliver points");
         }
     }
 
     fn back_off(&mut self, cost: Cost, now: Instant) -> Duration {
         let wait = self.backoff.next(cost);
         self.disconnect(State::Idle(Some(now + wait)));
+        self.delivery.counters.connected.store(false, Ordering::Relaxed);
         self.delivery.queue.set_link(Link::Down);
         self.is_announced = false;
         wait
     }
 
-    /// Waits as after a first failure: the shutdown has seconds, and the server may have come back long before the next attempt.
-    fn hasten(&mut self, now: Instant) {
+    /// Waits as after a first failure: the shutdown has seconds, and the server may have come back
+    /// long before the next attempt.
+    fn shorten_backoff(&mut self, now: Instant) {
         self.backoff.reset();
         if let State::Idle(Some(not_before)) = &mut self.state {
             *not_before = (*not_before).min(now + self.backoff.next(Cost::Gone));
@@ -232,38 +267,70 @@ impl Writer {
     fn disconnect(&mut self, state: State) {
         self.state = state;
         self.delivery.window.rewind();
-        self.delivery.counters.connected.store(false, Ordering::Relaxed);
     }
 
+    /// Gives the connection up, if there is one.
+    fn release(&mut self, now: Instant) {
+        let State::Connected(session) = std::mem::replace(&mut self.state, State::Idle(None))
+        else {
+            return;
+        };
+        if self.released.len() == MAX_RELEASED {
+            self.released.pop_front();
+        }
+        self.released.push_back(session.release(&self.delivery, now));
+        self.turn_released(now);
+    }
+
+    /// Goes on with the connections that were given up.
+    fn turn_released(&mut self, now: Instant) -> Next {
+        let mut next = Next::Wait(None);
+        self.released.retain_mut(|released| match released.turn(&mut self.buffer, now) {
+            None => false,
+            Some(Next::Again) => {
+                next = Next::Again;
+                true
+            }
+            Some(Next::Wait(until)) => {
+                if let Next::Wait(other) = next {
+                    next = Next::Wait(earliest(other, until));
+                }
+                true
+            }
+        });
+        next
+    }
+
+    /// Without events nothing can be sent any more.
+    pub(super) fn on_poll_failure(&mut self, error: &io::Error) {
+        self.delivery.queue.abandon();
+        tracing::error!(%error, "no more points are delivered: cannot wait for network events");
+        self.abandon();
+    }
+
+    /// Ends with what is not confirmed, but not within a line.
     fn abandon(&mut self) {
-        let connection = self.let_go();
+        self.release(self.clock.now());
         self.delivery.abandon();
+        self.linger(LAST_LINE, |released| !released.is_whole());
         // Nobody waits for what follows.
         self.delivery.queue.finish();
-        if let Some(connection) = connection {
-            self.linger(connection);
-        }
+        self.linger(LINGER, |_| true);
     }
 
-    fn let_go(&mut self) -> Option<Connection> {
-        match std::mem::replace(&mut self.state, State::Idle(None)) {
-            State::Connected(session) => {
-                Some(session.abandon(&mut self.delivery, &mut self.buffer))
+    /// Goes on with the connections that were given up, for as long as there are such, at most for
+    /// a time.
+    fn linger(&mut self, time: Duration, such: impl Fn(&Released) -> bool) {
+        let until = self.clock.now() + time;
+        loop {
+            let now = self.clock.now();
+            let next = self.turn_released(now);
+            let left = until.saturating_duration_since(now);
+            if left.is_zero() || !self.released.iter().any(&such) {
+                return;
             }
-            _ => None,
-        }
-    }
-
-    /// Reads on until the server closes too, for a moment: a reply that comes after our end would be answered with a reset, and the
-    /// kernel would throw away what it has not sent yet, in the middle of a line.
-    fn linger(&mut self, mut connection: Connection) {
-        let until = self.clock.now() + LINGER;
-        while let Ok(drained @ (Drained::Empty | Drained::More)) =
-            connection.drain(&mut self.buffer, |_| {})
-        {
-            let left = until.saturating_duration_since(self.clock.now());
-            let wait = if drained == Drained::More { Duration::ZERO } else { left };
-            if left.is_zero() || self.poll.poll(&mut self.events, Some(wait)).is_err() {
+            let wait = if next == Next::Again { Duration::ZERO } else { left };
+            if self.poll.poll(&mut self.events, Some(wait)).is_err() {
                 return;
             }
         }

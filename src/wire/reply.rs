@@ -1,8 +1,15 @@
 //! What a server says, and what it means.
 //!
-//! A good line gets no reply; a bad one may get a line of text that does not name the point; `version` gets one or two lines, from
-//! some servers without a line feed. A reply may come in pieces, span lines, hold anything, or never end. So the parser keeps the
-//! beginning of one line, at most [`KEPT`] bytes, and skips the rest of a longer one.
+//! A good line gets no reply; a bad one may get a line of text that does not name the point;
+//! `version` gets one or two lines, from some servers without a line feed. A reply may come in
+//! pieces, span lines, hold anything, or never end. So the parser keeps the beginning of one line, at
+//! most [`KEPT`] bytes, and skips the rest of a longer one.
+//!
+//! What comes on a connection also tells whether the peer is a TSD at all. Everything that one says
+//! begins with a reply of a known form; what follows may be the rest of a long one. So a connection
+//! on which something else comes first, or whose last line never ends, is [`Alien`].
+
+use std::fmt;
 
 /// How much of a line is kept: enough to tell its class and to log it.
 const KEPT: usize = 256;
@@ -23,6 +30,8 @@ pub(crate) enum Reply {
     Other,
 }
 
+/// How everything begins that a TSD says to a point, known to us or not.
+const FAMILIES: [&str; 2] = ["put: ", "histogram: "];
 /// How replies begin (net.opentsdb.tsd.PutDataPointRpc, RpcHandler, and the answers of each server to `version`).
 const BEGINNINGS: &[(&str, Reply)] = &[
     ("put: illegal argument: ", Reply::IllegalArgument),
@@ -46,12 +55,37 @@ const BEGINNINGS: &[(&str, Reply)] = &[
     ("KairosDB ", Reply::Version),
 ];
 
-/// An answer of a TSD to `version` begins with its package, which a Java exception may do as well, and goes on like this.
-const TSD_VERSION: (&[u8], &[u8]) = (b"net.opentsdb", b" built ");
-/// TDengine's answer to `version`. It says nothing else, ever; from a server that does, a line of this kind proves nothing.
+/// TDengine's answer to `version`. It says nothing else, ever; from a server that does, a line of
+/// this kind proves nothing.
 const TDENGINE_VERSION: &[u8] = b"1";
 /// Answers to `version` that come without a line feed: InfluxDB's and TDengine's.
 const UNENDED_VERSIONS: [&[u8]; 2] = [b"InfluxDB TSDB proxy", TDENGINE_VERSION];
+
+/// What shows that the peer is no TSD: the beginning of a line that no TSD sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Alien(Vec<u8>);
+
+impl Alien {
+    /// What the peer seems to be.
+    fn kind(&self) -> &'static str {
+        let begins = |text: &[u8]| self.0.starts_with(text);
+        match self.0.trim_ascii_start() {
+            _ if begins(b"HTTP/") => "a web server",
+            [b'<', ..] => "a web server",
+            // A record of TLS: its type, and the major version of the protocol.
+            [0x14..=0x17, 0x03, ..] => "a server that expects TLS",
+            _ if begins(b"SSH-") => "an SSH server",
+            _ => "no OpenTSDB server",
+        }
+    }
+}
+
+impl fmt::Display for Alien {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = String::from_utf8_lossy(&self.0);
+        write!(f, "the peer seems to be {}: it said \"{}\"", self.kind(), text.escape_debug())
+    }
+}
 
 /// Takes bytes as they come and tells the replies in them.
 #[derive(Debug, Default)]
@@ -60,6 +94,9 @@ pub(crate) struct Parser {
     line: Vec<u8>,
     /// Whether the server has said anything but [`TDENGINE_VERSION`].
     has_talked: bool,
+    /// Whether the server has said something that a TSD says.
+    is_tsd: bool,
+    alien: Option<Alien>,
 }
 
 impl Parser {
@@ -77,32 +114,58 @@ impl Parser {
             self.line.extend_from_slice(&text[..text.len().min(room)]);
             let is_ended = piece.len() > text.len();
             if is_ended {
-                on_reply(self.judge(), &String::from_utf8_lossy(&self.line));
-                self.line.clear();
+                self.take_line(&mut on_reply);
             }
         }
-        if asked
-            && UNENDED_VERSIONS.contains(&self.line.as_slice())
-            && self.judge() == Reply::Version
-        {
-            on_reply(Reply::Version, &String::from_utf8_lossy(&self.line));
-            self.line.clear();
+        let is_version = |line: &[u8]| {
+            UNENDED_VERSIONS.contains(&line) && !(line == TDENGINE_VERSION && self.has_talked)
+        };
+        if asked && is_version(&self.line) {
+            self.take_line(&mut on_reply);
         }
+    }
+
+    /// The stream has ended. A line that has not is a reply all the same, and of no TSD.
+    pub(crate) fn end(&mut self, mut on_reply: impl FnMut(Reply, &str)) {
+        if !self.line.is_empty() {
+            self.alien.get_or_insert_with(|| Alien(self.line.clone()));
+            self.take_line(&mut on_reply);
+        }
+    }
+
+    /// What shows that the peer is no TSD, if anything has.
+    pub(crate) fn alien(&self) -> Option<&Alien> {
+        self.alien.as_ref()
+    }
+
+    fn take_line(&mut self, on_reply: &mut impl FnMut(Reply, &str)) {
+        let reply = self.judge();
+        on_reply(reply, &String::from_utf8_lossy(&self.line));
+        self.line.clear();
     }
 
     /// What the line means after all that came before it.
     fn judge(&mut self) -> Reply {
         let is_bare = self.line == TDENGINE_VERSION;
         self.has_talked |= !is_bare;
-        if is_bare && self.has_talked { Reply::Other } else { classify(&self.line) }
+        let reply = if is_bare && self.has_talked { Reply::Other } else { classify(&self.line) };
+        let is_of_family = FAMILIES.iter().any(|family| self.line.starts_with(family.as_bytes()));
+        match reply {
+            Reply::Other if !is_of_family && !self.is_tsd => {
+                self.alien.get_or_insert_with(|| Alien(self.line.clone()));
+            }
+            Reply::Nothing if self.line.trim_ascii().is_empty() => {}
+            _ => self.is_tsd = true,
+        }
+        reply
     }
 }
 
-/// Whether a TSD's answer to `version` is in this line: `net.opentsdb.tools 2.4.1 built at …`. Perhaps behind a reply that lacked its
-/// line feed; and not any line that begins with the package's name, as those of a Java exception do.
+/// Whether a TSD's answer to `version` is in this line: `net.opentsdb.tools 2.4.1 built at …`, perhaps
+/// behind a reply that lacked its line feed. A line of a Java exception begins with the package too.
 fn is_version_of_tsd(line: &[u8]) -> bool {
     let has = |words: &[u8]| line.windows(words.len()).any(|window| window == words);
-    has(b"net.opentsdb.tools ") && has(b" built ")
+    has(b" built ") && (line.starts_with(b"net.opentsdb") || has(b"net.opentsdb.tools "))
 }
 
 fn classify(line: &[u8]) -> Reply {
@@ -110,12 +173,7 @@ fn classify(line: &[u8]) -> Reply {
     if line.is_empty() {
         return Reply::Nothing;
     }
-    let (package, built) = TSD_VERSION;
-    let is_tsd = line.starts_with(package) && line.windows(built.len()).any(|part| part == built);
-    if is_tsd || UNENDED_VERSIONS.contains(&line) {
-        return Reply::Version;
-    }
-    if is_version_of_tsd(line) {
+    if UNENDED_VERSIONS.contains(&line) || is_version_of_tsd(line) {
         return Reply::Version;
     }
     let found = BEGINNINGS.iter().find(|(beginning, _)| line.starts_with(beginning.as_bytes()));
@@ -192,6 +250,39 @@ mod tests {
         ];
         for &(text, expected) in cases {
             assert_eq!(replies(&[format!("{text}\n").as_bytes()], false), [expected], "{text}");
+        }
+    }
+
+    #[test]
+    fn what_no_tsd_says_first_or_never_ends_is_alien() {
+        let cases: &[(&[u8], Option<&str>)] = &[
+            (b"HTTP/1.1 400 Bad Request\r\n\r\n", Some("a web server")),
+            (b"<html><body>400</body></html>\n", Some("a web server")),
+            (b"\x15\x03\x01\x00\x02\x02\x50", Some("a server that expects TLS")),
+            (b"SSH-2.0-OpenSSH_9.2\r\n", Some("an SSH server")),
+            (b"-ERR unknown command 'put'\r\n", Some("no OpenTSDB server")),
+            (b"ERROR\r\n", Some("no OpenTSDB server")),
+            (b"\n\nERROR\r\n", Some("no OpenTSDB server")),
+            (b"put: HBase error: half a li", Some("no OpenTSDB server")),
+            (b"", None),
+            (b"\n", None),
+            (b"put: HBase error: one\n\tat two\nHTTP/1.1 is three\n", None),
+            (b"put: a reply that is new to us\n", None),
+            (b"KairosDB 1.3.0\n", None),
+            (b"Built on 2021\nwhat\n", None),
+        ];
+        for (bytes, expected) in cases {
+            let mut parser = Parser::default();
+            let mut replies = 0;
+            parser.feed(bytes, false, |_, _| replies += 1);
+            parser.end(|_, _| replies += 1);
+            let alien = parser.alien().map(ToString::to_string);
+            let text = String::from_utf8_lossy(bytes);
+            match expected {
+                Some(kind) => assert!(alien.is_some_and(|alien| alien.contains(kind)), "{text:?}"),
+                None => assert_eq!(alien, None, "{text:?}"),
+            }
+            assert_eq!(replies > 0, !bytes.is_empty(), "all of it is counted: {text:?}");
         }
     }
 

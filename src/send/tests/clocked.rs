@@ -7,7 +7,7 @@ use super::server::{Script, Server};
 use super::{Rig, options};
 use crate::clock::{Clock, Instant, Mock};
 use crate::queue::Phase;
-use crate::send::confirm::QUESTION;
+use crate::send::telnet::{ANSWER_TIME, LEARNED_FOR, QUESTION};
 use crate::stats::Confirmation;
 use crate::testing::{End, FakeTsd, Fault, Replies};
 
@@ -53,8 +53,9 @@ fn answered_once(first: &str) -> (FakeTsd, Mock, Rig, usize) {
     (tsd, mock, rig, stats.bytes_sent as usize)
 }
 
-/// A TSD whose storage hangs blocks the connection at a point of a new series, and leaves `version` behind it unanswered. Stopped
-/// then, it closes in good order what it has read and never handled, which confirms nothing: it has answered before.
+/// A TSD whose storage hangs blocks the connection at a point of a new series, and leaves `version`
+/// behind it unanswered. Stopped then, it closes in good order what it has read and never handled,
+/// which confirms nothing.
 #[test]
 fn a_server_stopped_while_its_storage_hangs_confirms_nothing_by_closing() {
     let mut lines = vec![String::from("put known 1700000000 1 host=a")];
@@ -64,18 +65,19 @@ fn a_server_stopped_while_its_storage_hangs_confirms_nothing_by_closing() {
     tsd.script(Fault::FreezeStorage);
     lines.extend(push(&rig, ["put known 1700000001 2 host=a", "put once 1700000001 1 host=a"]));
     let sent: usize = lines[1..].iter().map(|line| line.len() + 1).sum();
-    rig.until(|stats| stats.bytes_sent as usize == before + sent + QUESTION.len());
-    // The connection is given up; the ones after it are half-closed when they were silent for a while.
-    pass(&rig, &clock, WRITE_TIMEOUT);
-    for round in 1..=2 {
-        pass_until(&rig, &clock, || tsd.connections() > round && tsd.open_connections() == 0);
-        lines.extend(push(&rig, [&format!("put raw{round} 1700000001 1 host=a")]));
+    let burst = sent + QUESTION.len();
+    for round in 1..=3 {
+        rig.until(|stats| stats.bytes_sent as usize == before + round * burst);
+        // Longer than an endpoint that never answered may be silent.
+        pass(&rig, &clock, ANSWER_TIME);
+        assert_eq!(tsd.open_connections(), 1, "it is not half-closed");
         tsd.script(Fault::CloseUnhandled);
-        let last = tsd.connection(round).unwrap();
-        let sent: usize = lines[1..=1 + round].iter().map(|line| line.len() + 1).sum();
-        assert_eq!(last.bytes as usize, sent + QUESTION.len(), "it has read what it closes");
-        assert_eq!(last.end, End::ByServer);
+        let closed = tsd.connection(round - 1).unwrap();
+        let earlier = if round == 1 { before } else { 0 };
+        assert_eq!(closed.bytes as usize, earlier + burst, "it has read what it closes");
+        assert_eq!(closed.end, End::ByServer);
         assert_eq!(tsd.commands(), ["version"], "only the first question was handled");
+        pass_until(&rig, &clock, || tsd.connections() > round);
         assert_eq!(rig.counters.stats().points_confirmed, 1);
     }
     tsd.heal();
@@ -92,9 +94,10 @@ fn a_server_stopped_while_its_storage_hangs_confirms_nothing_by_closing() {
     );
 }
 
-/// As when another server has taken over the address: it closes three times in silence, and is believed the third time.
+/// As when another server has taken over the address. Its silence is believed when ten minutes have
+/// passed since the last answer.
 #[test]
-fn a_server_that_no_longer_knows_version_is_half_closed_in_the_end() {
+fn a_server_that_no_longer_knows_version_is_half_closed_after_ten_minutes() {
     let (tsd, clock, rig, before) = answered_once("put m 1700000000 1 host=a");
     let _hurry = rig.queue.hurry();
     tsd.replies(Replies::Silent);
@@ -102,10 +105,99 @@ fn a_server_that_no_longer_knows_version_is_half_closed_in_the_end() {
     let sent = before + line.len() + 1 + QUESTION.len();
     rig.until(|stats| stats.bytes_sent as usize == sent);
     pass(&rig, &clock, WRITE_TIMEOUT);
+    rig.until(|stats| stats.disconnects == 1 && stats.points_confirmed == 1);
+    pass(&rig, &clock, LEARNED_FOR);
     pass_until(&rig, &clock, || rig.counters.stats().points_pending == 0);
     let stats = rig.until(|stats| stats.confirmation == Some(Confirmation::HalfClose));
-    assert_eq!((stats.connects, stats.points_resent), (4, 3));
-    assert_eq!((tsd.accepted(), tsd.resent()), (5, 3));
+    assert_eq!((stats.connects, stats.points_resent), (2, 1));
+    assert_eq!((tsd.accepted(), tsd.resent()), (3, 1));
+}
+
+/// VictoriaMetrics where `version` was asked and never answered, and then a TSD takes its place.
+#[test]
+fn what_silence_decided_is_asked_again_after_ten_minutes() {
+    let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
+    let tsd = FakeTsd::builder().replies(Replies::Silent).start();
+    let options = options(&[tsd.address().parse().unwrap()], Confirmation::Auto);
+    let rig = Rig::at(options, clock);
+    let _hurry = rig.queue.hurry();
+    push(&rig, ["put m 1700000000 1 host=a"]);
+    pass_until(&rig, &mock, || rig.counters.stats().points_pending == 0);
+    assert_eq!(rig.counters.stats().confirmation, Some(Confirmation::HalfClose));
+    push(&rig, ["put m 1700000001 1 host=a"]);
+    rig.settle();
+    assert_eq!(tsd.commands(), ["version"]);
+    tsd.replies(Replies::Tsd);
+    pass(&rig, &mock, LEARNED_FOR);
+    push(&rig, ["put m 1700000002 1 host=a"]);
+    rig.settle();
+    assert_eq!(tsd.commands(), ["version"; 2]);
+    assert_eq!(rig.counters.stats().confirmation, Some(Confirmation::Version));
+}
+
+/// As a TCP proxy does whose server is away: it takes the connection and what comes on it, tries to
+/// reach the server, and closes in good order when its own time is over.
+#[test]
+fn a_proxy_without_its_server_confirms_nothing_in_auto_whenever_it_closes() {
+    // Before the question has been unanswered for long, and long after our half-close.
+    for closes_late in [false, true] {
+        let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
+        let proxy = FakeTsd::start();
+        proxy.script(Fault::Mute);
+        proxy.script(Fault::HoldOpen);
+        let mut options = options(&[proxy.address().parse().unwrap()], Confirmation::Auto);
+        options.write_timeout = WRITE_TIMEOUT;
+        let rig = Rig::at(options, clock);
+        let _hurry = rig.queue.hurry();
+        let [line] = push(&rig, ["put m 1700000000 1 host=a"]);
+        let burst = line.len() + 1 + QUESTION.len();
+        for round in 1..=3 {
+            rig.until(|_| proxy.connection(round - 1).is_some_and(|c| c.bytes as usize == burst));
+            if closes_late {
+                pass(&rig, &mock, ANSWER_TIME);
+                rig.until(|_| proxy.open_connections() == 0);
+            }
+            pass(&rig, &mock, Duration::from_secs(1));
+            proxy.script(Fault::CloseUnhandled);
+            pass_until(&rig, &mock, || proxy.connections() > round);
+            let stats = rig.counters.stats();
+            assert_eq!((stats.points_confirmed, stats.confirmation), (0, None));
+        }
+        // The server is back, and a new connection reaches it.
+        proxy.heal();
+        proxy.script(Fault::Reset);
+        pass_until(&rig, &mock, || rig.counters.stats().points_pending == 0);
+        assert_eq!(rig.counters.stats().confirmation, Some(Confirmation::Version));
+    }
+}
+
+/// As a TSD does that stores slowly and refuses a point now and then.
+#[test]
+fn refusals_prolong_the_wait_for_an_answer_but_not_for_ever() {
+    let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
+    let (sick, healthy) = (FakeTsd::start(), FakeTsd::start());
+    sick.script(Fault::Mute);
+    let addresses = [&sick, &healthy].map(|tsd| tsd.address().parse().unwrap());
+    let mut options = options(&addresses, Confirmation::Version);
+    options.write_timeout = WRITE_TIMEOUT;
+    let rig = Rig::at(options, clock.clone());
+    let _hurry = rig.queue.hurry();
+    push(&rig, ["put m 1700000000 1 host=a"]);
+    rig.until(|_| sick.accepted() == 1);
+    let start = clock.now();
+    let mut refusals = 0;
+    while rig.counters.stats().points_pending > 0 {
+        if sick.open_connections() > 0 {
+            sick.script(Fault::Say(b"put: HBase error: slow\n".to_vec()));
+            refusals += 1;
+            rig.until(|stats| stats.points_rejected.storage == refusals || stats.disconnects == 1);
+        }
+        pass(&rig, &mock, WRITE_TIMEOUT / 2);
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    let took = clock.now() - start;
+    assert!(took > 4 * WRITE_TIMEOUT && took < 7 * WRITE_TIMEOUT, "{took:?}");
+    assert_eq!(healthy.accepted(), 1);
 }
 
 #[test]

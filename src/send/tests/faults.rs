@@ -179,17 +179,19 @@ fn an_absent_server_is_no_reason_to_stay_at_the_end() {
 }
 
 #[test]
-fn at_the_end_an_undecided_server_is_half_closed_and_not_asked() {
-    let server = Server::start(&[Script::Mute]);
-    let mut rig = Rig::new(&server, Confirmation::Auto);
-    // Less than what is asked about in the middle of a burst.
-    let lines = rig.push(100);
-    rig.close();
-    let stats = rig.counters.stats();
-    assert_eq!((stats.points_confirmed, stats.points_resent), (100, 0));
-    let received = server.received();
-    assert_arrived(&received, &lines);
-    assert!(received.iter().all(|received| received.questions() == 0));
+fn at_the_end_an_undecided_server_is_asked_all_the_same() {
+    for (script, questions) in [(Script::Mute, 1), (Script::Tsd, 1)] {
+        let server = Server::start(&[script]);
+        let mut rig = Rig::new(&server, Confirmation::Auto);
+        let lines = rig.push(100);
+        rig.close();
+        let stats = rig.counters.stats();
+        assert_eq!((stats.points_confirmed, stats.points_resent), (100, 0));
+        let received = server.received();
+        assert_arrived(&received, &lines);
+        assert_eq!(received.len(), 1);
+        assert_eq!(received[0].questions(), questions, "{script:?}");
+    }
 }
 
 /// A writer, not running yet, whose resolver has been asked and will not answer while the senders live.

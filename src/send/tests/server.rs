@@ -32,8 +32,8 @@ pub(super) enum Script {
     Refusing(&'static str),
     /// As `Tsd`, but sends junk all the time.
     Flood,
-    /// Answers a question with an HTTP error, and goes on.
-    Http,
+    /// Says this once to the first line, and closes after the client has.
+    Alien(&'static [u8]),
 }
 
 /// What one connection brought.
@@ -171,7 +171,11 @@ fn serve(mut stream: TcpStream, script: Script, index: usize, log: &Log) {
             line.push(*byte);
             if *byte == b'\n' {
                 answers += usize::from(line == b"version\n");
-                answer(&mut stream, script, &line);
+                match script {
+                    Script::Alien(said) if seen == read => drop(stream.write_all(said)),
+                    Script::Alien(_) => {}
+                    _ => answer(&mut stream, script, &line),
+                }
                 line.clear();
             }
         }
@@ -188,7 +192,6 @@ fn serve(mut stream: TcpStream, script: Script, index: usize, log: &Log) {
 fn answer(stream: &mut TcpStream, script: Script, line: &[u8]) {
     let reply = match (script, line) {
         (Script::Mute | Script::ResetAfter(_), _) => return,
-        (Script::Http, b"version\n") => "HTTP/1.1 400 Bad Request\r\n\r\n",
         (Script::Flood, b"version\n") => {
             "\nnet.opentsdb.tools 2.4.1 built at revision x\nBuilt on y\n"
         }

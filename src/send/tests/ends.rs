@@ -1,0 +1,179 @@
+//! The ends of a connection: what the server has read never ends within a line, and nothing is
+//! confirmed by an end that proves nothing.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::server::{Script, Server, own_address};
+use super::{Rig, SECOND, options};
+use crate::clock::{Clock, Instant};
+use crate::queue::{Phase, Queue};
+use crate::send::prepare;
+use crate::stats::{Confirmation, Counters};
+
+/// A listener whose connections have a small receive buffer, and a rig that sends to it until the
+/// kernel takes no more.
+fn stalled(confirmation: Confirmation, receive_buffer: usize) -> (Rig, TcpStream) {
+    let listener = TcpListener::bind((own_address(), 0)).unwrap();
+    socket2::SockRef::from(&listener).set_recv_buffer_size(receive_buffer).unwrap();
+    let mut options = options(&[listener.local_addr().unwrap()], confirmation);
+    options.write_timeout = Duration::from_millis(300);
+    let mut rig = Rig::with(options);
+    rig.push(100_000);
+    let (stream, _) = listener.accept().unwrap();
+    let mut last = 0;
+    rig.until(|stats| {
+        std::thread::park_timeout(Duration::from_millis(40));
+        std::mem::replace(&mut last, stats.bytes_sent) == stats.bytes_sent && last > 0
+    });
+    (rig, stream)
+}
+
+/// Reads to the end, however that comes, and answers each `version` if it is to.
+fn read_on(stream: &mut TcpStream, answers: bool) -> Vec<u8> {
+    stream.set_read_timeout(Some(5 * SECOND)).unwrap();
+    let (mut received, mut buffer, mut answered) = (Vec::new(), [0; 1024], 0);
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return received,
+            Ok(read) => received.extend_from_slice(&buffer[..read]),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return received,
+            Err(error) => panic!("{error}"),
+        }
+        if answers {
+            let questions = received.windows(8).filter(|bytes| bytes == b"version\n").count();
+            for _ in answered..questions {
+                let _ =
+                    stream.write_all(b"net.opentsdb.tools 2.4.1 built at revision x\nBuilt on y\n");
+            }
+            answered = questions;
+        }
+    }
+}
+
+fn assert_whole(received: &[u8]) {
+    let tail = String::from_utf8_lossy(&received[received.len().saturating_sub(60)..]);
+    assert!(received.ends_with(b"\n"), "{} bytes, then {tail:?}", received.len());
+}
+
+#[test]
+fn a_server_that_ends_its_side_and_reads_on_gets_whole_lines() {
+    for (round, receive_buffer) in [2304, 4096, 5000, 16_384, 65_536].into_iter().enumerate() {
+        let confirmation = [Confirmation::Version, Confirmation::HalfClose][round % 2];
+        let (rig, mut stream) = stalled(confirmation, receive_buffer);
+        stream.shutdown(Shutdown::Write).unwrap();
+        rig.until(|stats| stats.disconnects > 0);
+        assert_whole(&read_on(&mut stream, false));
+        assert_eq!(rig.counters.stats().points_confirmed, 0);
+    }
+}
+
+#[test]
+fn a_server_that_was_given_up_and_answers_after_all_gets_whole_lines() {
+    for receive_buffer in [2304, 4096, 16_384, 65_536] {
+        let (rig, mut stream) = stalled(Confirmation::Version, receive_buffer);
+        rig.until(|stats| stats.disconnects > 0);
+        assert_whole(&read_on(&mut stream, true));
+    }
+}
+
+#[test]
+fn an_abandoned_writer_leaves_whole_lines_to_a_server_that_does_not_read() {
+    for receive_buffer in [2304, 4096, 16_384, 65_536] {
+        let (rig, mut stream) = stalled(Confirmation::HalfClose, receive_buffer);
+        let start = Instant::now();
+        rig.queue.abandon();
+        assert!(rig.queue.wait_finished(Some(start + SECOND)));
+        assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
+        assert_whole(&read_on(&mut stream, false));
+    }
+}
+
+/// A storage error comes when the storage has answered, which may be after `version` was.
+#[test]
+fn a_refusal_that_comes_after_our_end_is_counted() {
+    let listener = TcpListener::bind((own_address(), 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let received = read_on(&mut stream, true);
+        // It has seen the end of our side, and we still read.
+        stream.write_all(b"put: HBase error: late\n").unwrap();
+        received
+    });
+    let mut rig = Rig::with(options(&[address], Confirmation::Version));
+    rig.push(10);
+    rig.close();
+    assert_whole(&server.join().unwrap());
+    let stats = rig.counters.stats();
+    assert_eq!((stats.points_confirmed, stats.points_rejected.storage), (10, 1));
+    assert_eq!((stats.disconnects, stats.connected), (0, false));
+}
+
+#[test]
+fn a_peer_that_is_no_tsd_confirms_nothing_by_its_end() {
+    let peers: [&[u8]; 4] = [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"\x15\x03\x01\x00\x02\x02\x50",
+        b"<html>\n",
+        b"-ERR unknown command 'put'\r\n",
+    ];
+    for said in peers {
+        for confirmation in [Confirmation::HalfClose, Confirmation::Auto, Confirmation::Version] {
+            for is_shutdown in [false, true] {
+                let server = Server::start(&[Script::Alien(said)]);
+                let mut options = options(&[server.address], confirmation);
+                options.write_timeout = Duration::from_millis(100);
+                let mut rig = Rig::with(options);
+                rig.push(100);
+                if is_shutdown {
+                    rig.queue.close();
+                }
+                let _hurry = rig.queue.hurry();
+                // In `Auto` it has 2 s for an answer to `version`.
+                let enough = if confirmation == Confirmation::Auto { 1 } else { 3 };
+                let stats = rig.until(|stats| stats.disconnects >= enough);
+                assert_eq!(stats.points_confirmed, 0, "{confirmation:?} {said:?}");
+                let is_ended = said.ends_with(b"\n") || confirmation != Confirmation::Version;
+                assert_eq!(stats.points_rejected.other > 0, is_ended, "{said:?}: {stats:?}");
+                assert_ne!(
+                    (confirmation, stats.confirmation),
+                    (Confirmation::Auto, Some(Confirmation::HalfClose))
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn points_that_flow_on_connections_of_their_own_count_as_connected() {
+    let server = Server::start(&[Script::Mute, Script::Mute, Script::ResetAfter(1)]);
+    let mut rig = Rig::new(&server, Confirmation::HalfClose);
+    for connects in 1..=2 {
+        rig.push(1);
+        let stats = rig.settle();
+        assert_eq!((stats.connected, stats.connects, stats.disconnects), (true, connects, 0));
+    }
+    rig.push(1);
+    rig.until(|stats| !stats.connected && stats.disconnects > 0);
+}
+
+#[test]
+fn a_writer_that_cannot_wait_ends_with_every_point_counted() {
+    let server = Server::start(&[Script::Mute]);
+    let counters = Arc::new(Counters::default());
+    let queue = Arc::new(Queue::new(1_000_000, Arc::clone(&counters)));
+    let options = options(&[server.address], Confirmation::Version);
+    let (mut writer, _waker) =
+        prepare(options, Arc::clone(&queue), Arc::clone(&counters), Clock::default()).unwrap();
+    let mut rig = Rig { queue, counters, next: 0 };
+    rig.push(10);
+    writer.on_poll_failure(&ErrorKind::InvalidInput.into());
+    assert_eq!(rig.queue.phase(), Phase::Finished);
+    let stats = rig.counters.stats();
+    assert_eq!((stats.points_pending, stats.points_dropped.shutdown), (0, 10));
+    assert!(!rig.counters.connected.load(Ordering::Relaxed));
+}
