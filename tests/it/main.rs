@@ -3,6 +3,7 @@
 mod confirm;
 mod counters;
 mod distributions;
+mod ends;
 mod idle;
 mod layers;
 mod limits;
