@@ -1,4 +1,4 @@
-//! A [`metrics`] exporter for OpenTSDB, VictoriaMetrics, InfluxDB 1.x and KairosDB, by their telnet
+//! A [`metrics`](https://docs.rs/metrics) exporter for OpenTSDB, VictoriaMetrics, InfluxDB 1.x and KairosDB, by their telnet
 //! `put` protocol.
 //!
 //! It aggregates in the process, sends a snapshot at each interval from a thread of its own, knows

@@ -8,14 +8,14 @@ pub(super) const MOST_TAGS: usize = 64;
 
 /// The server, where they differ.
 ///
-/// | | tags | words | histograms besides `Summary` and `Buckets` | confirmed by ([`Confirmation::Auto`]) | timestamps |
+/// | flavor | tags | words | histograms besides `Summary` and `Buckets` | confirmed by ([`Confirmation::Auto`]) | timestamps |
 /// |---|---|---|---|---|---|
 /// | `OpenTsdb` | 8 | `[A-Za-z0-9._/-]` | `Native` | `version` | seconds or milliseconds |
 /// | `VictoriaMetrics` | 29 | Unicode | `VmRange` | half-close | seconds; milliseconds from 1.88 on |
 /// | `InfluxDb` | 64 | Unicode | – | half-close | seconds |
 /// | `KairosDb` | 64 | `[A-Za-z0-9._/-]` | – | `version` | seconds or milliseconds |
 ///
-/// Each was run against the real server (`compat/` in the repository, whose README has what was seen, to the byte), but for
+/// Each was run against the real server (`compat/` in the repository, whose README has what was seen), but for
 /// milliseconds. The rules' sources: OpenTSDB's `Tags.java`, `PutDataPointRpc.java` and `tsd.storage.max_tags`; VictoriaMetrics'
 /// `lib/protoparser/opentsdb` and `-maxLabelsPerTimeseries`; InfluxDB's `services/opentsdb/handler.go`; KairosDB's `TelnetServer.java`.
 ///

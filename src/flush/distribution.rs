@@ -42,15 +42,15 @@ const ABOVE_ALL: &str = "Inf";
 ///
 /// Whatever is chosen, a histogram keeps fixed memory, and its count and sum are exact.
 ///
-/// | | sends for `name` | accuracy |
+/// | distribution | sends for `name` | accuracy |
 /// |---|---|---|
 /// | `Summary` | `name.count`, `name.sum` since the start; of the last interval `name.min`, `name.max`, `name.p50`, `name.p95`, `name.p99` | quantiles within 0.8 % |
 /// | `Buckets` | `name.bucket` with the tag `le`, `name.count`, `name.sum`, all since the start | exact at each bound |
 /// | `VmRange` | `name_bucket` with the tag `vmrange`, `name_count`, `name_sum`, all since the start | exact at each edge, 18 a decade |
 /// | `Native` | a `histogram` line with the buckets of the last interval | as fine as fits in the 1024 bytes of a line |
 ///
-/// How far off the quantiles are on data of many shapes, and what others make of it, is a table in the repository's
-/// [ARCHITECTURE.md](https://docs.rs/crate/metrics-exporter-opentsdb/latest/source/ARCHITECTURE.md).
+/// How far off the quantiles are on data of many shapes, beside other crates, is in `benches/NOTES.md` of
+/// the repository.
 ///
 /// An interval without samples sends count and sum alone (`Summary`), or nothing (`Native`): a minimum of nothing is no number.
 ///
