@@ -1,12 +1,11 @@
 //! How to test instrumented code: a recorder for one closure, a TSD in the process, exact points.
 //!
-//! `cargo run --example local_recorder`; in a test of yours, `main` is the test's body. Nothing is installed, so tests in one
-//! binary do not see each other's metrics.
+//! `cargo run --example local_recorder`; in a test of yours, `main` is the test's body. Nothing is
+//! installed, so tests in one binary do not see each other's metrics.
 use std::time::Duration;
 
 use metrics::counter;
-use metrics_exporter_opentsdb::testing::FakeTsd;
-use metrics_exporter_opentsdb::{HostTag, OpenTsdbBuilder, Value};
+use metrics_exporter_opentsdb::{Value, testing::FakeTsd};
 
 /// The code under test.
 fn pour(tea: &'static str) {
@@ -15,10 +14,7 @@ fn pour(tea: &'static str) {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let tsd = FakeTsd::start();
-    let (recorder, exporter) = OpenTsdbBuilder::new(tsd.address())
-        .with_host_tag(HostTag::Value("test".into()))
-        .with_telemetry(false)
-        .build()?;
+    let (recorder, exporter) = tsd.exporter().build()?;
 
     metrics::with_local_recorder(&recorder, || {
         pour("assam");
@@ -26,17 +22,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         pour("sencha");
     });
 
-    // Back when the TSD has parsed every point, so no test waits for an interval, or for luck.
+    // Returns when the TSD has parsed every point, so no test waits for an interval, or for luck.
     let report = exporter.shutdown(Duration::from_secs(5))?;
     assert_eq!((report.confirmed, report.pending, report.dropped), (2, 0, 0));
 
-    let mut cups: Vec<_> =
-        tsd.points().into_iter().map(|point| (point.tags, point.value)).collect();
-    cups.sort_by_key(|(tags, _)| tags.clone());
-    let tags = |tea: &str| {
-        vec![("host".to_owned(), "test".to_owned()), ("tea".to_owned(), tea.to_owned())]
-    };
-    assert_eq!(cups, [(tags("assam"), Value::Integer(2)), (tags("sencha"), Value::Integer(1))]);
+    let cups = |tea| tsd.value("cups.poured", &[("tea", tea)]);
+    assert_eq!(cups("assam"), Some(Value::Integer(2)));
+    assert_eq!(cups("sencha"), Some(Value::Integer(1)));
     println!("{}", tsd.lines().join("\n"));
     Ok(())
 }

@@ -153,7 +153,14 @@ mod stats;
 mod sync;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
-#[expect(clippy::expect_used, reason = "a test double says in a panic what keeps it from running")]
+#[cfg_attr(
+    not(test),
+    expect(
+        clippy::expect_used,
+        clippy::panic,
+        reason = "a test double says in a panic what keeps it from running, and what came instead"
+    )
+)]
 #[expect(clippy::disallowed_types, reason = "its log has the times of the system's clock")]
 pub mod testing;
 mod wire;

@@ -216,13 +216,13 @@ fn beyond_the_limit_nothing_grows_and_nothing_is_lost() {
     let (all, beyond) = bench.sums("requests");
     assert_eq!(all, MANY + 6);
     assert_eq!(
-        bench.tsd.last("logins", &[("code", "200"), ("host", "a"), ("user", "user-0")]),
+        bench.tsd.value("logins", &[("code", "200"), ("host", "a"), ("user", "user-0")]),
         Some(Value::Integer(7))
     );
     let stats = bench.handle.stats();
     assert_eq!((stats.series, stats.series_overflow), (LIMIT + 2, MANY - LIMIT));
     assert!((MANY - LIMIT) * 2 / 3 - LIMIT < beyond && beyond < MANY - LIMIT, "{beyond}");
-    assert_eq!(bench.tsd.series() as u64, LIMIT + 2);
+    assert_eq!(bench.tsd.log().series_count() as u64, LIMIT + 2);
 
     bench.handle.flush(LONG).expect("it was not shut down");
     let warnings = lock(&WARNINGS).clone();

@@ -20,9 +20,9 @@ pub(super) struct Client {
 impl Client {
     /// A connection that the server has accepted.
     pub(super) fn connect(tsd: &FakeTsd) -> Client {
-        let before = tsd.connections();
+        let before = tsd.log().connection_count();
         let client = Client::dial(tsd).unwrap();
-        expect(tsd, |log| log.connections() > before);
+        expect(tsd, |log| log.connection_count() > before);
         client
     }
 

@@ -1,8 +1,7 @@
 //! The test's side: starts the server, tells it what to do, asks what it has received, waits.
 //!
-//! The server's thread holds the lock of the [`Server`] most of the time when there is much to do, and a lock is given to whoever
-//! happens to be quick. So whoever wants it queues at the `gate` first: the server's thread cannot take the lock twice while a test
-//! waits for it.
+//! A busy server's thread holds the lock of the [`Server`] most of the time, and could take it again and
+//! again while a test waits for it. So both take the `gate` first.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -10,12 +9,18 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Waker};
 
-use super::fault::{Fault, Step};
-use super::log::{Connection, Log};
+use super::fault::{Action, Step};
+use super::log::Log;
 use super::replies::Replies;
 use super::server::{Server, WAKER};
+use crate::builder::{ConnectivityCheck, Flavor, HostTag, OpenTsdbBuilder};
+use crate::send::limiter::RateLimit;
 use crate::wire::point::Point;
 use crate::wire::value::Value;
+
+/// The interval of [`FakeTsd::exporter`]: the longest there is, but for a second, which keeps its
+/// ticks away from midnight, when test runs are scheduled.
+const LONG_INTERVAL: Duration = Duration::from_secs(86_399);
 
 /// A TSD that does what it is told, on a free port of 127.0.0.1. It stops when it is dropped.
 ///
@@ -43,12 +48,12 @@ pub struct FakeTsd {
     thread: Option<JoinHandle<()>>,
 }
 
-/// How a [`FakeTsd`] is to be from its start on; made by [`FakeTsd::builder`].
+/// The options of a [`FakeTsd`], from [`FakeTsd::builder`].
 ///
 /// ```
-/// use metrics_exporter_opentsdb::testing::{FakeTsd, Replies};
+/// use metrics_exporter_opentsdb::{Flavor, testing::FakeTsd};
 ///
-/// let influx = FakeTsd::builder().replies(Replies::InfluxDb).keep_lines(false).start();
+/// let influx = FakeTsd::builder().replies(Flavor::InfluxDb).keep_lines(false).start();
 /// assert!(influx.address().starts_with("127.0.0.1:"));
 /// ```
 #[derive(Clone, Debug)]
@@ -72,23 +77,24 @@ struct Shared {
 }
 
 impl FakeTsdBuilder {
-    /// Which server it is. Defaults to [`Replies::Tsd`].
+    /// Which server it is, for example a [`Flavor`]. Defaults to [`Flavor::OpenTsdb`].
     #[must_use]
-    pub fn replies(mut self, replies: Replies) -> Self {
-        self.replies = replies;
+    pub fn replies(mut self, replies: impl Into<Replies>) -> Self {
+        self.replies = replies.into();
         self
     }
 
-    /// Whether the text of all lines is kept. Without it, for tests of many millions, [`lines`](FakeTsd::lines),
-    /// [`points`](FakeTsd::points), [`histograms`](FakeTsd::histograms) and [`rejected`](FakeTsd::rejected) are empty, and a value
-    /// is compared with those of the last 64 times of its series only. Defaults to `true`.
+    /// Whether the text of all lines is kept. Without it, for tests of many millions, all lists of
+    /// points and lines are empty, and a value is compared with those of the last 64 times of its
+    /// series only. Defaults to `true`.
     #[must_use]
     pub fn keep_lines(mut self, keeps_lines: bool) -> Self {
         self.keeps_lines = keeps_lines;
         self
     }
 
-    /// Whether `tsd.core.histograms.config` is set, without which `histogram` is an error. Defaults to `false`, as a TSD's.
+    /// Whether `tsd.core.histograms.config` is set, without which `histogram` is an error. Defaults
+    /// to `false`, as a TSD's.
     #[must_use]
     pub fn histograms(mut self, takes_histograms: bool) -> Self {
         self.takes_histograms = takes_histograms;
@@ -112,8 +118,7 @@ impl FakeTsdBuilder {
         let poll = Poll::new().expect(REASON);
         let waker = Waker::new(poll.registry(), WAKER).expect(REASON);
         let registry = poll.registry().try_clone().expect(REASON);
-        let mut server = Server::new(registry, self.keeps_lines).expect(REASON);
-        server.replies = self.replies;
+        let mut server = Server::new(registry, self.replies, self.keeps_lines).expect(REASON);
         server.takes_histograms = self.takes_histograms;
         server.max_tags = self.max_tags;
         let address = server.address();
@@ -146,7 +151,7 @@ impl FakeTsd {
     /// For one that is different from the start.
     pub fn builder() -> FakeTsdBuilder {
         FakeTsdBuilder {
-            replies: Replies::Tsd,
+            replies: Flavor::OpenTsdb.into(),
             keeps_lines: true,
             takes_histograms: false,
             max_tags: 8,
@@ -158,42 +163,79 @@ impl FakeTsd {
         self.address.clone()
     }
 
+    /// An exporter to this TSD for a test that is in command of what is sent: the host tag is
+    /// `host=test`, there is no telemetry, nothing is sent between two flushes but raw points, and
+    /// it connects when it first has something to send. It has the [`Flavor`] of this
+    /// server, no rate limit, and connects again within 20 ms. Every option may be set anew.
+    ///
+    /// *Not promised:* the interval is a second less than a day, so a tick comes about once a day.
+    ///
+    /// ```
+    /// use metrics::counter;
+    /// use metrics_exporter_opentsdb::{Value, testing::FakeTsd};
+    /// use std::time::Duration;
+    ///
+    /// let tsd = FakeTsd::start();
+    /// let (recorder, exporter) = tsd.exporter().build()?;
+    /// metrics::with_local_recorder(&recorder, || counter!("cups", "tea" => "assam").increment(2));
+    /// exporter.flush(Duration::from_secs(5))?;
+    /// assert_eq!(tsd.value("cups", &[("tea", "assam")]), Some(Value::Integer(2)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn exporter(&self) -> OpenTsdbBuilder {
+        OpenTsdbBuilder::new(self.address())
+            .with_flavor(self.shared.lock().replies.flavor)
+            .with_connectivity_check(ConnectivityCheck::Off)
+            .with_flush_interval(LONG_INTERVAL)
+            .with_rate_limit(RateLimit::Unlimited)
+            .with_backoff(Duration::from_millis(1), Duration::from_millis(20))
+            .with_host_tag(HostTag::Value("test".into()))
+            .with_telemetry(false)
+    }
+
     // ---- what it does ----
 
-    /// Does a fault now, or at the moment that its [`Step`] says, see [`Fault`].
+    /// Does an [`Action`] or begins a [`Fault`], now or at the moment that its [`Step`] says.
     pub fn script(&self, step: impl Into<Step>) {
         self.change(|server| server.script(step.into()));
     }
 
-    /// Ends every lasting fault, for all connections. Steps that wait for their moment still do.
+    /// Ends every [`Fault`], for all connections. Steps that wait for their moment still do.
     pub fn heal(&self) {
-        self.script(Fault::Heal);
+        self.script(Action::Heal);
     }
 
     /// How many steps still wait for their moment.
-    pub fn steps_left(&self) -> usize {
+    pub fn pending_step_count(&self) -> usize {
         self.shared.lock().plan.len()
     }
 
-    /// Answers as another server from now on.
-    pub fn replies(&self, replies: Replies) {
-        self.change(|server| server.replies = replies);
+    /// Answers as another server from now on, for example as a [`Flavor`].
+    pub fn replies(&self, replies: impl Into<Replies>) {
+        self.change(|server| server.replies = replies.into());
     }
 
-    /// Makes a metric known without a point, as `tsdb mkmetric` does; for [`Fault::UnknownMetrics`].
+    /// Makes a metric known without a point, as `tsdb mkmetric` does; for
+    /// [`Fault::UnknownMetrics`].
     pub fn make_metric(&self, metric: &str) {
-        self.change(|server| server.log.make_metric(metric));
+        self.change(|server| server.log_mut().store.make_metric(metric.as_bytes()));
     }
 
     // ---- waiting ----
 
-    /// Waits until at least `n` points and histograms were accepted, those sent again included; answers whether they were.
+    /// Waits until at least `n` points and histograms were accepted, those sent again included.
+    /// Returns whether they were; [`expect_points`](FakeTsd::expect_points) panics instead.
+    #[must_use = "assert it, or use `expect_points`"]
     pub fn wait_for(&self, n: usize, timeout: Duration) -> bool {
-        self.wait_until(timeout, |log| log.accepted() >= n)
+        self.wait_until(timeout, |log| log.accepted_count() >= n)
     }
 
-    /// Waits until something is true of what was received; answers whether it is. `done` is asked after everything that happens,
-    /// and must not ask the `FakeTsd` itself, only the [`Log`] that it is given.
+    /// Waits until something is true of what was received. Returns whether it is;
+    /// [`expect_until`](FakeTsd::expect_until) panics instead.
+    ///
+    /// `done` is asked after everything that happens. It must not ask the `FakeTsd` itself, only the
+    /// [`Log`] that it is given.
+    #[must_use = "assert it, or use `expect_until`"]
     pub fn wait_until(&self, timeout: Duration, mut done: impl FnMut(&Log) -> bool) -> bool {
         let deadline = Instant::now() + timeout;
         loop {
@@ -213,6 +255,30 @@ impl FakeTsd {
         }
     }
 
+    /// Waits until at least `n` points and histograms were accepted, and returns all
+    /// [points](FakeTsd::points).
+    ///
+    /// # Panics
+    ///
+    /// When they do not come in time. The message says what came instead.
+    #[track_caller]
+    pub fn expect_points(&self, n: usize, timeout: Duration) -> Vec<Point> {
+        let came = self.wait_for(n, timeout);
+        assert!(came, "{n} points expected within {timeout:?}, there are {}", self.log());
+        self.points()
+    }
+
+    /// Waits until something is true of what was received, as [`wait_until`](FakeTsd::wait_until).
+    ///
+    /// # Panics
+    ///
+    /// When it does not become true in time. The message says what was received.
+    #[track_caller]
+    pub fn expect_until(&self, timeout: Duration, done: impl FnMut(&Log) -> bool) {
+        let came = self.wait_until(timeout, done);
+        assert!(came, "not within {timeout:?}: {}", self.log());
+    }
+
     // ---- what it has received ----
 
     /// The accepted points, in the order of their arrival, each with its timestamp.
@@ -220,75 +286,25 @@ impl FakeTsd {
         self.shared.lock().log.points()
     }
 
-    /// Every complete line that was received, bad ones too, in order; commands such as `version` are not among them.
+    /// Every complete line that was received, bad ones too, in order; `version` is not among them.
     pub fn lines(&self) -> Vec<String> {
         self.shared.lock().log.lines()
     }
 
-    /// The accepted `histogram` lines.
-    pub fn histograms(&self) -> Vec<String> {
-        self.shared.lock().log.histograms()
+    /// The last value of the one series of this metric that has at least these tags, by the time of
+    /// its points; `None` without such a series.
+    ///
+    /// # Panics
+    ///
+    /// When several series have these tags. The message names them.
+    #[track_caller]
+    pub fn value(&self, metric: &str, tags: &[(&str, &str)]) -> Option<Value> {
+        self.log().value(metric, tags)
     }
 
-    /// The commands that were received, as `version`.
-    pub fn commands(&self) -> Vec<String> {
-        self.shared.lock().log.commands()
-    }
-
-    /// The lines that were refused, each with the reply that a TSD gives for it, sent or not. A line that is too long gets none.
-    pub fn rejected(&self) -> Vec<(String, String)> {
-        self.shared.lock().log.rejected()
-    }
-
-    /// How many lines were refused.
-    pub fn rejections(&self) -> usize {
-        self.shared.lock().log.rejections()
-    }
-
-    /// How many points and histograms were accepted, those sent again included.
-    pub fn accepted(&self) -> usize {
-        self.shared.lock().log.accepted()
-    }
-
-    /// How many points were the same, to the byte of the value, as one before for that series and time.
-    pub fn resent(&self) -> usize {
-        self.shared.lock().log.resent()
-    }
-
-    /// The lines that gave a series a second, different value for one time. OpenTSDB accepts such a line and can no longer read
-    /// that hour of the series: this should always be empty.
-    pub fn poisoned(&self) -> Vec<String> {
-        self.shared.lock().log.poisoned()
-    }
-
-    /// How many series have a point.
-    pub fn series(&self) -> usize {
-        self.shared.lock().log.series()
-    }
-
-    /// The value at the latest time of a series, whose tags may be given in any order.
-    pub fn last(&self, metric: &str, tags: &[(&str, &str)]) -> Option<Value> {
-        self.shared.lock().log.last(metric, tags)
-    }
-
-    /// When points arrived, and how many at once.
-    pub fn arrivals(&self) -> Vec<(Instant, usize)> {
-        self.shared.lock().log.arrivals()
-    }
-
-    /// How many connections were accepted so far.
-    pub fn connections(&self) -> usize {
-        self.shared.lock().log.connections()
-    }
-
-    /// How many connections neither side has ended.
-    pub fn open_connections(&self) -> usize {
-        self.shared.lock().log.open_connections()
-    }
-
-    /// The connection that was accepted as the `index`th, from 0.
-    pub fn connection(&self, index: usize) -> Option<Connection> {
-        self.shared.lock().log.connection(index)
+    /// All that was received up to now. What comes later does not change it.
+    pub fn log(&self) -> Arc<Log> {
+        Arc::clone(&self.shared.lock().log)
     }
 
     /// Changes the server between two of its turns, and lets it go on from there.
@@ -348,6 +364,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use std::io::{Read, Write};
 
+    use super::super::Fault;
     use super::super::client::{Client, PATIENCE, put};
     use super::*;
 
@@ -358,6 +375,56 @@ mod tests {
         assert!(!tsd.wait_for(1, Duration::from_millis(20)));
         assert!(began.elapsed() >= Duration::from_millis(20));
         assert!(tsd.wait_for(0, Duration::ZERO));
+    }
+
+    #[test]
+    fn an_exporter_of_a_test_sends_what_it_is_told_to() {
+        let tsd = FakeTsd::builder().replies(Flavor::VictoriaMetrics).start();
+        let (recorder, exporter) = tsd.exporter().build().unwrap();
+        metrics::with_local_recorder(&recorder, || {
+            for tea in ["assam", "größe"] {
+                metrics::counter!("cups", "tea" => tea).increment(2);
+            }
+        });
+        assert_eq!(tsd.log().connection_count(), 0);
+        exporter.flush(PATIENCE).unwrap();
+        exporter.send(Point::new("raw", 1)).unwrap();
+        let points = tsd.expect_points(3, PATIENCE);
+        assert!(points.iter().all(|point| point.tags.contains(&("host".into(), "test".into()))));
+        assert_eq!(tsd.value("cups", &[("tea", "größe")]), Some(Value::Integer(2)));
+        assert_eq!((tsd.value("cups", &[("tea", "x")]), tsd.value("cup", &[])), (None, None));
+        exporter.shutdown(PATIENCE).unwrap();
+    }
+
+    #[test]
+    #[should_panic(expected = "several series fit m [(\"a\", \"1\")]:\n  m a=1 b=1\n  m a=1 b=2")]
+    fn a_value_of_several_series_is_none_and_names_them() {
+        let tsd = FakeTsd::start();
+        Client::connect(&tsd).send("put m 1 1 a=1 b=2\nput m 1 1 b=1 a=1\nput m 1 1 b=1 a=2\n");
+        let _ = tsd.expect_points(3, PATIENCE);
+        tsd.value("m", &[("a", "1")]);
+    }
+
+    #[test]
+    #[should_panic(
+        expected = "3 points expected within 0ns, there are 1 accepted, 1 refused, 1 connections (1 open), 1 times `version`\n  \
+                    put m 1 1 host=a\n  put m  -> put: illegal argument: not enough arguments (need least 4, got 1)"
+    )]
+    fn who_expects_points_is_told_what_came_instead() {
+        let tsd = FakeTsd::start();
+        let mut client = Client::connect(&tsd);
+        client.send(put(1, 1)).send("put m\nversion\n");
+        tsd.expect_until(PATIENCE, |log| log.version_count() == 1);
+        let _ = tsd.expect_points(3, Duration::ZERO);
+    }
+
+    #[test]
+    fn what_was_asked_for_does_not_change() {
+        let tsd = FakeTsd::start();
+        let mut client = Client::connect(&tsd);
+        let before = tsd.log();
+        client.send(put(1, 1));
+        assert_eq!((tsd.expect_points(1, PATIENCE).len(), before.accepted_count()), (1, 0));
     }
 
     #[test]
@@ -372,7 +439,7 @@ mod tests {
             for n in 1..100 {
                 assert!(tsd.wait_for(n * 10, PATIENCE));
             }
-            tsd.script(Fault::Reset);
+            tsd.script(Action::Reset);
         });
     }
 
@@ -382,7 +449,7 @@ mod tests {
             let tsd = FakeTsd::start();
             let mut client = Client::connect(&tsd);
             tsd.script(fault.clone());
-            tsd.script(Fault::Crash { down: PATIENCE }.after_bytes(1_000_000));
+            tsd.script(Action::Crash { down: PATIENCE }.after_bytes(1_000_000));
             client.send(put(1, 1));
             let began = Instant::now();
             drop(tsd);
@@ -401,9 +468,9 @@ mod tests {
             }
         }
         assert!(tsd.wait_for(1000, PATIENCE));
-        assert_eq!((tsd.connections(), tsd.series()), (100, 100));
+        assert_eq!((tsd.log().connection_count(), tsd.log().series_count()), (100, 100));
         for index in 0..100 {
-            let lines = tsd.connection(index).unwrap().lines;
+            let lines = tsd.log().connection(index).unwrap().lines;
             assert!(
                 (1..=10)
                     .zip(&lines)

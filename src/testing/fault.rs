@@ -1,157 +1,207 @@
 //! What a server can be told to do wrong, and when.
 //!
-//! A [`Step`] is a [`Fault`] and its moment. One without a moment happens while [`script`](super::FakeTsd::script) runs. Those with a
-//! moment form a queue, the [`Plan`]: only the first waits, and it counts from when it became the first.
+//! A [`Step`] is an [`Action`] or a [`Fault`] and its moment. One without a moment happens while
+//! [`script`](super::FakeTsd::script) runs. Those with a moment form a queue, the [`Plan`]: only the
+//! first waits, and it counts from when it became the first.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// What a [`FakeTsd`](super::FakeTsd) can be told to do wrong.
+/// What a [`FakeTsd`](super::FakeTsd) does once when it is told to, on every open connection.
 ///
-/// Some faults are momentary and some last until [`heal`](super::FakeTsd::heal), for all connections that are open or will be;
-/// [`for_open_connections`](Step::for_open_connections) spares the coming ones. Without a moment a fault has taken effect when
-/// [`script`](super::FakeTsd::script) returns; with one it waits for its turn:
+/// ```
+/// use metrics_exporter_opentsdb::testing::{Action, FakeTsd};
+/// use std::time::Duration;
+///
+/// let tsd = FakeTsd::start();
+/// tsd.script(Action::Reset); // now
+/// tsd.script(Action::Close.after_lines(10)); // then these three, one after the other
+/// tsd.script(Action::Restart { down: Duration::from_millis(20) }.after_bytes(5_000));
+/// let late = b"put: Please throttle writes: late\n".to_vec();
+/// tsd.script(Action::Say(late).after(Duration::from_millis(2_500)));
+/// assert_eq!(tsd.pending_step_count(), 3);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Action {
+    /// Resets each connection (RST). What was not handled yet is lost.
+    Reset,
+    /// Handles and answers what has arrived, then closes each connection (FIN). Where something
+    /// may not be read, as under [`Fault::StopReading`], the kernel sends a RST instead, as it does
+    /// for any server.
+    Close,
+    /// Sends a FIN on each connection and goes on reading and storing. Under [`Fault::StopReading`]
+    /// it reads on once that is healed.
+    HalfClose,
+    /// Sends a FIN on each connection, and throws away whatever comes on it from now on.
+    CloseUnread,
+    /// Reads what has arrived, throws it away, and closes each connection (FIN): a client sees
+    /// the same as with [`Close`](Action::Close). A TSD that hangs and is then stopped ends so.
+    CloseUnhandled,
+    /// Sends these bytes on each connection, in addition to all replies.
+    Say(Vec<u8>),
+    /// [`Close`](Action::Close), then refuses connections for a while, then listens again on the
+    /// same port.
+    Restart {
+        /// How long connections are refused.
+        down: Duration,
+    },
+    /// [`Reset`](Action::Reset), then refuses connections for a while, then listens again on the
+    /// same port.
+    Crash {
+        /// How long connections are refused.
+        down: Duration,
+    },
+    /// Ends every [`Fault`], as [`heal`](super::FakeTsd::heal) does.
+    Heal,
+}
+
+/// What a [`FakeTsd`](super::FakeTsd) does wrong until [`heal`](super::FakeTsd::heal).
+///
+/// A fault applies to all connections, open ones and those to come;
+/// [`for_open_connections`](Fault::for_open_connections) spares the latter. Several hold at once.
 ///
 /// ```
 /// use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
 /// use std::time::Duration;
 ///
 /// let tsd = FakeTsd::start();
-/// tsd.script(Fault::Mute); // now, and for every connection
-/// tsd.script(Fault::Reset.after_bytes(5_000)); // then these two, one after the other
-/// tsd.script(Fault::Restart { down: Duration::from_millis(20) }.after_lines(100));
+/// tsd.script(Fault::Mute); // in force when `script` returns
+/// tsd.script(Fault::Delay(Duration::from_millis(60)).after_lines(100));
 /// tsd.heal();
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// Momentary: each connection is reset (RST); what was not handled yet is lost.
-    Reset,
-    /// Momentary: what has arrived is handled and answered, then each connection is closed (FIN). Where something may not be
-    /// read, as under [`StopReading`](Fault::StopReading), the kernel resets the connection instead, as it does for any server.
-    Close,
-    /// Momentary: each connection gets a FIN at once, and whatever comes on it from now on is accepted and thrown away.
-    CloseUnread,
-    /// Momentary: what has arrived is read and thrown away, then each connection is closed (FIN): to the client the same as
-    /// [`Close`](Fault::Close). So ends a TSD that is stopped in good order while it hangs, as under
-    /// [`FreezeStorage`](Fault::FreezeStorage).
-    CloseUnhandled,
-    /// Momentary: these bytes are sent on each connection, in addition to all replies.
-    Say(Vec<u8>),
-    /// Momentary: [`Close`](Fault::Close), then connections are refused for a while, then all is as before, on the same port.
-    Restart {
-        /// How long connections are refused.
-        down: Duration,
-    },
-    /// Momentary: [`Reset`](Fault::Reset), then connections are refused for a while, then all is as before, on the same port.
-    Crash {
-        /// How long connections are refused.
-        down: Duration,
-    },
-    /// Momentary: every lasting fault ends, as by [`heal`](super::FakeTsd::heal).
-    Heal,
-    /// Lasting: nothing is read, so that the sender's buffers fill up.
+    /// Nothing is read, so that the sender's buffers fill up.
     StopReading,
-    /// Lasting: reads at most so many bytes at a time, and then waits.
+    /// Reads at most so many bytes at a time, and then waits.
     Trickle {
         /// How much is read at a time.
         bytes: usize,
         /// The wait between two reads.
         every: Duration,
     },
-    /// Lasting: the kernel is asked for a receive buffer of so many bytes (`SO_RCVBUF`) for each connection.
+    /// Asks the kernel for a receive buffer of so many bytes (`SO_RCVBUF`) for each connection.
     ReceiveBuffer(usize),
-    /// Lasting: each connection is reset (RST) when so many bytes have been read from it, as by a device in between.
+    /// Resets each connection (RST) when so many bytes have been read from it, be it in the middle
+    /// of a line, as a device in between may.
     BreakAfter(usize),
-    /// Lasting: lines are read and stored, but nothing is answered.
+    /// Reads and stores lines, but answers nothing.
     Mute,
-    /// Lasting: each answer comes so much later, and so does the close after the client's FIN.
+    /// Each answer comes so much later, that to `version` too, and so does the close after the
+    /// client's FIN.
     Delay(Duration),
-    /// Lasting: a connection is not closed when the client has finished (FIN).
+    /// Does not close a connection when the client has finished (FIN).
     HoldOpen,
-    /// Lasting: sends garbage on each connection, as fast as the client reads.
+    /// Sends garbage on each connection, as fast as the client reads.
     Flood,
-    /// Lasting: no `put` is stored, each is answered with `put: Please throttle writes: …`.
+    /// Is no TSD, or a proxy whose backend is away: throws away what comes, answers the first of it
+    /// with these bytes and then a FIN. Without bytes there is the FIN alone.
+    ///
+    /// ```
+    /// use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
+    ///
+    /// let web = FakeTsd::start();
+    /// web.script(Fault::Alien(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()));
+    /// let tls = FakeTsd::start();
+    /// tls.script(Fault::Alien(vec![0x15, 3, 3, 0, 2, 2, 70])); // an alert
+    /// ```
+    Alien(Vec<u8>),
+    /// Stores no `put`, and answers each with `put: Please throttle writes: …`.
     Throttle,
-    /// Lasting: no `put` is stored, each is answered with this text and a line feed, as `put: HBase error: …`.
+    /// Stores no `put`, and answers each with this text and a line feed, as `put: HBase error: …`.
     Refusal(String),
-    /// Lasting: `tsd.mode = ro`; `put` is an unknown command.
+    /// `tsd.mode = ro`: `put` is an unknown command.
     ReadOnly,
-    /// Lasting: `tsd.core.auto_create_metrics = false`; metrics that were never seen are refused.
+    /// `tsd.core.auto_create_metrics = false`: metrics that were never seen are refused.
     UnknownMetrics,
-    /// Lasting: storage hangs. A point that needs a new metric, key or value blocks its connection, what was sent behind it
-    /// included, until it is over; points of known ones are taken.
+    /// Storage hangs. A point that needs a new metric, key or value blocks its connection until
+    /// this is healed, what was sent behind it included. Points of known ones are taken.
     FreezeStorage,
-    /// Lasting: connections are refused, where the system allows that on a port that is kept; else as `ResetNew`.
+    /// Refuses connections, where the system allows that on a port that is kept; elsewhere as
+    /// [`ResetNew`](Fault::ResetNew).
     Refuse,
-    /// Lasting: new connections are established by the kernel and never looked at.
+    /// The kernel establishes new connections, and nobody accepts them.
     IgnoreNew,
-    /// Lasting: new connections are accepted and reset.
+    /// Accepts new connections and resets them.
     ResetNew,
-    /// Lasting: new connections are accepted and closed, as by a TSD at `tsd.core.connections.limit`.
+    /// Accepts new connections and closes them without reading, as a TSD does at
+    /// `tsd.core.connections.limit`.
     CloseNew,
 }
 
 impl Fault {
-    /// When so many more bytes have been read, and before the next one is.
-    #[must_use]
-    pub fn after_bytes(self, bytes: usize) -> Step {
-        Step { when: When::Bytes(bytes), ..self.into() }
-    }
-
-    /// When so many more lines have been handled, commands and bad lines included, and before the next one is.
-    #[must_use]
-    pub fn after_lines(self, lines: usize) -> Step {
-        Step { when: When::Lines(lines), ..self.into() }
-    }
-
-    /// On the next connection, when it is accepted, and on that one alone.
-    #[must_use]
-    pub fn at_next_connection(self) -> Step {
-        Step { when: When::Connection, ..self.into() }
-    }
-
-    /// When so much time has passed.
-    #[must_use]
-    pub fn after(self, wait: Duration) -> Step {
-        Step { when: When::Time(wait), ..self.into() }
-    }
-
-    /// Now, for the connections that are open but for none that is made later.
+    /// Spares the connections that are made later.
     #[must_use]
     pub fn for_open_connections(self) -> Step {
-        Step::from(self).for_open_connections()
+        Step { task: Task::Begin { fault: self, spares_new: true }, when: When::Now }
     }
 }
 
-/// A [`Fault`] and its moment, for [`FakeTsd::script`](super::FakeTsd::script).
+/// An [`Action`] or a [`Fault`] and its moment, for [`FakeTsd::script`](super::FakeTsd::script).
 ///
 /// ```
 /// use metrics_exporter_opentsdb::testing::{FakeTsd, Fault, Step};
 ///
-/// let step: Step = Fault::StopReading.after_lines(10).for_open_connections();
+/// let step: Step = Fault::StopReading.for_open_connections().after_lines(10);
 /// FakeTsd::start().script(step);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    pub(super) fault: Fault,
+    pub(super) task: Task,
     pub(super) when: When,
-    /// Whether connections that are made later are spared.
-    pub(super) spares_new: bool,
 }
 
-impl Step {
-    /// Spares the connections that are made later.
-    #[must_use]
-    pub fn for_open_connections(mut self) -> Step {
-        self.spares_new = true;
-        self
+/// What is done at a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Task {
+    Do(Action),
+    Begin { fault: Fault, spares_new: bool },
+}
+
+macro_rules! moments {
+    ($($type:ident)*) => {$(
+        impl $type {
+            /// When so many more bytes have been read, and before the next one is.
+            #[must_use]
+            pub fn after_bytes(self, bytes: usize) -> Step {
+                Step { when: When::Bytes(bytes), ..self.into() }
+            }
+
+            /// When so many more lines have been handled, `version` and bad lines included, and
+            /// before the next one is.
+            #[must_use]
+            pub fn after_lines(self, lines: usize) -> Step {
+                Step { when: When::Lines(lines), ..self.into() }
+            }
+
+            /// On the next connection, when it is accepted, and on that one alone.
+            #[must_use]
+            pub fn at_next_connection(self) -> Step {
+                Step { when: When::Connection, ..self.into() }
+            }
+
+            /// When so much time has passed.
+            #[must_use]
+            pub fn after(self, wait: Duration) -> Step {
+                Step { when: When::Time(wait), ..self.into() }
+            }
+        }
+    )*};
+}
+
+moments!(Action Fault Step);
+
+impl From<Action> for Step {
+    fn from(action: Action) -> Self {
+        Step { task: Task::Do(action), when: When::Now }
     }
 }
 
 impl From<Fault> for Step {
     fn from(fault: Fault) -> Self {
-        Step { fault, when: When::Now, spares_new: false }
+        Step { task: Task::Begin { fault, spares_new: false }, when: When::Now }
     }
 }
 
@@ -192,7 +242,7 @@ impl Plan {
 
     /// How many bytes may be read before a step is due.
     pub(super) fn bytes_left(&self) -> usize {
-        match self.steps.front().map(|step| step.when) {
+        match self.next() {
             Some(When::Bytes(bytes)) => bytes.saturating_sub(self.bytes),
             _ => usize::MAX,
         }
@@ -200,7 +250,7 @@ impl Plan {
 
     /// How many lines may be handled before a step is due.
     pub(super) fn lines_left(&self) -> usize {
-        match self.steps.front().map(|step| step.when) {
+        match self.next() {
             Some(When::Lines(lines)) => lines.saturating_sub(self.lines),
             _ => usize::MAX,
         }
@@ -208,10 +258,14 @@ impl Plan {
 
     /// When a step is due, if time decides that.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        match self.steps.front().map(|step| step.when) {
+        match self.next() {
             Some(When::Time(wait)) => self.since.map(|since| since + wait),
             _ => None,
         }
+    }
+
+    fn next(&self) -> Option<When> {
+        self.steps.front().map(|step| step.when)
     }
 
     pub(super) fn count(&mut self, bytes: usize, lines: usize) {
@@ -228,7 +282,7 @@ impl Plan {
 
     /// The step that waits for a connection, if it is the first.
     pub(super) fn due_at_connection(&mut self) -> Option<Step> {
-        if self.steps.front()?.when == When::Connection { self.steps.pop_front() } else { None }
+        if self.next()? == When::Connection { self.steps.pop_front() } else { None }
     }
 
     /// The step before is done: the first one counts from now on.
@@ -246,6 +300,7 @@ mod tests {
     use super::super::client::{Client, LONG, PATIENCE, expect, put};
     use super::super::{End, FakeTsd, Replies};
     use super::*;
+    use crate::builder::Flavor;
 
     const BAD: &str = "put m 1700000000 1\n";
     const BAD_REPLY: &str = "put: illegal argument: not enough arguments (need least 4, got 3)\n";
@@ -261,11 +316,11 @@ mod tests {
     fn reset_loses_what_was_not_handled() {
         let (tsd, mut client) = tsd_and_client();
         client.send(put(1, 1));
-        expect(&tsd, |log| log.accepted() == 1);
-        tsd.script(Fault::Reset);
-        assert_eq!(tsd.open_connections(), 0);
+        expect(&tsd, |log| log.accepted_count() == 1);
+        tsd.script(Action::Reset);
+        assert_eq!(tsd.log().open_connection_count(), 0);
         client.expect_reset();
-        assert_eq!(tsd.connection(0).unwrap().end, End::ByServer);
+        assert_eq!(tsd.log().connection(0).unwrap().end, End::ByServer);
     }
 
     #[test]
@@ -273,10 +328,10 @@ mod tests {
         let (tsd, mut client) = tsd_and_client();
         tsd.script(Fault::StopReading);
         client.send(put(1, 1)).send(BAD);
-        assert_eq!(tsd.accepted(), 0);
+        assert_eq!(tsd.log().accepted_count(), 0);
         tsd.heal();
-        tsd.script(Fault::Close);
-        assert_eq!((tsd.accepted(), tsd.open_connections()), (1, 0));
+        tsd.script(Action::Close);
+        assert_eq!((tsd.log().accepted_count(), tsd.log().open_connection_count()), (1, 0));
         assert_eq!(client.rest(), BAD_REPLY);
     }
 
@@ -284,13 +339,13 @@ mod tests {
     fn close_unread_throws_away_what_comes_later() {
         let (tsd, mut client) = tsd_and_client();
         client.send(put(1, 1));
-        expect(&tsd, |log| log.accepted() == 1);
-        tsd.script(Fault::CloseUnread);
+        expect(&tsd, |log| log.accepted_count() == 1);
+        tsd.script(Action::CloseUnread);
         assert_eq!(client.rest(), "");
         client.send(put(2, 2).repeat(100_000));
         assert_eq!(client.finish(), "");
-        assert_eq!((tsd.accepted(), tsd.open_connections()), (1, 0));
-        assert_eq!(tsd.connection(0).unwrap().end, End::ByServer);
+        assert_eq!((tsd.log().accepted_count(), tsd.log().open_connection_count()), (1, 0));
+        assert_eq!(tsd.log().connection(0).unwrap().end, End::ByServer);
     }
 
     #[test]
@@ -303,20 +358,94 @@ mod tests {
             .stream
             .shutdown(std::net::Shutdown::Write)
             .unwrap();
-        expect(&tsd, |log| log.open_connections() == 0);
-        tsd.script(Fault::CloseUnhandled);
+        expect(&tsd, |log| log.open_connection_count() == 0);
+        tsd.script(Action::CloseUnhandled);
         assert_eq!(client.rest(), "");
-        let connection = tsd.connection(0).unwrap();
+        let connection = tsd.log().connection(0).unwrap();
         assert_eq!(connection.bytes as usize, put(1, 1).len() + "version\n".len());
         assert_eq!(connection.end, End::ByServer);
         tsd.heal();
-        assert_eq!((tsd.accepted(), tsd.commands()), (0, Vec::new()));
+        assert_eq!((tsd.log().accepted_count(), tsd.log().version_count()), (0, 0));
+    }
+
+    #[test]
+    fn a_server_that_has_ended_its_side_reads_on() {
+        let (tsd, mut client) = tsd_and_client();
+        client.send(BAD).expect(BAD_REPLY);
+        tsd.script(Fault::StopReading);
+        tsd.script(Action::HalfClose);
+        assert_eq!(client.rest(), "");
+        client.send(put(1, 1)).send("version\nput half a li");
+        assert_eq!(tsd.log().accepted_count(), 0);
+        tsd.heal();
+        expect(&tsd, |log| log.accepted_count() == 1 && log.version_count() == 1);
+        client.finish();
+        expect(&tsd, |log| log.open_connection_count() == 0);
+        let connection = tsd.log().connection(0).unwrap();
+        assert_eq!(
+            (connection.unterminated.as_slice(), connection.end),
+            (&b"put half a li"[..], End::ByClient)
+        );
+    }
+
+    #[test]
+    fn what_is_no_tsd_answers_and_ends_in_order() {
+        for answer in ["HTTP/1.1 400 Bad Request\r\n\r\n", "\u{15}\u{3}\u{3}\0\u{2}\u{2}F", ""] {
+            for delay in [Duration::ZERO, A_WHILE] {
+                let tsd = FakeTsd::start();
+                tsd.script(Fault::Alien(answer.into()));
+                tsd.script(Fault::Delay(delay));
+                let mut client = Client::connect(&tsd);
+                assert!(client.is_quiet());
+                let began = Instant::now();
+                client.send(put(1, 1).repeat(1_000));
+                assert_eq!(client.rest(), answer);
+                assert!(began.elapsed() >= delay);
+                client.send(put(2, 2).repeat(1_000)).finish();
+                assert_eq!((tsd.log().accepted_count(), tsd.lines().len()), (0, 0));
+            }
+        }
+    }
+
+    #[test]
+    fn an_alien_that_is_half_closed_answers_before_its_end() {
+        let (tsd, mut client) = tsd_and_client();
+        client.send(put(1, 1));
+        expect(&tsd, |log| log.accepted_count() == 1);
+        tsd.script(Fault::Alien(b"what?".to_vec()));
+        tsd.script(Fault::Delay(A_WHILE));
+        assert_eq!(client.send(put(2, 2)).finish(), "what?");
+        assert_eq!(tsd.log().accepted_count(), 1);
+    }
+
+    #[test]
+    fn a_late_complaint_comes_at_its_time() {
+        let (tsd, mut client) = tsd_and_client();
+        let (late, began) = ("put: Please throttle writes: late\n", Instant::now());
+        tsd.script(Action::Say(late.into()).after(A_WHILE));
+        client.send(put(1, 1)).expect(late);
+        assert!(began.elapsed() >= A_WHILE);
+    }
+
+    #[test]
+    fn lines_are_refused_one_by_one_and_version_is_never_answered() {
+        let tsd =
+            FakeTsd::builder().replies(Replies::from(Flavor::OpenTsdb).with_version("")).start();
+        tsd.script(Fault::Refusal("put: HBase error: no".into()));
+        tsd.script(Fault::Trickle { bytes: put(1, 1).len(), every: A_WHILE });
+        let mut client = Client::connect(&tsd);
+        client.send(put(1, 1)).send("version\n").send(put(2, 2)).send(put(3, 3));
+        for _ in 0..3 {
+            client.expect("put: HBase error: no\n");
+        }
+        expect(&tsd, |log| log.version_count() == 1);
+        assert!(client.is_quiet());
     }
 
     #[test]
     fn what_is_said_needs_no_line_feed() {
         let (tsd, mut client) = tsd_and_client();
-        tsd.script(Fault::Say(b"garbage without an end".to_vec()));
+        tsd.script(Action::Say(b"garbage without an end".to_vec()));
         client.expect("garbage without an end");
         assert!(client.is_quiet());
     }
@@ -325,8 +454,8 @@ mod tests {
     fn restart_refuses_for_a_while_and_returns_on_the_same_port() {
         let (tsd, mut client) = tsd_and_client();
         client.send(put(1, 1));
-        expect(&tsd, |log| log.accepted() == 1);
-        tsd.script(Fault::Restart { down: A_WHILE });
+        expect(&tsd, |log| log.accepted_count() == 1);
+        tsd.script(Action::Restart { down: A_WHILE });
         let began = Instant::now();
         assert_eq!(client.rest(), "");
         let mut refused = 0;
@@ -341,7 +470,7 @@ mod tests {
         assert!(refused > 0);
         assert!(began.elapsed() >= A_WHILE);
         client.send(put(2, 2));
-        expect(&tsd, |log| log.accepted() == 2 && log.connections() == 2);
+        expect(&tsd, |log| log.accepted_count() == 2 && log.connection_count() == 2);
     }
 
     #[test]
@@ -349,12 +478,12 @@ mod tests {
         let (tsd, mut client) = tsd_and_client();
         tsd.script(Fault::StopReading);
         client.send(put(1, 1));
-        tsd.script(Fault::Crash { down: Duration::ZERO });
+        tsd.script(Action::Crash { down: Duration::ZERO });
         client.expect_reset();
         assert_eq!(tsd.lines(), [""; 0]);
         tsd.heal();
         Client::connect(&tsd).send(put(1, 1));
-        expect(&tsd, |log| log.accepted() == 1);
+        expect(&tsd, |log| log.accepted_count() == 1);
     }
 
     #[test]
@@ -362,10 +491,10 @@ mod tests {
         let (tsd, mut client) = tsd_and_client();
         tsd.script(Fault::StopReading);
         let sent = client.fill();
-        assert_eq!(tsd.connection(0).unwrap().bytes, 0);
+        assert_eq!(tsd.log().connection(0).unwrap().bytes, 0);
         tsd.heal();
         expect(&tsd, |log| log.connection(0).unwrap().bytes == sent as u64);
-        assert_eq!(tsd.accepted(), sent / LONG);
+        assert_eq!(tsd.log().accepted_count(), sent / LONG);
     }
 
     #[test]
@@ -374,11 +503,14 @@ mod tests {
         tsd.script(Fault::StopReading);
         client.send(put(1, 1));
         drop(client);
-        expect(&tsd, |log| log.open_connections() == 0);
-        assert_eq!((tsd.accepted(), tsd.connection(0).unwrap().end), (0, End::Open));
+        expect(&tsd, |log| log.open_connection_count() == 0);
+        assert_eq!(
+            (tsd.log().accepted_count(), tsd.log().connection(0).unwrap().end),
+            (0, End::Open)
+        );
         tsd.heal();
         expect(&tsd, |log| log.connection(0).unwrap().end == End::ByClient);
-        assert_eq!(tsd.accepted(), 1);
+        assert_eq!(tsd.log().accepted_count(), 1);
     }
 
     #[test]
@@ -387,7 +519,7 @@ mod tests {
         tsd.script(Fault::Trickle { bytes: 20, every: Duration::from_millis(2) });
         let began = Instant::now();
         client.send(put(1, 1).repeat(10)).finish();
-        assert_eq!(tsd.accepted(), 10);
+        assert_eq!(tsd.log().accepted_count(), 10);
         let reads = put(1, 1).len() * 10 / 20;
         assert!(began.elapsed() >= Duration::from_millis(2) * (reads as u32 - 1));
     }
@@ -397,11 +529,14 @@ mod tests {
         let (tsd, mut client) = tsd_and_client();
         tsd.script(Fault::BreakAfter(put(1, 1).len() * 3));
         client.send(put(1, 1)).send(put(2, 2));
-        expect(&tsd, |log| log.accepted() == 2);
+        expect(&tsd, |log| log.accepted_count() == 2);
         Client::connect(&tsd).send(put(1, 1)).send(put(2, 2)).finish();
         client.send(put(3, 3).repeat(2)).expect_reset();
-        assert_eq!((tsd.accepted(), tsd.resent()), (5, 2));
-        assert_eq!([0, 1].map(|n| tsd.connection(n).unwrap().end), [End::ByServer, End::ByClient]);
+        assert_eq!((tsd.log().accepted_count(), tsd.log().resent_count()), (5, 2));
+        assert_eq!(
+            [0, 1].map(|n| tsd.log().connection(n).unwrap().end),
+            [End::ByServer, End::ByClient]
+        );
     }
 
     #[test]
@@ -424,8 +559,8 @@ mod tests {
         let (tsd, mut client) = tsd_and_client();
         tsd.script(Fault::Mute);
         client.send(put(1, 1)).send(BAD).send("version\n");
-        expect(&tsd, |log| log.commands() == ["version"]);
-        assert_eq!((tsd.accepted(), tsd.rejections()), (1, 1));
+        expect(&tsd, |log| log.version_count() == 1);
+        assert_eq!((tsd.log().accepted_count(), tsd.log().rejected_count()), (1, 1));
         assert!(client.is_quiet());
         tsd.heal();
         client.send(BAD).expect(BAD_REPLY);
@@ -436,11 +571,11 @@ mod tests {
         let (tsd, mut client) = tsd_and_client();
         tsd.script(Fault::HoldOpen);
         client.send(put(1, 1)).stream.shutdown(std::net::Shutdown::Write).unwrap();
-        expect(&tsd, |log| log.accepted() == 1);
+        expect(&tsd, |log| log.accepted_count() == 1);
         assert!(client.is_quiet());
         tsd.heal();
         assert_eq!(client.rest(), "");
-        assert_eq!(tsd.connection(0).unwrap().end, End::ByClient);
+        assert_eq!(tsd.log().connection(0).unwrap().end, End::ByClient);
     }
 
     #[test]
@@ -449,7 +584,7 @@ mod tests {
         tsd.script(Fault::Delay(A_WHILE));
         let began = Instant::now();
         client.send(BAD).send("version\n");
-        expect(&tsd, |log| !log.commands().is_empty());
+        expect(&tsd, |log| log.version_count() == 1);
         client.expect(BAD_REPLY).expect("net.opentsdb.tools ");
         assert!(began.elapsed() >= A_WHILE);
         let began = Instant::now();
@@ -464,7 +599,7 @@ mod tests {
         client.send(put(1, 1));
         let garbage = client.read(1 << 20);
         assert!(garbage.contains('\u{fffd}') && garbage.contains("\n\n"));
-        expect(&tsd, |log| log.accepted() == 1);
+        expect(&tsd, |log| log.accepted_count() == 1);
         tsd.heal();
         client.send(BAD);
         assert!(client.finish().ends_with(BAD_REPLY));
@@ -476,7 +611,7 @@ mod tests {
         tsd.script(Fault::Throttle);
         client.send(put(1, 1));
         client.expect("put: Please throttle writes: ");
-        assert_eq!((tsd.accepted(), tsd.rejections()), (0, 1));
+        assert_eq!((tsd.log().accepted_count(), tsd.log().rejected_count()), (0, 1));
         tsd.script(Fault::Refusal("put: HBase error: a\n\tb".into()));
         assert!(client.send(put(1, 1)).finish().ends_with("put: HBase error: a\n\tb\n"));
     }
@@ -489,36 +624,36 @@ mod tests {
         let replies =
             "unknown command: put.  Try `help'.\nunknown command: histogram.  Try `help'.\n";
         client.expect(replies);
-        assert_eq!(tsd.rejected()[0], (put(1, 1).trim_end().into(), replies[..34].into()));
+        assert_eq!(tsd.log().rejected()[0], (put(1, 1).trim_end().into(), replies[..34].into()));
     }
 
     #[test]
     fn unknown_metrics_are_refused_and_known_ones_are_not() {
         let (tsd, mut client) = tsd_and_client();
         client.send(put(1, 1));
-        expect(&tsd, |log| log.accepted() == 1);
+        expect(&tsd, |log| log.accepted_count() == 1);
         tsd.script(Fault::UnknownMetrics);
         tsd.make_metric("made");
         client.send("put made 1 1 k=v\nput n.unknown 1 1 k=v\n").send(put(2, 2));
         client.expect("put: unknown metric: No such name for 'metrics': 'n.unknown'\n");
-        expect(&tsd, |log| log.accepted() == 3);
+        expect(&tsd, |log| log.accepted_count() == 3);
     }
 
     #[test]
     fn frozen_storage_blocks_behind_the_first_new_name() {
         let (tsd, mut client) = tsd_and_client();
         client.send("put m 1 1 host=a\nput m 1 1 host=b dc=x\n");
-        expect(&tsd, |log| log.accepted() == 2);
+        expect(&tsd, |log| log.accepted_count() == 2);
         tsd.script(Fault::FreezeStorage);
         // A known series, then known names in a new series: neither needs storage at once.
         client.send("put m 2 1 host=a\nput m 2 1 dc=x\nversion\n").expect("net.opentsdb.tools ");
-        assert_eq!(tsd.accepted(), 4);
+        assert_eq!(tsd.log().accepted_count(), 4);
         client.send("put m 3 1 host=new\nput m 3 1 host=a\nversion\n");
         let mut other = Client::connect(&tsd);
         other.send("put m 3 1 host=b dc=x\nversion\n").expect("net.opentsdb.tools ");
-        assert_eq!((tsd.accepted(), tsd.commands().len()), (5, 2));
+        assert_eq!((tsd.log().accepted_count(), tsd.log().version_count()), (5, 2));
         tsd.heal();
-        expect(&tsd, |log| log.accepted() == 7 && log.commands().len() == 3);
+        expect(&tsd, |log| log.accepted_count() == 7 && log.version_count() == 3);
         assert_eq!(client.finish().matches("net.opentsdb.tools ").count(), 1);
     }
 
@@ -532,7 +667,7 @@ mod tests {
             tsd.heal();
             Client::connect(&tsd);
         }
-        assert_eq!(tsd.connections(), 3);
+        assert_eq!(tsd.log().connection_count(), 3);
     }
 
     #[test]
@@ -541,10 +676,10 @@ mod tests {
         tsd.script(Fault::IgnoreNew);
         let mut client = Client::dial(&tsd).unwrap();
         client.send(put(1, 1)).send(BAD);
-        assert_eq!(tsd.connections(), 0);
+        assert_eq!(tsd.log().connection_count(), 0);
         tsd.heal();
         client.expect(BAD_REPLY);
-        assert_eq!(tsd.connections(), 1);
+        assert_eq!(tsd.log().connection_count(), 1);
     }
 
     #[test]
@@ -555,7 +690,7 @@ mod tests {
         tsd.script(Fault::CloseNew);
         assert_eq!(Client::connect(&tsd).rest(), "");
         before.send(BAD).expect(BAD_REPLY);
-        assert_eq!((tsd.connections(), tsd.open_connections()), (3, 1));
+        assert_eq!((tsd.log().connection_count(), tsd.log().open_connection_count()), (3, 1));
     }
 
     #[test]
@@ -565,27 +700,27 @@ mod tests {
         tsd.script(Fault::StopReading.after_bytes(3 * line.len() + 5));
         client.send(line.repeat(10));
         expect(&tsd, |log| log.connection(0).unwrap().bytes == 3 * line.len() as u64 + 5);
-        assert_eq!((tsd.accepted(), tsd.steps_left()), (3, 0));
+        assert_eq!((tsd.log().accepted_count(), tsd.pending_step_count()), (3, 0));
         tsd.heal();
-        expect(&tsd, |log| log.accepted() == 10);
+        expect(&tsd, |log| log.accepted_count() == 10);
     }
 
     #[test]
     fn a_step_comes_exactly_after_its_lines_and_steps_follow_each_other() {
         let (tsd, mut client) = tsd_and_client();
         for _ in 0..50 {
-            tsd.script(Fault::Reset.after_lines(2));
+            tsd.script(Action::Reset.after_lines(2));
         }
         for round in 1..=50 {
             client.send(put(round, round).repeat(10)).expect_reset();
             assert_eq!(
-                (tsd.accepted(), tsd.steps_left()),
+                (tsd.log().accepted_count(), tsd.pending_step_count()),
                 (2 * round as usize, 50 - round as usize)
             );
             client = Client::connect(&tsd);
         }
         client.send(put(60, 60).repeat(10)).finish();
-        assert_eq!((tsd.accepted(), tsd.resent()), (110, 59));
+        assert_eq!((tsd.log().accepted_count(), tsd.log().resent_count()), (110, 59));
     }
 
     #[test]
@@ -599,7 +734,7 @@ mod tests {
         }
         before.expect(BAD_REPLY);
         after.expect(BAD_REPLY);
-        expect(&tsd, |log| log.rejections() == 3);
+        expect(&tsd, |log| log.rejected_count() == 3);
         assert!(muted.is_quiet());
     }
 
@@ -607,7 +742,7 @@ mod tests {
     fn a_step_after_a_time_comes_by_itself() {
         let (tsd, mut client) = tsd_and_client();
         let began = Instant::now();
-        tsd.script(Fault::Close.after(A_WHILE));
+        tsd.script(Action::Close.after(A_WHILE));
         assert_eq!(client.rest(), "");
         assert!(began.elapsed() >= A_WHILE);
     }
@@ -619,16 +754,17 @@ mod tests {
         before.send(BAD);
         Client::connect(&tsd).send(BAD).expect(BAD_REPLY);
         assert!(before.is_quiet());
-        assert_eq!(tsd.rejections(), 1);
+        assert_eq!(tsd.log().rejected_count(), 1);
     }
 
     #[test]
     fn healing_keeps_the_flavour_and_the_steps() {
-        let tsd = FakeTsd::builder().replies(Replies::Version("1".into())).start();
+        let tsd =
+            FakeTsd::builder().replies(Replies::from(Flavor::OpenTsdb).with_version("1")).start();
         tsd.script(Fault::Mute);
-        tsd.script(Fault::Close.after_lines(1));
+        tsd.script(Action::Close.after_lines(1));
         tsd.heal();
-        assert_eq!(tsd.steps_left(), 1);
+        assert_eq!(tsd.pending_step_count(), 1);
         assert_eq!(Client::connect(&tsd).send("version\n").rest(), "1");
     }
 }

@@ -1,8 +1,9 @@
 //! What was received, for the questions of a test.
 //!
-//! A test may send millions of lines, so the text of all lines lies in one buffer; strings and points are made when they are asked
-//! for.
+//! A test may send millions of lines, so the text of all lines lies in one buffer; strings and points
+//! are made when they are asked for.
 
+use std::fmt;
 use std::time::Instant;
 
 use super::parse::{self, Put, Rules};
@@ -12,9 +13,13 @@ use crate::wire::value::Value;
 
 /// How many of the first bytes of a connection are kept.
 const FIRST_BYTES: usize = 64;
+/// How many of the last lines are shown when something else was expected.
+const SHOWN_LINES: usize = 20;
 
-/// Everything that a [`FakeTsd`](super::FakeTsd) has received, for [`wait_until`](super::FakeTsd::wait_until); `FakeTsd` itself
-/// answers the same questions.
+/// Everything that a [`FakeTsd`](super::FakeTsd) has received: of
+/// [`FakeTsd::log`](super::FakeTsd::log) up to that moment.
+///
+/// Its `Display` is what a failed expectation prints: the counts, and the last lines that came.
 ///
 /// ```
 /// use metrics_exporter_opentsdb::testing::FakeTsd;
@@ -22,10 +27,16 @@ const FIRST_BYTES: usize = 64;
 ///
 /// let tsd = FakeTsd::start();
 /// TcpStream::connect(tsd.address())?.write_all(b"put m 1700000000 1 host=a\nput m\n")?;
-/// assert!(tsd.wait_until(Duration::from_secs(5), |log| log.accepted() == 1 && log.rejected().len() == 1));
+/// tsd.expect_until(Duration::from_secs(5), |log| log.rejected_count() == 1);
+///
+/// let log = tsd.log();
+/// assert_eq!((log.accepted_count(), log.connection_count()), (1, 1));
+/// let (line, reply) = &log.rejected()[0];
+/// assert_eq!(line, "put m");
+/// assert_eq!(reply, "put: illegal argument: not enough arguments (need least 4, got 1)");
 /// # std::io::Result::Ok(())
 /// ```
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Log {
     /// Whether lines are kept, or only counted.
     keeps_lines: bool,
@@ -34,9 +45,10 @@ pub struct Log {
     /// One for each line in `text`.
     lines: Vec<Line>,
     accepted: usize,
-    rejections: usize,
-    rejected: Vec<(String, String)>,
-    commands: Vec<String>,
+    rejected: usize,
+    /// The replies to the refused lines, in their order; empty where lines are not kept.
+    replies: Vec<String>,
+    versions: usize,
     connections: Vec<Record>,
     arrivals: Vec<(Instant, usize)>,
     pub(super) store: Store,
@@ -58,16 +70,12 @@ enum Kind {
 }
 
 /// What is known of a connection beside its lines.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Record {
-    first_bytes: Vec<u8>,
-    unterminated: Vec<u8>,
-    bytes: u64,
-    end: End,
+    /// Without its lines.
+    connection: Connection,
     /// Whether the client has closed its side, though the server has not read so far.
     is_left: bool,
-    opened: Instant,
-    closed: Option<Instant>,
 }
 
 /// How a connection ended.
@@ -80,11 +88,12 @@ pub enum End {
     ByClient,
     /// The client reset it (RST), or vanished.
     ResetByClient,
-    /// By a [`Fault`](super::Fault), or because a line was too long, as a TSD does.
+    /// By an [`Action`](super::Action) or a [`Fault`](super::Fault), or because a line was too
+    /// long.
     ByServer,
 }
 
-/// One connection, from [`FakeTsd::connection`](super::FakeTsd::connection).
+/// One connection, from [`Log::connection`].
 ///
 /// ```
 /// use metrics_exporter_opentsdb::testing::{End, FakeTsd};
@@ -92,9 +101,9 @@ pub enum End {
 ///
 /// let tsd = FakeTsd::start();
 /// TcpStream::connect(tsd.address())?.write_all(b"put m 1700000000 1 host=a\nput m 17000")?;
-/// assert!(tsd.wait_until(Duration::from_secs(5), |log| log.connections() == 1 && log.open_connections() == 0));
+/// tsd.expect_until(Duration::from_secs(5), |log| log.connection(0).is_some_and(|it| it.end != End::Open));
 ///
-/// let connection = tsd.connection(0).unwrap();
+/// let connection = tsd.log().connection(0).unwrap();
 /// assert_eq!(connection.lines, ["put m 1700000000 1 host=a"]);
 /// assert_eq!(connection.unterminated, b"put m 17000");
 /// assert_eq!(connection.end, End::ByClient);
@@ -103,7 +112,7 @@ pub enum End {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Connection {
-    /// The lines that came on it, as in [`FakeTsd::lines`](super::FakeTsd::lines).
+    /// The lines that came on it, as in [`Log::lines`].
     pub lines: Vec<String>,
     /// The first bytes that were read from it, at most 64.
     pub first_bytes: Vec<u8>,
@@ -126,62 +135,48 @@ impl Log {
 
     /// The accepted points, in the order of their arrival, each with its timestamp.
     pub fn points(&self) -> Vec<Point> {
-        self.texts()
-            .filter(|(line, _)| line.kind == Kind::Point)
-            .map(|(_, text)| point(text))
-            .collect()
+        self.texts(Kind::Point).map(point).collect()
     }
 
-    /// Every complete line that was received, bad ones too, in order; commands such as `version` are not among them.
+    /// Every complete line that was received, bad ones too, in order; `version` is not among them.
     pub fn lines(&self) -> Vec<String> {
-        self.texts().map(|(_, text)| lossy(text)).collect()
+        self.all_texts().map(|(_, text)| lossy(text)).collect()
     }
 
     /// The accepted `histogram` lines.
     pub fn histograms(&self) -> Vec<String> {
-        let histograms = self.texts().filter(|(line, _)| line.kind == Kind::Histogram);
-        histograms.map(|(_, text)| lossy(text)).collect()
+        self.texts(Kind::Histogram).map(lossy).collect()
     }
 
-    /// The commands that were received, as `version`.
-    pub fn commands(&self) -> Vec<String> {
-        self.commands.clone()
-    }
-
-    /// The lines that were refused, each with the reply that a TSD gives for it, sent or not.
+    /// The lines that were refused, each with the reply that a TSD gives for it, sent or not. The
+    /// reply to a line that is too long is empty.
     pub fn rejected(&self) -> Vec<(String, String)> {
-        self.rejected.clone()
+        self.texts(Kind::Rejected).map(lossy).zip(self.replies.iter().cloned()).collect()
     }
 
-    /// How many lines were refused.
-    pub fn rejections(&self) -> usize {
-        self.rejections
+    /// The last value of the one series of this metric that has at least these tags, by the time of
+    /// its points; `None` without such a series.
+    ///
+    /// # Panics
+    ///
+    /// When several series have these tags. The message names them.
+    #[track_caller]
+    pub fn value(&self, metric: &str, tags: &[(&str, &str)]) -> Option<Value> {
+        match self.store.find(metric, tags).as_slice() {
+            [] => None,
+            [(_, value)] => *value,
+            several => {
+                let mut names: Vec<_> = several.iter().map(|(name, _)| name.as_str()).collect();
+                names.sort_unstable();
+                panic!("several series fit {metric} {tags:?}:\n  {}", names.join("\n  "))
+            }
+        }
     }
 
-    /// How many points and histograms were accepted, those sent again included.
-    pub fn accepted(&self) -> usize {
-        self.accepted
-    }
-
-    /// How many points were the same, to the byte of the value, as one before for that series and time.
-    pub fn resent(&self) -> usize {
-        self.store.resent
-    }
-
-    /// The lines that gave a series a second, different value for one time. OpenTSDB accepts such a line and can no longer read
-    /// that hour of the series: this should always be empty.
+    /// The lines that gave a series a second, different value for one time. OpenTSDB accepts such a
+    /// line and can no longer read that hour of the series: this should always be empty.
     pub fn poisoned(&self) -> Vec<String> {
         self.store.poisoned.clone()
-    }
-
-    /// How many series have a point.
-    pub fn series(&self) -> usize {
-        self.store.len()
-    }
-
-    /// The value at the latest time of a series, whose tags may be given in any order.
-    pub fn last(&self, metric: &str, tags: &[(&str, &str)]) -> Option<Value> {
-        self.store.last(metric, tags)
     }
 
     /// When points arrived, and how many at once.
@@ -189,66 +184,86 @@ impl Log {
         self.arrivals.clone()
     }
 
+    /// The connection that was accepted as the `index`th, from 0.
+    pub fn connection(&self, index: usize) -> Option<Connection> {
+        let mut connection = self.connections.get(index)?.connection.clone();
+        let lines = self.all_texts().filter(|(line, _)| line.connection == index);
+        connection.lines = lines.map(|(_, text)| lossy(text)).collect();
+        Some(connection)
+    }
+
+    /// How many points and histograms were accepted, those sent again included.
+    pub fn accepted_count(&self) -> usize {
+        self.accepted
+    }
+
+    /// How many lines were refused.
+    pub fn rejected_count(&self) -> usize {
+        self.rejected
+    }
+
+    /// How many points were the same, to the byte of the value, as one before for that series and
+    /// time.
+    pub fn resent_count(&self) -> usize {
+        self.store.resent
+    }
+
+    /// How many series have a point.
+    pub fn series_count(&self) -> usize {
+        self.store.len()
+    }
+
+    /// How often `version` was asked.
+    pub fn version_count(&self) -> usize {
+        self.versions
+    }
+
     /// How many connections were accepted so far.
-    pub fn connections(&self) -> usize {
+    pub fn connection_count(&self) -> usize {
         self.connections.len()
     }
 
     /// How many connections neither side has ended.
-    pub fn open_connections(&self) -> usize {
-        self.connections.iter().filter(|record| record.end == End::Open && !record.is_left).count()
+    pub fn open_connection_count(&self) -> usize {
+        let is_open = |record: &&Record| record.connection.end == End::Open && !record.is_left;
+        self.connections.iter().filter(is_open).count()
     }
 
-    /// The connection that was accepted as the `index`th, from 0.
-    pub fn connection(&self, index: usize) -> Option<Connection> {
-        let record = self.connections.get(index)?;
-        let lines = self.texts().filter(|(line, _)| line.connection == index);
-        Some(Connection {
-            lines: lines.map(|(_, text)| lossy(text)).collect(),
-            first_bytes: record.first_bytes.clone(),
-            unterminated: record.unterminated.clone(),
-            bytes: record.bytes,
-            end: record.end,
-            opened: record.opened,
-            closed: record.closed,
-        })
-    }
-
-    /// Makes a metric known.
-    pub(super) fn make_metric(&mut self, metric: &str) {
-        self.store.make_metric(metric.as_bytes());
-    }
-
-    fn texts(&self) -> impl Iterator<Item = (&Line, &[u8])> {
+    fn all_texts(&self) -> impl Iterator<Item = (&Line, &[u8])> {
         let starts = std::iter::once(0).chain(self.lines.iter().map(|line| line.end));
         self.lines.iter().zip(starts).map(|(line, start)| (line, &self.text[start..line.end]))
+    }
+
+    fn texts(&self, kind: Kind) -> impl Iterator<Item = &[u8]> {
+        self.all_texts().filter(move |(line, _)| line.kind == kind).map(|(_, text)| text)
     }
 
     // ---- what the server writes down ----
 
     /// A new connection; answers its index.
     pub(super) fn open(&mut self, now: Instant) -> usize {
-        self.connections.push(Record {
+        let connection = Connection {
+            lines: Vec::new(),
             first_bytes: Vec::new(),
             unterminated: Vec::new(),
             bytes: 0,
             end: End::Open,
-            is_left: false,
             opened: now,
             closed: None,
-        });
+        };
+        self.connections.push(Record { connection, is_left: false });
         self.connections.len() - 1
     }
 
     pub(super) fn read(&mut self, connection: usize, bytes: &[u8]) {
-        let record = &mut self.connections[connection];
-        let room = FIRST_BYTES - record.first_bytes.len();
-        record.first_bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        record.bytes += bytes.len() as u64;
+        let connection = &mut self.connections[connection].connection;
+        let room = FIRST_BYTES - connection.first_bytes.len();
+        connection.first_bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        connection.bytes += bytes.len() as u64;
     }
 
     pub(super) fn leave_tail(&mut self, connection: usize, tail: &[u8]) {
-        self.connections[connection].unterminated = tail.to_vec();
+        self.connections[connection].connection.unterminated = tail.to_vec();
     }
 
     pub(super) fn left(&mut self, connection: usize) {
@@ -257,10 +272,9 @@ impl Log {
 
     /// The end of a connection; only the first one counts.
     pub(super) fn end(&mut self, connection: usize, end: End, now: Instant) {
-        let record = &mut self.connections[connection];
-        if record.end == End::Open {
-            record.end = end;
-            record.closed = Some(now);
+        let connection = &mut self.connections[connection].connection;
+        if connection.end == End::Open {
+            (connection.end, connection.closed) = (end, Some(now));
         }
     }
 
@@ -272,15 +286,15 @@ impl Log {
     }
 
     pub(super) fn reject(&mut self, connection: usize, line: &[u8], reply: &str) {
-        self.rejections += 1;
+        self.rejected += 1;
         if self.keeps_lines {
-            self.rejected.push((lossy(line), reply.to_owned()));
+            self.replies.push(reply.to_owned());
         }
         self.keep(connection, line, Kind::Rejected);
     }
 
-    pub(super) fn command(&mut self, line: &[u8]) {
-        self.commands.push(lossy(line));
+    pub(super) fn asked_version(&mut self) {
+        self.versions += 1;
     }
 
     pub(super) fn arrived(&mut self, points: usize, now: Instant) {
@@ -294,6 +308,29 @@ impl Log {
             self.text.extend_from_slice(line);
             self.lines.push(Line { end: self.text.len(), connection, kind });
         }
+    }
+}
+
+impl fmt::Display for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (accepted, rejected, connections) =
+            (self.accepted, self.rejected, self.connections.len());
+        let (open, questions) = (self.open_connection_count(), self.versions);
+        write!(
+            f,
+            "{accepted} accepted, {rejected} refused, {connections} connections ({open} open), \
+             {questions} times `version`"
+        )?;
+        let mut replies = self.replies.iter();
+        let skipped = self.lines.len().saturating_sub(SHOWN_LINES);
+        for (index, (line, text)) in self.all_texts().enumerate() {
+            let reply = if line.kind == Kind::Rejected { replies.next() } else { None };
+            if index >= skipped {
+                write!(f, "\n  {}", lossy(text))?;
+                reply.map_or(Ok(()), |reply| write!(f, "  -> {reply}"))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -312,14 +349,14 @@ fn point(line: &[u8]) -> Point {
 #[cfg(test)]
 mod tests {
     use super::super::client::{Client, expect, put};
-    use super::super::{FakeTsd, Fault};
+    use super::super::{Action, FakeTsd};
     use super::*;
 
     #[test]
     fn points_keep_order_and_tags_as_they_were_sent() {
         let tsd = FakeTsd::start();
         Client::connect(&tsd).send("put m 5 1 z=1 a=2\nput m\nput m 6 1.0 a=2 z=1\n");
-        expect(&tsd, |log| log.accepted() == 2);
+        expect(&tsd, |log| log.accepted_count() == 2);
         let point = |value: Value, time| Point::new("m", value).timestamp(time);
         let expected = [
             point(Value::Integer(1), 5).tag("z", "1").tag("a", "2"),
@@ -327,7 +364,7 @@ mod tests {
         ];
         assert_eq!(tsd.points(), expected);
         assert_eq!(tsd.lines(), ["put m 5 1 z=1 a=2", "put m", "put m 6 1.0 a=2 z=1"]);
-        assert_eq!(tsd.rejected().len(), 1);
+        assert_eq!(tsd.log().rejected().len(), 1);
     }
 
     #[test]
@@ -336,10 +373,10 @@ mod tests {
         let (mut first, mut second) = (Client::connect(&tsd), Client::connect(&tsd));
         first.send(put(1, 1));
         second.send(put(2, 2)).send("put half a li");
-        expect(&tsd, |log| log.accepted() == 2);
+        expect(&tsd, |log| log.accepted_count() == 2);
         second.finish();
-        tsd.script(Fault::Reset);
-        let (first, second) = (tsd.connection(0).unwrap(), tsd.connection(1).unwrap());
+        tsd.script(Action::Reset);
+        let (first, second) = (tsd.log().connection(0).unwrap(), tsd.log().connection(1).unwrap());
         assert_eq!(
             (first.lines, first.end),
             (vec![put(1, 1).trim_end().to_owned()], End::ByServer)
@@ -348,7 +385,7 @@ mod tests {
         assert_eq!(second.unterminated, b"put half a li");
         assert_eq!(second.first_bytes, (put(2, 2) + "put half a li").as_bytes());
         assert!(second.closed.unwrap() > second.opened);
-        assert!(tsd.connection(2).is_none());
+        assert!(tsd.log().connection(2).is_none());
     }
 
     #[test]
@@ -367,9 +404,9 @@ mod tests {
         let mut client = Client::connect(&tsd);
         for time in 1..=10 {
             client.send(put(time, 1).repeat(2));
-            expect(&tsd, |log| log.accepted() == 2 * time as usize);
+            expect(&tsd, |log| log.accepted_count() == 2 * time as usize);
         }
-        let arrivals = tsd.arrivals();
+        let arrivals = tsd.log().arrivals();
         assert_eq!(arrivals.iter().map(|(_, points)| points).sum::<usize>(), 20);
         assert!(arrivals.len() >= 10 && arrivals.is_sorted());
     }
@@ -378,8 +415,11 @@ mod tests {
     fn lines_that_are_not_kept_are_counted() {
         let tsd = FakeTsd::builder().keep_lines(false).start();
         Client::connect(&tsd).send("put m\n").send(put(1, 1)).send(put(1, 2)).finish();
-        assert_eq!((tsd.lines().len(), tsd.points().len(), tsd.rejected().len()), (0, 0, 0));
-        assert_eq!((tsd.accepted(), tsd.rejections(), tsd.poisoned().len()), (2, 1, 1));
-        assert_eq!(tsd.last("m", &[("host", "a")]), Some(Value::Integer(1)));
+        assert_eq!((tsd.lines().len(), tsd.points().len(), tsd.log().rejected().len()), (0, 0, 0));
+        assert_eq!(
+            (tsd.log().accepted_count(), tsd.log().rejected_count(), tsd.log().poisoned().len()),
+            (2, 1, 1)
+        );
+        assert_eq!(tsd.value("m", &[("host", "a")]), Some(Value::Integer(1)));
     }
 }

@@ -29,7 +29,6 @@
 mod client;
 mod fake;
 mod fault;
-mod java;
 mod log;
 mod parse;
 mod port;
@@ -40,6 +39,6 @@ mod session;
 mod store;
 
 pub use fake::{FakeTsd, FakeTsdBuilder};
-pub use fault::{Fault, Step};
+pub use fault::{Action, Fault, Step};
 pub use log::{Connection, End, Log};
 pub use replies::Replies;

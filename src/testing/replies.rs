@@ -1,37 +1,42 @@
 //! How each kind of server answers.
 
-use super::parse::Rules;
+use std::borrow::Cow;
 
-/// Which server a [`FakeTsd`](super::FakeTsd) is: how it answers, and how strict it is.
+use super::parse::Rules;
+use crate::builder::Flavor;
+
+/// Which server a [`FakeTsd`](super::FakeTsd) is: how it answers, how strict it is, and its answer
+/// to `version`. A [`Flavor`] becomes one.
 ///
 /// | | bad line | `version` | first byte not `p` | line over 1024 bytes | last line without line feed |
 /// |---|---|---|---|---|---|
-/// | `Tsd` | one line of text | two lines | a capital is taken for HTTP: no reply | closes | dropped |
-/// | `Silent` | nothing | nothing | HTTP 400 and close | stored | stored |
+/// | `OpenTsdb` | one line of text | two lines | a capital is taken for HTTP: no reply | closes | dropped |
+/// | `VictoriaMetrics` | nothing | nothing | HTTP 400 and close | stored | stored |
 /// | `InfluxDb` | nothing | a word, no line feed | – | stored | stored |
 /// | `KairosDb` | nothing | one line | – | that line dropped | dropped |
-/// | `Version` | as `Tsd` | the given text | as `Tsd` | as `Tsd` | as `Tsd` |
 ///
 /// ```
-/// use metrics_exporter_opentsdb::testing::{FakeTsd, Replies};
+/// use metrics_exporter_opentsdb::{Flavor, testing::{FakeTsd, Replies}};
 ///
-/// let victoria = FakeTsd::builder().replies(Replies::Silent).start();
-/// assert_eq!(victoria.connections(), 0);
+/// let victoria = FakeTsd::builder().replies(Flavor::VictoriaMetrics).start();
+/// victoria.replies(Replies::from(Flavor::OpenTsdb).with_version("1")); // and is another from now on
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Replies {
-    /// OpenTSDB 2.4.
-    #[default]
-    Tsd,
-    /// VictoriaMetrics: never a reply.
-    Silent,
-    /// InfluxDB 1.x.
-    InfluxDb,
-    /// KairosDB 1.3.
-    KairosDb,
-    /// OpenTSDB, but with this text, to the byte, for an answer to `version`.
-    Version(String),
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replies {
+    pub(super) flavor: Flavor,
+    version: Cow<'static, str>,
+}
+
+impl From<Flavor> for Replies {
+    fn from(flavor: Flavor) -> Self {
+        let version = match flavor {
+            Flavor::OpenTsdb => TSD_VERSION,
+            Flavor::VictoriaMetrics => "",
+            Flavor::InfluxDb => "InfluxDB TSDB proxy",
+            Flavor::KairosDb => "KairosDB 1.3.0-1.20210808220820\n",
+        };
+        Replies { flavor, version: version.into() }
+    }
 }
 
 /// A TSD's answer to `version`.
@@ -47,25 +52,26 @@ pub(super) enum LongLine {
 }
 
 impl Replies {
+    /// Answers `version` with this text, to the byte; with an empty one not at all.
+    #[must_use]
+    pub fn with_version(mut self, text: impl Into<String>) -> Self {
+        self.version = text.into().into();
+        self
+    }
+
     /// The answer to `version`.
     pub(super) fn version(&self) -> &str {
-        match self {
-            Replies::Tsd => TSD_VERSION,
-            Replies::Silent => "",
-            Replies::InfluxDb => "InfluxDB TSDB proxy",
-            Replies::KairosDb => "KairosDB 1.3.0-1.20210808220820\n",
-            Replies::Version(text) => text,
-        }
+        &self.version
     }
 
     /// Whether it is a TSD, which says what was wrong.
     pub(super) fn is_tsd(&self) -> bool {
-        matches!(self, Replies::Tsd | Replies::Version(_))
+        self.flavor == Flavor::OpenTsdb
     }
 
     /// Whether a connection that begins with this byte gets HTTP 400 and is closed.
     pub(super) fn is_bad_request(&self, first: u8) -> bool {
-        *self == Replies::Silent && first != b'p'
+        self.flavor == Flavor::VictoriaMetrics && first != b'p'
     }
 
     /// Whether a connection that begins with this byte is taken for HTTP.
@@ -75,14 +81,14 @@ impl Replies {
 
     /// Whether what has no line feed at the end of a connection is a line.
     pub(super) fn takes_tail(&self) -> bool {
-        matches!(self, Replies::Silent | Replies::InfluxDb)
+        matches!(self.flavor, Flavor::VictoriaMetrics | Flavor::InfluxDb)
     }
 
     pub(super) fn long_line(&self) -> LongLine {
-        match self {
-            Replies::Tsd | Replies::Version(_) => LongLine::Close,
-            Replies::KairosDb => LongLine::Skip,
-            Replies::Silent | Replies::InfluxDb => LongLine::Take,
+        match self.flavor {
+            Flavor::OpenTsdb => LongLine::Close,
+            Flavor::KairosDb => LongLine::Skip,
+            Flavor::VictoriaMetrics | Flavor::InfluxDb => LongLine::Take,
         }
     }
 
@@ -100,14 +106,14 @@ mod tests {
     use super::super::{End, FakeTsd};
     use super::*;
 
-    fn tsd_and_client(replies: Replies) -> (FakeTsd, Client) {
+    fn tsd_and_client(replies: Flavor) -> (FakeTsd, Client) {
         let tsd = FakeTsd::builder().replies(replies).start();
         let client = Client::connect(&tsd);
         (tsd, client)
     }
 
     struct Case {
-        replies: Replies,
+        replies: Flavor,
         sent: &'static str,
         answer: &'static str,
         accepted: usize,
@@ -116,7 +122,7 @@ mod tests {
 
     const CASES: &[Case] = &[
         Case {
-            replies: Replies::Tsd,
+            replies: Flavor::OpenTsdb,
             sent: "put m 1 1 k=v\r\nput m 1 1\nversion\nfoo bar\n\nput m 1 2 k=v\nput m 2 2 k=v",
             answer: "put: illegal argument: not enough arguments (need least 4, got 3)\n\
                      net.opentsdb.tools BuildData built at revision eb125a342 (MODIFIED)\n\
@@ -127,28 +133,28 @@ mod tests {
             unterminated: "put m 2 2 k=v",
         },
         Case {
-            replies: Replies::Silent,
+            replies: Flavor::VictoriaMetrics,
             sent: "put m 1 1 k=v\nput m 1 1\nversion\nput ö 2 2 k=v",
             answer: "",
             accepted: 2,
             unterminated: "put ö 2 2 k=v",
         },
         Case {
-            replies: Replies::Silent,
+            replies: Flavor::VictoriaMetrics,
             sent: "version\nput m 1 1 k=v\n",
             answer: BAD_REQUEST,
             accepted: 0,
             unterminated: "",
         },
         Case {
-            replies: Replies::InfluxDb,
+            replies: Flavor::InfluxDb,
             sent: "put m 1 1\nversion\nput m 1 1 k=v",
             answer: "InfluxDB TSDB proxy",
             accepted: 1,
             unterminated: "put m 1 1 k=v",
         },
         Case {
-            replies: Replies::KairosDb,
+            replies: Flavor::KairosDb,
             sent: "put m 1 1\nversion\nput m 1 1 k=v",
             answer: "KairosDB 1.3.0-1.20210808220820\n",
             accepted: 0,
@@ -162,42 +168,42 @@ mod tests {
     #[test]
     fn each_server_answers_in_its_way() {
         for case in CASES {
-            let (tsd, mut client) = tsd_and_client(case.replies.clone());
+            let (tsd, mut client) = tsd_and_client(case.replies);
             assert_eq!(client.send(case.sent).finish(), case.answer, "{:?}", case.replies);
-            expect(&tsd, |log| log.open_connections() == 0);
-            assert_eq!(tsd.accepted(), case.accepted, "{:?}", case.replies);
-            let unterminated = tsd.connection(0).unwrap().unterminated;
+            expect(&tsd, |log| log.open_connection_count() == 0);
+            assert_eq!(tsd.log().accepted_count(), case.accepted, "{:?}", case.replies);
+            let unterminated = tsd.log().connection(0).unwrap().unterminated;
             assert_eq!(String::from_utf8_lossy(&unterminated), case.unterminated);
         }
     }
 
     #[test]
     fn a_capital_first_is_http_and_gets_no_reply() {
-        let (tsd, mut client) = tsd_and_client(Replies::Tsd);
+        let (tsd, mut client) = tsd_and_client(Flavor::OpenTsdb);
         assert_eq!(client.send("Put m 1 1 k=v\nput m 1 1 k=v\n").finish(), "");
         assert_eq!(tsd.lines(), [""; 0]);
-        assert_eq!(tsd.connection(0).unwrap().first_bytes, b"Put m 1 1 k=v\nput m 1 1 k=v\n");
+        assert_eq!(tsd.log().connection(0).unwrap().first_bytes, b"Put m 1 1 k=v\nput m 1 1 k=v\n");
     }
 
     #[test]
     fn a_line_of_1024_bytes_is_read_and_a_longer_one_closes_the_connection() {
         let line = |length: usize| format!("put {} 1 1 k=v\n", "m".repeat(length - 13));
-        let (tsd, mut client) = tsd_and_client(Replies::Tsd);
+        let (tsd, mut client) = tsd_and_client(Flavor::OpenTsdb);
         client.send(line(1024));
-        expect(&tsd, |log| log.accepted() == 1);
+        expect(&tsd, |log| log.accepted_count() == 1);
         client.send(line(1025) + &put(2, 2));
         assert_eq!(client.rest(), "");
-        assert_eq!(tsd.accepted(), 1);
-        assert_eq!(tsd.rejected()[0].0.len(), 1024);
-        assert_eq!(tsd.connection(0).unwrap().end, End::ByServer);
+        assert_eq!(tsd.log().accepted_count(), 1);
+        assert_eq!(tsd.log().rejected()[0].0.len(), 1024);
+        assert_eq!(tsd.log().connection(0).unwrap().end, End::ByServer);
     }
 
     #[test]
     fn a_line_that_never_ends_closes_the_connection() {
-        let (tsd, mut client) = tsd_and_client(Replies::Tsd);
+        let (tsd, mut client) = tsd_and_client(Flavor::OpenTsdb);
         client.send("put ".to_owned() + &"m".repeat(1019));
         expect(&tsd, |log| log.connection(0).unwrap().bytes == 1023);
-        assert_eq!(tsd.open_connections(), 1);
+        assert_eq!(tsd.log().open_connection_count(), 1);
         client.send("m");
         assert_eq!(client.rest(), "");
     }
@@ -206,33 +212,19 @@ mod tests {
     fn a_line_too_long_for_kairos_is_left_out_alone() {
         let line = |length: usize| format!("put {} 1 1 k=v\n", "m".repeat(length - 13));
         for pause in [false, true] {
-            let (tsd, mut client) = tsd_and_client(Replies::KairosDb);
+            let (tsd, mut client) = tsd_and_client(Flavor::KairosDb);
             client.send(&line(1026)[..1025 + usize::from(!pause)]);
-            expect(&tsd, |log| log.rejections() == 1);
+            expect(&tsd, |log| log.rejected_count() == 1);
             client.send(&"\n"[..usize::from(pause)]).send(line(1025)).send(put(2, 2));
             client.finish();
-            assert_eq!((tsd.accepted(), tsd.rejections()), (2, 1), "{pause}");
-        }
-    }
-
-    #[test]
-    fn commands_are_not_lines() {
-        let (tsd, mut client) = tsd_and_client(Replies::Tsd);
-        client.send("help\nstats\ndropcaches\nversion\n");
-        assert!(client.finish().starts_with("available commands: "));
-        assert_eq!(tsd.commands(), ["help", "stats", "dropcaches", "version"]);
-        assert_eq!(tsd.lines(), [""; 0]);
-        for (command, farewell) in [("exit", ""), ("diediedie", "Cleaning up and exiting now.\n")] {
-            let mut client = Client::connect(&tsd);
-            assert_eq!(client.send(format!("{command}\n")).rest(), farewell);
-            expect(&tsd, |log| log.open_connections() == 0);
+            assert_eq!((tsd.log().accepted_count(), tsd.log().rejected_count()), (2, 1), "{pause}");
         }
     }
 
     #[test]
     fn histograms_are_taken_when_they_are_configured() {
         const LINE: &str = "histogram m 1700000000 0,1=2 host=a";
-        let (_tsd, mut client) = tsd_and_client(Replies::Tsd);
+        let (_tsd, mut client) = tsd_and_client(Flavor::OpenTsdb);
         client.send(format!("{LINE}\n")).expect(
             "histogram: illegal argument: Histogram storage has not been enabled. \
              Check the 'tsd.core.histograms.config' configuration.\n",
@@ -241,18 +233,21 @@ mod tests {
         let mut client = Client::connect(&tsd);
         client
             .send(format!("{LINE}\n{LINE}\nput m 1700000000 1 host=a\n{}3 host=a\n", &LINE[..27]));
-        expect(&tsd, |log| log.accepted() == 4);
-        assert_eq!((tsd.histograms().len(), tsd.points().len()), (3, 1));
-        assert_eq!((tsd.series(), tsd.resent(), tsd.poisoned().len()), (2, 1, 1));
+        expect(&tsd, |log| log.accepted_count() == 4);
+        assert_eq!((tsd.log().histograms().len(), tsd.points().len()), (3, 1));
+        assert_eq!(
+            (tsd.log().series_count(), tsd.log().resent_count(), tsd.log().poisoned().len()),
+            (2, 1, 1)
+        );
     }
 
     #[test]
     fn complaints_are_dropped_when_nobody_reads_them_and_answers_are_not() {
-        let (tsd, mut client) = tsd_and_client(Replies::Tsd);
+        let (tsd, mut client) = tsd_and_client(Flavor::OpenTsdb);
         let lines = 200_000;
         client.send("put\n".repeat(lines)).send("version\n");
-        expect(&tsd, |log| log.commands().len() == 1);
-        assert_eq!(tsd.rejections(), lines);
+        expect(&tsd, |log| log.version_count() == 1);
+        assert_eq!(tsd.log().rejected_count(), lines);
         let replies = client.finish();
         assert!(replies.matches("need least 4").count() < lines);
         assert!(replies.ends_with("/usr/share/opentsdb\n"));

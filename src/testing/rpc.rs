@@ -55,17 +55,12 @@ impl Desk<'_> {
                 };
                 self.store(line, "histogram", put)
             }
-            b"version" => self.command(line, self.replies.version()),
-            b"help" if self.replies.is_tsd() => self.command(line, HELP),
-            b"stats" | b"dropcaches" if self.replies.is_tsd() => self.command(line, ""),
-            b"exit" | b"diediedie" if self.replies.is_tsd() => {
-                self.log.command(line);
-                let farewell =
-                    if command == b"exit" { "" } else { "Cleaning up and exiting now.\n" };
-                Outcome::Close(farewell.into())
+            b"version" => {
+                self.log.asked_version();
+                Outcome::Answer(self.replies.version().into())
             }
             _ => {
-                let command = super::java::latin1(command);
+                let command = parse::latin1(command);
                 self.reject(line, format!("unknown command: {command}.  Try `help'."))
             }
         }
@@ -85,7 +80,7 @@ impl Desk<'_> {
             return self.reject(line, refusal.clone());
         }
         if self.settings.refuses_unknown_metrics && !self.log.store.knows_metric(put.metric) {
-            let refusal = Refusal::UnknownMetric(super::java::latin1(put.metric));
+            let refusal = Refusal::UnknownMetric(parse::latin1(put.metric));
             return self.reject(line, refusal.reply(command));
         }
         if self.settings.is_frozen && !self.log.store.knows_uids(&put) {
@@ -93,12 +88,6 @@ impl Desk<'_> {
         }
         self.log.accept(self.connection, line, put);
         Outcome::Silence
-    }
-
-    fn command(&mut self, line: &[u8], answer: &str) -> Outcome {
-        let answer = answer.to_owned();
-        self.log.command(line);
-        Outcome::Answer(answer)
     }
 
     fn reject(&mut self, line: &[u8], reply: String) -> Outcome {
@@ -116,5 +105,3 @@ impl Desk<'_> {
 
 const NO_HISTOGRAMS: &str =
     "Histogram storage has not been enabled. Check the 'tsd.core.histograms.config' configuration.";
-
-const HELP: &str = "available commands: histogram put stats dropcaches exit help version \n";

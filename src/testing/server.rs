@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
-use super::fault::{Fault, Plan, Step, When};
+use super::fault::{Action, Fault, Plan, Step, Task, When};
 use super::log::{End, Log};
 use super::port::Port;
 use super::replies::Replies;
@@ -36,7 +37,8 @@ enum Door {
 
 #[derive(Debug)]
 pub(super) struct Server {
-    pub(super) log: Log,
+    /// Shared with who asks for it; see [`log_mut`](Self::log_mut).
+    pub(super) log: Arc<Log>,
     pub(super) replies: Replies,
     pub(super) plan: Plan,
     pub(super) is_stopped: bool,
@@ -58,10 +60,10 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(registry: Registry, keeps_lines: bool) -> io::Result<Self> {
+    pub(super) fn new(registry: Registry, replies: Replies, keeps_lines: bool) -> io::Result<Self> {
         Ok(Server {
-            log: Log::new(keeps_lines),
-            replies: Replies::default(),
+            log: Arc::new(Log::new(keeps_lines)),
+            replies,
             plan: Plan::default(),
             is_stopped: false,
             max_tags: 8,
@@ -80,6 +82,11 @@ impl Server {
 
     pub(super) fn address(&self) -> String {
         self.port.address().to_string()
+    }
+
+    /// Copies the log first if a test still holds what it was.
+    pub(super) fn log_mut(&mut self) -> &mut Log {
+        Arc::make_mut(&mut self.log)
     }
 
     // ---- the loop's side ----
@@ -120,7 +127,7 @@ impl Server {
                 self.is_called = false;
                 return;
             };
-            let number = self.log.open(now);
+            let number = self.log_mut().open(now);
             let session = Session::new(stream, number, self.mode.clone());
             self.sessions.insert(number, session);
             match self.door {
@@ -155,10 +162,11 @@ impl Server {
             return self.reset(number, now);
         }
         session.write(now);
-        if session.is_left_alone() {
-            self.log.left(number);
+        let (is_left_alone, end) = (session.is_left_alone(), session.is_done(now));
+        if is_left_alone {
+            self.log_mut().left(number);
         }
-        if let Some(end) = session.is_done(now) {
+        if let Some(end) = end {
             self.close(number, end, now);
         }
     }
@@ -167,8 +175,9 @@ impl Server {
     fn receive(&mut self, number: usize, bytes: usize, lines: usize, now: Instant) -> Progress {
         let Server { log, replies, plan, sessions, settings, buffer, .. } = self;
         let Some(session) = sessions.get_mut(&number) else { return Progress::Nothing };
+        let log = Arc::make_mut(log);
         let progress = session.read(buffer, bytes, now, log);
-        let before = log.accepted();
+        let before = log.accepted_count();
         let mut desk = Desk {
             replies,
             settings,
@@ -181,7 +190,7 @@ impl Server {
         if handled < lines && session.is_read_out() {
             session.handle_tail(now, &mut desk);
         }
-        let points = log.accepted() - before;
+        let points = log.accepted_count() - before;
         log.arrived(points, now);
         plan.count(if let Progress::Bytes(bytes) = progress { bytes } else { 0 }, handled);
         progress
@@ -211,43 +220,41 @@ impl Server {
             Some(number) => vec![number],
             None => self.sessions.keys().copied().collect(),
         };
-        match &step.fault {
-            Fault::Reset => targets.iter().for_each(|&number| self.reset(number, now)),
-            Fault::Close => targets.iter().for_each(|&number| self.end_politely(number, now)),
-            Fault::CloseUnread => {
-                for number in targets {
-                    if let Some(session) = self.sessions.get_mut(&number) {
-                        session.close_unread();
-                    }
-                    self.log.end(number, End::ByServer, now);
-                }
+        match &step.task {
+            Task::Do(action) => self.act(action, &targets, now),
+            Task::Begin { fault, spares_new } => {
+                self.begin(fault, *spares_new || only.is_some(), &targets);
             }
-            Fault::CloseUnhandled => {
-                targets.iter().for_each(|&number| self.end_unhandled(number, now));
-            }
-            Fault::Say(bytes) => {
-                for number in targets {
-                    if let Some(session) = self.sessions.get_mut(&number) {
-                        session.say(bytes);
-                        session.write(now);
-                    }
-                }
-            }
-            Fault::Restart { down } => {
-                targets.iter().for_each(|&number| self.end_politely(number, now));
-                self.shut_for(*down, now);
-            }
-            Fault::Crash { down } => {
-                targets.iter().for_each(|&number| self.reset(number, now));
-                self.shut_for(*down, now);
-            }
-            Fault::Heal => self.heal(),
-            fault => self.set(fault, step.spares_new || only.is_some(), &targets),
         }
     }
 
-    /// Begins a lasting fault.
-    fn set(&mut self, fault: &Fault, spares_new: bool, targets: &[usize]) {
+    fn act(&mut self, action: &Action, targets: &[usize], now: Instant) {
+        for &number in targets {
+            match action {
+                Action::Reset | Action::Crash { .. } => self.reset(number, now),
+                Action::Close | Action::Restart { .. } => self.end_politely(number, now),
+                Action::CloseUnhandled => self.end_unhandled(number, now),
+                Action::CloseUnread => {
+                    self.sessions.get_mut(&number).map(Session::close_unread);
+                    self.log_mut().end(number, End::ByServer, now);
+                }
+                Action::HalfClose => {
+                    self.sessions.get_mut(&number).map(|session| session.half_close(now));
+                }
+                Action::Say(bytes) => {
+                    self.sessions.get_mut(&number).map(|session| session.say(bytes, now));
+                }
+                Action::Heal => {}
+            }
+        }
+        match action {
+            Action::Restart { down } | Action::Crash { down } => self.shut_for(*down, now),
+            Action::Heal => self.heal(),
+            _ => {}
+        }
+    }
+
+    fn begin(&mut self, fault: &Fault, spares_new: bool, targets: &[usize]) {
         let settings = &mut self.settings;
         match fault {
             Fault::Throttle => settings.refusal = Some(THROTTLE.into()),
@@ -333,7 +340,7 @@ impl Server {
     /// Reads what has arrived, which lets closing send a FIN, and does nothing with it.
     fn end_unhandled(&mut self, number: usize, now: Instant) {
         if let Some(session) = self.sessions.get_mut(&number) {
-            session.read_away(&mut self.buffer, &mut self.log);
+            session.read_away(&mut self.buffer, Arc::make_mut(&mut self.log));
         }
         self.close(number, End::ByServer, now);
     }
@@ -348,7 +355,7 @@ impl Server {
 
     fn close(&mut self, number: usize, end: End, now: Instant) {
         self.sessions.remove(&number);
-        self.log.end(number, end, now);
+        self.log_mut().end(number, end, now);
     }
 }
 
@@ -361,6 +368,7 @@ fn set_mode(mode: &mut Mode, fault: &Fault) {
         Fault::HoldOpen => mode.is_held_open = true,
         Fault::BreakAfter(bytes) => mode.breaks_after = Some(*bytes),
         Fault::Flood => mode.is_flooded = true,
+        Fault::Alien(bytes) => mode.alien = Some(bytes.clone()),
         Fault::Delay(delay) => mode.delay = *delay,
         Fault::Trickle { bytes, every } => mode.trickle = Some((*bytes, *every)),
         _ => {}

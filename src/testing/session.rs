@@ -35,6 +35,8 @@ pub(super) struct Mode {
     pub(super) trickle: Option<(usize, Duration)>,
     /// How much is read before the connection breaks.
     pub(super) breaks_after: Option<usize>,
+    /// What is answered to the first bytes, before a FIN; nothing is handled.
+    pub(super) alien: Option<Vec<u8>>,
 }
 
 /// What the first byte made of a connection.
@@ -72,6 +74,8 @@ pub(super) struct Session {
     next_read: Option<Instant>,
     /// Whether the server has said all: the connection ends once that is written.
     is_closing: bool,
+    /// Whether its own side ends once all is written.
+    is_half_closing: bool,
     outbox: Vec<u8>,
     /// Answers that are delayed, and until when.
     later: VecDeque<(Instant, Vec<u8>)>,
@@ -105,6 +109,7 @@ impl Session {
             finished: None,
             next_read: None,
             is_closing: false,
+            is_half_closing: false,
             outbox: Vec::new(),
             later: VecDeque::new(),
         }
@@ -262,6 +267,11 @@ impl Session {
                 }
             }
         }
+        if self.is_half_closing && self.outbox.is_empty() && self.later.is_empty() {
+            self.is_half_closing = false;
+            // That the client is gone already is no matter.
+            let _ = self.stream.shutdown(Shutdown::Write);
+        }
     }
 
     /// When there is something to do without a word from the system.
@@ -277,8 +287,15 @@ impl Session {
     }
 
     /// Sends bytes that are no answer.
-    pub(super) fn say(&mut self, bytes: &[u8]) {
+    pub(super) fn say(&mut self, bytes: &[u8], now: Instant) {
         self.outbox.extend_from_slice(bytes);
+        self.write(now);
+    }
+
+    /// Sends a FIN after all that is to be sent.
+    pub(super) fn half_close(&mut self, now: Instant) {
+        self.is_half_closing = true;
+        self.write(now);
     }
 
     /// Sends a FIN; whatever comes from now on is thrown away.
@@ -294,6 +311,13 @@ impl Session {
     }
 
     fn greet(&mut self, replies: &Replies, now: Instant) {
+        if self.start < self.inbox.len() {
+            if let Some(bytes) = self.mode.alien.take() {
+                self.protocol = Protocol::Ignored;
+                self.later.push_back((now + self.mode.delay, bytes));
+                self.is_half_closing = true;
+            }
+        }
         if self.protocol != Protocol::Unknown || self.inbox.is_empty() {
             return;
         }
@@ -337,24 +361,24 @@ impl Session {
             Outcome::Complaint(_) if self.outbox.len() > HIGH_WATER => {}
             Outcome::Complaint(mut reply) => {
                 reply.push('\n');
-                self.answer(reply, now);
+                self.answer(reply.into(), now);
             }
-            Outcome::Answer(answer) => self.answer(answer, now),
+            Outcome::Answer(answer) => self.answer(answer.into(), now),
             Outcome::Close(answer) => {
-                self.answer(answer, now);
+                self.answer(answer.into(), now);
                 self.is_closing = true;
             }
         }
     }
 
-    fn answer(&mut self, answer: String, now: Instant) {
+    fn answer(&mut self, answer: Vec<u8>, now: Instant) {
         if self.mode.is_mute || answer.is_empty() {
             return;
         }
         if self.mode.delay.is_zero() && self.later.is_empty() {
-            self.outbox.extend_from_slice(answer.as_bytes());
+            self.outbox.extend_from_slice(&answer);
         } else {
-            self.later.push_back((now + self.mode.delay, answer.into()));
+            self.later.push_back((now + self.mode.delay, answer));
         }
     }
 }

@@ -4,9 +4,10 @@
 //! fingerprint of the value's text for each time of each series (`1` and `1.0` are two values) and reports the second one. The same
 //! value again is what a careful client does after a lost connection; it is counted.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::parse::{Put, Tag, accepted_number};
+use super::parse::{self, Put, Tag};
 use crate::wire::value::Value;
 
 /// How many times of a series are remembered when lines are not kept.
@@ -17,13 +18,14 @@ const METRIC: u8 = b'm';
 const KEY: u8 = b'k';
 const VALUE: u8 = b'v';
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Store {
     /// Metric and sorted tags, as the index of the series.
-    ids: HashMap<Box<[u8]>, usize>,
+    ids: HashMap<Arc<[u8]>, usize>,
     series: Vec<Series>,
-    /// Every metric, key and value that was seen, behind the byte of its kind.
-    uids: HashSet<Box<[u8]>>,
+    /// Every metric, key and value that was seen, behind the byte of its kind, and the series that
+    /// have it.
+    uids: HashMap<Box<[u8]>, Vec<usize>>,
     /// Whether only the latest times of a series are remembered.
     forgets: bool,
     pub(super) poisoned: Vec<String>,
@@ -32,8 +34,10 @@ pub(super) struct Store {
     key: Vec<u8>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug)]
 struct Series {
+    /// Its key in `ids`.
+    key: Arc<[u8]>,
     /// Times and the fingerprints of their values, sorted by time.
     past: Vec<(u64, u64)>,
     /// The text of the value at the latest time.
@@ -79,17 +83,17 @@ impl Store {
 
     /// Whether the metric was seen before.
     pub(super) fn knows_metric(&self, metric: &[u8]) -> bool {
-        self.uids.contains(&uid(METRIC, metric))
+        self.uids.contains_key(&uid(METRIC, metric))
     }
 
     /// Makes the metric known, as `tsdb mkmetric` does.
     pub(super) fn make_metric(&mut self, metric: &[u8]) {
-        self.uids.insert(uid(METRIC, metric));
+        self.uids.entry(uid(METRIC, metric)).or_default();
     }
 
     /// Whether metric, keys and values were all seen before.
     pub(super) fn knows_uids(&self, put: &Put<'_>) -> bool {
-        let knows = |kind, name: &[u8]| self.uids.contains(&uid(kind, name));
+        let knows = |kind, name: &[u8]| self.uids.contains_key(&uid(kind, name));
         knows(METRIC, put.metric)
             && put.tags.iter().all(|(key, value)| knows(KEY, key) && knows(VALUE, value))
     }
@@ -99,26 +103,43 @@ impl Store {
         self.series.len()
     }
 
-    /// The value of the latest time.
-    pub(super) fn last(&self, metric: &str, tags: &[(&str, &str)]) -> Option<Value> {
-        let mut tags: Vec<_> =
-            tags.iter().map(|(key, value)| (key.as_bytes(), value.as_bytes())).collect();
-        tags.sort_unstable();
-        let mut key = Vec::new();
-        write_key(&mut key, metric.as_bytes(), false, &tags);
-        let id = *self.ids.get(key.as_slice())?;
-        accepted_number(&self.series[id].latest)
+    /// The series of a metric that have at least these tags, as they are written in a line, each
+    /// with the value of its latest time.
+    pub(super) fn find(&self, metric: &str, tags: &[(&str, &str)]) -> Vec<(String, Option<Value>)> {
+        // The series of the rarest word are all that have to be looked at.
+        let words = tags.iter().map(|(_, value)| uid(VALUE, value.as_bytes()));
+        let lists = words.chain([uid(METRIC, metric.as_bytes())]);
+        let rarest = lists.map(|uid| self.uids.get(&uid).map_or(&[][..], Vec::as_slice));
+        let rarest = rarest.min_by_key(|list| list.len()).unwrap_or_default();
+        let tags: Vec<_> = tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let fits = |series: &&Series| {
+            let mut words = series.key.split(|&byte| byte == b' ');
+            words.next() == Some(metric.as_bytes())
+                && tags.iter().all(|tag| words.clone().any(|word| word == tag.as_bytes()))
+        };
+        rarest
+            .iter()
+            .map(|&id| &self.series[id])
+            .filter(fits)
+            .map(|series| {
+                let name = String::from_utf8_lossy(&series.key).into_owned();
+                (name, parse::accepted_number(&series.latest))
+            })
+            .collect()
     }
 
     fn begin(&mut self, put: &Put<'_>) -> usize {
-        self.make_metric(put.metric);
-        for (key, value) in &put.tags {
-            self.uids.insert(uid(KEY, key));
-            self.uids.insert(uid(VALUE, value));
-        }
         let id = self.series.len();
-        self.series.push(Series::default());
-        self.ids.insert(self.key.as_slice().into(), id);
+        let mut uids = vec![uid(METRIC, put.metric)];
+        for (key, value) in &put.tags {
+            uids.extend([uid(KEY, key), uid(VALUE, value)]);
+        }
+        uids.sort_unstable();
+        uids.dedup();
+        uids.into_iter().for_each(|uid| self.uids.entry(uid).or_default().push(id));
+        let key: Arc<[u8]> = self.key.as_slice().into();
+        self.series.push(Series { key: Arc::clone(&key), past: Vec::new(), latest: Vec::new() });
+        self.ids.insert(key, id);
         id
     }
 }
@@ -145,9 +166,10 @@ fn uid(kind: u8, name: &[u8]) -> Box<[u8]> {
 /// One key for each series; words hold no space and no second `=`.
 fn write_key(key: &mut Vec<u8>, metric: &[u8], is_histogram: bool, tags: &[Tag<'_>]) {
     key.clear();
+    // No metric has a line feed, so a histogram is a series of its own.
     key.extend_from_slice(metric);
     if is_histogram {
-        key.push(b' ');
+        key.push(b'\n');
     }
     for (name, value) in tags {
         key.push(b' ');
@@ -203,8 +225,25 @@ mod tests {
     #[test]
     fn the_last_value_is_that_of_the_latest_time() {
         let store = store(false, &["put m 6 1.5 a=1 b=2", "put m 5 2 a=1 b=2"]);
-        assert_eq!(store.last("m", &[("b", "2"), ("a", "1")]), Some(Value::Float(1.5)));
-        assert_eq!(store.last("m", &[("a", "1")]), None);
+        let name = "m a=1 b=2".to_owned();
+        assert_eq!(store.find("m", &[("b", "2")]), [(name, Some(Value::Float(1.5)))]);
+    }
+
+    #[test]
+    fn a_series_is_found_by_some_of_its_tags() {
+        let lines = ["put m 5 1 a=1 b=a", "put m 5 2 a=2 b=a", "put m.a 5 3 a=1", "put n 5 4 b=1"];
+        let store = store(false, &lines);
+        let find = |metric, tags: &[_]| -> Vec<String> {
+            store.find(metric, tags).into_iter().map(|(name, _)| name).collect()
+        };
+        assert_eq!(find("m", &[]), ["m a=1 b=a", "m a=2 b=a"]);
+        assert_eq!(find("m", &[("a", "2")]), ["m a=2 b=a"]);
+        assert_eq!(find("m", &[("b", "a"), ("a", "1")]), ["m a=1 b=a"]);
+        for (metric, tags) in
+            [("m", [("a", "a")]), ("m", [("b", "1")]), ("n", [("a", "1")]), ("a", [("b", "a")])]
+        {
+            assert_eq!(find(metric, &tags), [""; 0], "{metric} {tags:?}");
+        }
     }
 
     #[test]
@@ -213,7 +252,7 @@ mod tests {
         let lines: Vec<_> = lines.iter().map(String::as_str).chain(["put m 1000 0 a=1"]).collect();
         let store = store(true, &lines);
         assert!(store.series[0].past.len() <= 2 * SHORT_MEMORY);
-        assert_eq!(store.last("m", &[("a", "1")]), Some(Value::Integer(1000)));
+        assert_eq!(store.find("m", &[])[0].1, Some(Value::Integer(1000)));
         assert_eq!(store.poisoned.len(), 1);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use metrics_exporter_opentsdb::testing::{End, FakeTsd, Fault, Replies};
+use metrics_exporter_opentsdb::testing::{End, FakeTsd, Fault};
 use metrics_exporter_opentsdb::{Confirmation, Flavor};
 use opentsdb_faults::odd_servers::{garbage, idle_closes};
 use opentsdb_faults::rig::{App, PATIENCE, builder, connections};
@@ -26,7 +26,7 @@ fn a_megabyte_of_garbage_confirms_nothing_and_loses_nothing() {
 #[test]
 fn a_silent_server_is_asked_once_and_never_first() {
     for flavor in [Flavor::OpenTsdb, Flavor::VictoriaMetrics] {
-        let tsd = FakeTsd::builder().replies(Replies::Silent).start();
+        let tsd = FakeTsd::builder().replies(Flavor::VictoriaMetrics).start();
         let builder = builder(tsd.address(), Confirmation::Auto).with_flavor(flavor);
         let mut app = App::start(builder, 20);
         for _ in 0..20 {
@@ -36,8 +36,8 @@ fn a_silent_server_is_asked_once_and_never_first() {
         app.assert_exact(&[&tsd]);
         let stats = app.assert_lawful(&[&tsd]);
         assert_eq!(stats.confirmation, Some(Confirmation::HalfClose));
-        let asked = tsd.commands().len();
-        assert_eq!(asked, usize::from(flavor == Flavor::OpenTsdb), "{:?}", tsd.commands());
+        let asked = tsd.log().version_count();
+        assert_eq!(asked, usize::from(flavor == Flavor::OpenTsdb));
         for connection in connections(&tsd) {
             assert!(connection.bytes > 0 && connection.first_bytes.starts_with(b"put "));
             assert_ne!(connection.end, End::ResetByClient);
@@ -62,7 +62,7 @@ fn a_slow_reader_that_goes_on_is_never_reconnected() {
             app.handle.flush(Duration::from_millis(50)).unwrap();
             tsd.heal();
             tsd.script(Fault::Trickle { bytes: 1000, every: Duration::from_millis(1) });
-            let before = tsd.accepted();
+            let before = tsd.log().accepted_count();
             assert!(tsd.wait_for(before + 100, PATIENCE));
             tsd.heal();
             app.settle();
@@ -73,7 +73,7 @@ fn a_slow_reader_that_goes_on_is_never_reconnected() {
         app.assert_exact(&[&tsd]);
         let stats = app.assert_lawful(&[&tsd]);
         assert_eq!((stats.connects, stats.points_resent), (1, 0), "{mode:?}");
-        assert_eq!(tsd.connections(), 1);
+        assert_eq!(tsd.log().connection_count(), 1);
     }
 }
 
@@ -94,8 +94,8 @@ fn a_point_that_is_refused_is_confirmed_and_counted_by_its_class() {
         app.count();
         app.settle();
         let stats = app.assert_lawful(&[&tsd]);
-        assert_eq!(class(&stats.points_rejected), tsd.rejections() as u64, "{fault:?}");
-        assert_eq!(stats.points_rejected.total(), tsd.rejections() as u64, "{fault:?}");
+        assert_eq!(class(&stats.points_rejected), tsd.log().rejected_count() as u64, "{fault:?}");
+        assert_eq!(stats.points_rejected.total(), tsd.log().rejected_count() as u64, "{fault:?}");
         assert_eq!(stats.points_confirmed, stats.points_taken);
     }
 }

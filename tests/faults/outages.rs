@@ -2,7 +2,7 @@
 //! each point that was made once has arrived.
 
 use metrics_exporter_opentsdb::Confirmation;
-use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
+use metrics_exporter_opentsdb::testing::{Action, FakeTsd, Fault};
 use opentsdb_faults::outages::{CRASH, RESET, RESTART, fail_over, survive};
 use opentsdb_faults::rig::{App, PATIENCE, builder, ended_by_server};
 use std::time::Duration;
@@ -27,11 +27,11 @@ fn a_backlog_gets_through_connections_that_break_after_150_kilobytes_each() {
     app.count();
     app.handle.flush(Duration::from_millis(50)).unwrap();
     for _ in 0..200 {
-        tsd.script(Fault::Reset.after_bytes(150_000));
+        tsd.script(Action::Reset.after_bytes(150_000));
     }
     tsd.heal();
     app.settle();
-    let left = tsd.steps_left();
+    let left = tsd.pending_step_count();
     assert!(left > 0, "it got through only once the connections lasted");
     assert!(left < 195, "{left} of 200 connections did not break");
     app.assert_exact(&[&tsd]);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use metrics_exporter_opentsdb::Confirmation;
-use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
+use metrics_exporter_opentsdb::testing::{Action, FakeTsd};
 use tracing::field::{Field, Visit};
 use tracing::span;
 
@@ -66,7 +66,7 @@ fn a_panic_in_our_threads_is_counted_and_points_flow_again() {
     app.settle();
     PANICS.store(true, Ordering::SeqCst);
     // The writer's: "no points arrive", and the first refusal of a kind; the flusher's: a value that is not finite.
-    tsd.script(Fault::Crash { down: Duration::from_millis(50) });
+    tsd.script(Action::Crash { down: Duration::from_millis(50) });
     app.gauge("not.a.number", f64::NAN);
     app.work();
     app.handle.flush(PATIENCE / 10).unwrap();

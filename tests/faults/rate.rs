@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use metrics_exporter_opentsdb::Confirmation;
-use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
+use metrics_exporter_opentsdb::testing::{Action, FakeTsd, Fault};
 use opentsdb_faults::rate::capped;
 use opentsdb_faults::rig::{App, builder};
 
@@ -23,10 +23,10 @@ fn there_is_one_connection_at_a_time_whatever_happens() {
     let tsd = FakeTsd::start();
     let mut app = App::start(builder(tsd.address(), Confirmation::Version), 20);
     for fault in [Fault::Mute, Fault::FreezeStorage, Fault::StopReading] {
-        let before = tsd.connections();
-        tsd.script(Fault::Reset);
+        let before = tsd.log().connection_count();
+        tsd.script(Action::Reset);
         tsd.script(fault);
-        while tsd.connections() < before + 3 {
+        while tsd.log().connection_count() < before + 3 {
             app.work();
             app.handle.flush(Duration::from_millis(20)).unwrap();
         }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use metrics::counter;
-use metrics_exporter_opentsdb::testing::{End, FakeTsd, Fault};
+use metrics_exporter_opentsdb::testing::{Action, End, FakeTsd, Fault};
 use metrics_exporter_opentsdb::{Confirmation, Point};
 
 use crate::rig::{CONFIRMATIONS, PATIENCE, Rig, eventually};
@@ -15,7 +15,7 @@ fn a_mute_server_confirms_nothing_by_version() {
     rig.tsd.script(Fault::Mute);
     rig.record(|| counter!("c").increment(1));
     let report = rig.handle.flush(Duration::from_millis(200)).unwrap();
-    assert_eq!((report.confirmed, report.pending, rig.tsd.accepted()), (0, 1, 1));
+    assert_eq!((report.confirmed, report.pending, rig.tsd.log().accepted_count()), (0, 1, 1));
     assert!(rig.stats().oldest_pending.unwrap() >= Duration::from_millis(100));
 }
 
@@ -26,10 +26,13 @@ fn a_server_that_does_not_close_confirms_nothing_by_half_close() {
     rig.tsd.script(Fault::HoldOpen);
     rig.record(|| counter!("c").increment(1));
     let report = rig.handle.flush(Duration::from_millis(200)).unwrap();
-    assert_eq!((report.confirmed, report.pending, rig.tsd.accepted()), (0, 1, 1));
+    assert_eq!((report.confirmed, report.pending, rig.tsd.log().accepted_count()), (0, 1, 1));
     rig.tsd.heal();
     rig.settle();
-    assert_eq!((rig.tsd.accepted(), rig.tsd.connection(0).unwrap().end), (1, End::ByClient));
+    assert_eq!(
+        (rig.tsd.log().accepted_count(), rig.tsd.log().connection(0).unwrap().end),
+        (1, End::ByClient)
+    );
 }
 
 #[test]
@@ -41,9 +44,9 @@ fn auto_asks_once_and_falls_back_to_half_close() {
     assert!(began.elapsed() >= Duration::from_secs(2));
     rig.deliver(|| counter!("c").increment(1));
     assert!(began.elapsed() < Duration::from_secs(4));
-    assert_eq!(rig.tsd.commands(), ["version"]);
+    assert_eq!(rig.tsd.log().version_count(), 1);
     assert_eq!(rig.stats().confirmation, Some(Confirmation::HalfClose));
-    assert_eq!((rig.tsd.accepted(), rig.tsd.resent()), (2, 0));
+    assert_eq!((rig.tsd.log().accepted_count(), rig.tsd.log().resent_count()), (2, 0));
 }
 
 #[test]
@@ -52,10 +55,10 @@ fn half_close_makes_a_connection_for_each_burst() {
         Rig::with(FakeTsd::start(), |builder| builder.with_confirmation(Confirmation::HalfClose));
     for burst in 1..=5 {
         rig.deliver(|| counter!("c").absolute(burst));
-        assert_eq!(rig.tsd.connections() as u64, burst);
+        assert_eq!(rig.tsd.log().connection_count() as u64, burst);
     }
-    assert_eq!(rig.tsd.commands(), [""; 0]);
-    assert!((0..5).all(|index| rig.tsd.connection(index).unwrap().end == End::ByClient));
+    assert_eq!(rig.tsd.log().version_count(), 0);
+    assert!((0..5).all(|index| rig.tsd.log().connection(index).unwrap().end == End::ByClient));
 }
 
 #[test]
@@ -64,7 +67,7 @@ fn written_asks_nothing_and_believes_the_kernel() {
         Rig::with(FakeTsd::start(), |builder| builder.with_confirmation(Confirmation::Written));
     rig.tsd.script(Fault::StopReading);
     rig.deliver(|| counter!("c").increment(1));
-    assert_eq!((rig.tsd.accepted(), rig.tsd.commands().len()), (0, 0));
+    assert_eq!((rig.tsd.log().accepted_count(), rig.tsd.log().version_count()), (0, 0));
     rig.tsd.heal();
     assert!(rig.tsd.wait_for(1, PATIENCE));
 }
@@ -77,15 +80,19 @@ fn a_put_that_waits_for_storage_is_not_confirmed() {
         rig.tsd.script(Fault::FreezeStorage);
         rig.deliver(|| counter!("known").increment(1));
         rig.record(|| counter!("new").increment(1));
-        let connections = rig.tsd.connections();
+        let connections = rig.tsd.log().connection_count();
         let report = rig.handle.flush(Duration::from_millis(300)).unwrap();
         assert_eq!((report.confirmed, report.pending), (0, 1), "{confirmation:?}");
         // Each connection that is given up leaves a worker of the server blocked.
-        assert!(rig.tsd.connections() <= connections + 1, "{confirmation:?}");
+        assert!(rig.tsd.log().connection_count() <= connections + 1, "{confirmation:?}");
         rig.tsd.heal();
         rig.settle();
-        assert_eq!(rig.tsd.accepted() as u64, rig.stats().points_taken, "{confirmation:?}");
-        assert_eq!(rig.tsd.last("new", &[("host", "a")]), Some(1.into()), "{confirmation:?}");
+        assert_eq!(
+            rig.tsd.log().accepted_count() as u64,
+            rig.stats().points_taken,
+            "{confirmation:?}"
+        );
+        assert_eq!(rig.tsd.value("new", &[("host", "a")]), Some(1.into()), "{confirmation:?}");
     }
 }
 
@@ -95,27 +102,31 @@ fn what_is_confirmed_is_in_the_log_under_any_fault() {
         let rig = Rig::with(FakeTsd::start(), |builder| builder.with_confirmation(confirmation));
         // After its FIN a server that throws away what it reads looks to a half-close like one that has handled it.
         let last =
-            if confirmation == Confirmation::Version { Fault::CloseUnread } else { Fault::Reset };
-        let faults = [Fault::Reset, Fault::Close, last];
+            if confirmation == Confirmation::Version { Action::CloseUnread } else { Action::Reset };
+        let faults = [Action::Reset, Action::Close, last];
         for (index, fault) in faults.into_iter().cycle().take(60).enumerate() {
             rig.tsd.script(fault.after_lines(37 + 11 * index));
         }
         let mut n = 0;
-        while rig.tsd.steps_left() > 0 {
+        while rig.tsd.pending_step_count() > 0 {
             for _ in 0..100 {
                 n += 1;
                 rig.handle.send(Point::new("p", n).timestamp(1_700_000_000 + n)).unwrap();
             }
             // The server's log is asked after the counters: it can only have grown in between.
             let confirmed = rig.stats().points_confirmed;
-            let parsed = rig.tsd.accepted() - rig.tsd.resent();
+            let parsed = rig.tsd.log().accepted_count() - rig.tsd.log().resent_count();
             assert!(confirmed <= parsed as u64, "{confirmation:?}: {confirmed} of {parsed}");
             eventually("some are confirmed", || {
-                rig.tsd.steps_left() == 0 || rig.stats().points_pending < 5_000
+                rig.tsd.pending_step_count() == 0 || rig.stats().points_pending < 5_000
             });
         }
         rig.deliver(|| ());
-        assert_eq!((rig.tsd.accepted() - rig.tsd.resent()) as u64, n, "{confirmation:?}");
+        assert_eq!(
+            (rig.tsd.log().accepted_count() - rig.tsd.log().resent_count()) as u64,
+            n,
+            "{confirmation:?}"
+        );
     }
 }
 

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use metrics::{Counter, Key, Label, Level, Metadata, Recorder};
-use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
+use metrics_exporter_opentsdb::testing::{Action, FakeTsd, Fault, Step};
 use metrics_exporter_opentsdb::{
     Confirmation, CounterMode, HostTag, OpenTsdbBuilder, OpenTsdbHandle, OpenTsdbRecorder, Point,
     TimestampPrecision, Value,
@@ -81,18 +81,18 @@ fn deltas_add_up_over_ticks_flushes_skips_and_lost_connections() {
                 }
             });
         }
-        let faults: [fn() -> Fault; 6] = [
-            || Fault::Reset,
-            || Fault::Close,
-            || Fault::StopReading,
-            || Fault::Restart { down: Duration::from_millis(50) },
-            || Fault::Mute,
-            || Fault::Crash { down: Duration::from_millis(50) },
+        let faults: [Step; 6] = [
+            Action::Reset.into(),
+            Action::Close.into(),
+            Fault::StopReading.into(),
+            Action::Restart { down: Duration::from_millis(50) }.into(),
+            Fault::Mute.into(),
+            Action::Crash { down: Duration::from_millis(50) }.into(),
         ];
-        for (n, fault) in faults.iter().cycle().take(12).enumerate() {
-            let more = tsd.accepted() + 200;
+        for (n, fault) in faults.into_iter().cycle().take(12).enumerate() {
+            let more = tsd.log().accepted_count() + 200;
             assert!(tsd.wait_for(more, LONG), "{:?}", handle.stats());
-            tsd.script(fault());
+            tsd.script(fault);
             if n % 2 == 0 {
                 handle.flush(Duration::from_millis(50)).expect("it was not shut down");
             }
@@ -107,7 +107,7 @@ fn deltas_add_up_over_ticks_flushes_skips_and_lost_connections() {
     assert_eq!(sum as u64, counted.load(Ordering::Relaxed));
     let stats = handle.stats();
     assert!(stats.connects > 5 && stats.points_resent > 0 && stats.ticks_skipped > 0, "{stats:?}");
-    assert!(tsd.poisoned().is_empty());
+    assert!(tsd.log().poisoned().is_empty());
 }
 
 /// In a queue that has room for the snapshot that waits and for the last one: a delta stays in its counter until it can be queued.
@@ -158,7 +158,7 @@ fn absolute_beside_increments_never_goes_down_and_counts_every_one() {
     assert!(values.is_sorted_by_key(|&(_, n)| n), "{values:?}");
     let last = values.last().expect("some points").1 as u64;
     assert!((2 * TURNS..3 * TURNS).contains(&last), "{last}");
-    assert!(tsd.poisoned().is_empty());
+    assert!(tsd.log().poisoned().is_empty());
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn above_the_greatest_integer_of_a_tsd_a_counter_is_a_float() {
             }
         }
         handle.shutdown(LONG).expect("the first shutdown");
-        assert!(tsd.rejected().is_empty(), "{:?}", tsd.rejected());
+        assert!(tsd.log().rejected().is_empty(), "{:?}", tsd.log().rejected());
         let lines = tsd.lines();
         for (k, case) in (0..).zip(CASES) {
             let tag = format!("k={k}");

@@ -45,7 +45,11 @@ fn sent(builder: impl FnOnce(OpenTsdbBuilder) -> OpenTsdbBuilder, intervals: &[&
         handle.flush(LONG).expect("it was not shut down");
     }
     handle.shutdown(LONG).expect("the first shutdown");
-    assert!(tsd.rejected().is_empty() && tsd.poisoned().is_empty(), "{:?}", tsd.rejected());
+    assert!(
+        tsd.log().rejected().is_empty() && tsd.log().poisoned().is_empty(),
+        "{:?}",
+        tsd.log().rejected()
+    );
     tsd
 }
 
@@ -95,6 +99,7 @@ fn native_sends_one_line_for_each_interval_with_samples() {
     let tsd = sent(|builder| builder.set_distribution(Distribution::Native), INTERVALS);
     assert!(tsd.points().is_empty());
     let counts: Vec<u64> = tsd
+        .log()
         .histograms()
         .iter()
         .map(|line| {
@@ -158,7 +163,11 @@ fn no_other_metric_writes_the_line_of_a_histogram() {
     let raw = handle.send(Point::new("latency.sum", 1).tag("k", "v"));
     assert!(matches!(raw, Err(SendError::Recorded)), "{raw:?}");
     handle.shutdown(LONG).expect("the first shutdown");
-    assert!(tsd.poisoned().is_empty() && tsd.rejected().is_empty(), "{:?}", tsd.poisoned());
+    assert!(
+        tsd.log().poisoned().is_empty() && tsd.log().rejected().is_empty(),
+        "{:?}",
+        tsd.log().poisoned()
+    );
     // A time and series is there once.
     let lines = tsd.lines();
     let identity = |line: &String| {
@@ -166,13 +175,16 @@ fn no_other_metric_writes_the_line_of_a_histogram() {
         [&words[..3], &words[4..]].concat()
     };
     assert_eq!(lines.iter().map(identity).collect::<HashSet<_>>().len(), lines.len());
-    assert_eq!(tsd.last("latency.count", &[("host", "a"), ("k", "v")]), Some(Value::Integer(2)));
+    assert_eq!(tsd.value("latency.count", &[("host", "a"), ("k", "v")]), Some(Value::Integer(2)));
     assert_eq!(
-        tsd.last("latency.count", &[("host", "a"), ("k", "other")]),
+        tsd.value("latency.count", &[("host", "a"), ("k", "other")]),
         Some(Value::Integer(200))
     );
-    assert_eq!(tsd.last("size.bucket", &[("host", "a"), ("le", "1.0")]), Some(Value::Float(100.0)));
-    assert_eq!(tsd.last("size.count", &[("host", "a")]), None, "it came second");
+    assert_eq!(
+        tsd.value("size.bucket", &[("host", "a"), ("le", "1.0")]),
+        Some(Value::Float(100.0))
+    );
+    assert_eq!(tsd.value("size.count", &[("host", "a")]), None, "it came second");
     assert_eq!(handle.stats().series_refused, 6);
 }
 
@@ -188,10 +200,10 @@ fn nobody_writes_the_lines_of_the_exporters_own_telemetry() {
     let raw = handle.send(Point::new("opentsdb.client.series", 1));
     assert!(matches!(raw, Err(SendError::Recorded)), "{raw:?}");
     handle.shutdown(LONG).expect("the first shutdown");
-    assert!(tsd.poisoned().is_empty());
+    assert!(tsd.log().poisoned().is_empty());
     assert_eq!(handle.stats().series_refused, 1);
     assert_eq!(
-        tsd.last("opentsdb.client.connects", &[("host", "a"), ("mine", "yes")]),
+        tsd.value("opentsdb.client.connects", &[("host", "a"), ("mine", "yes")]),
         Some(Value::Integer(100))
     );
 }

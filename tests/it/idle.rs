@@ -46,13 +46,13 @@ fn last_after_idling(count: impl Fn(&OpenTsdbRecorder, u64)) -> Option<Value> {
         stats.series_dormant == 1 || stats.series_evicted == 1
     });
     handle.flush(LONG).expect("it was not shut down");
-    let points = tsd.accepted();
+    let points = tsd.log().accepted_count();
     handle.flush(LONG).expect("it was not shut down");
-    assert_eq!(tsd.accepted(), points, "nothing is sent of an idle series");
+    assert_eq!(tsd.log().accepted_count(), points, "nothing is sent of an idle series");
     count(&recorder, 4);
     handle.shutdown(LONG).expect("the first shutdown");
-    assert!(tsd.poisoned().is_empty());
-    tsd.last("m", TAGS)
+    assert!(tsd.log().poisoned().is_empty());
+    tsd.value("m", TAGS)
 }
 
 #[test]

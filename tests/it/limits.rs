@@ -187,8 +187,8 @@ fn no_line_is_longer_than_a_tsd_reads() {
         assert_eq!(report.points, report.confirmed + report.dropped, "{report:?}");
         assert_eq!(stats.points_dropped.too_long, report.dropped);
         assert!(report.dropped > 0 && stats.connects == 1, "{stats:?}");
-        assert!(tsd.rejected().is_empty(), "{:?}", tsd.rejected());
-        assert_eq!(tsd.accepted() as u64, report.confirmed);
+        assert!(tsd.log().rejected().is_empty(), "{:?}", tsd.log().rejected());
+        assert_eq!(tsd.log().accepted_count() as u64, report.confirmed);
         let longest = tsd.lines().iter().map(String::len).max().expect("some lines");
         assert!((LONGEST_LINE - 60..LONGEST_LINE).contains(&longest), "{longest}");
     }

@@ -59,7 +59,7 @@ fn a_raw_point_for_a_time_that_it_has_is_dropped_and_counted() {
     rig.handle.send(point(1)).unwrap();
     rig.handle.send(point(2)).unwrap();
     rig.deliver(|| ());
-    assert_eq!((rig.tsd.accepted(), rig.stats().points_dropped.duplicate), (1, 1));
+    assert_eq!((rig.tsd.log().accepted_count(), rig.stats().points_dropped.duplicate), (1, 1));
 }
 
 #[test]
@@ -83,7 +83,10 @@ fn while_connected_the_interval_stretches_and_no_point_is_dropped() {
     assert_eq!(rig.handle.shutdown(PATIENCE).unwrap().pending, 0);
     let stats = rig.stats();
     assert_eq!((stats.points_dropped.total(), stats.points_resent), (0, 0));
-    assert_eq!((rig.tsd.accepted() as u64, rig.tsd.connections()), (stats.points_taken, 1));
+    assert_eq!(
+        (rig.tsd.log().accepted_count() as u64, rig.tsd.log().connection_count()),
+        (stats.points_taken, 1)
+    );
 }
 
 #[test]
@@ -99,11 +102,11 @@ fn metrics_cost_the_application_nothing_while_the_server_is_stuck() {
         }
     });
     rig.record(|| (0..1_000).for_each(|n| counter!("new", "n" => n.to_string()).increment(1)));
-    assert_eq!(rig.tsd.accepted(), 0);
+    assert_eq!(rig.tsd.log().accepted_count(), 0);
     assert!(rig.stats().points_pending > 0);
     rig.tsd.heal();
     rig.deliver(|| ());
     for n in ["0", "1999"] {
-        assert_eq!(rig.tsd.last("c", &[("host", "a"), ("n", n)]), Some(200.into()));
+        assert_eq!(rig.tsd.value("c", &[("host", "a"), ("n", n)]), Some(200.into()));
     }
 }

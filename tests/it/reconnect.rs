@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use metrics::counter;
-use metrics_exporter_opentsdb::testing::{End, FakeTsd, Fault};
+use metrics_exporter_opentsdb::testing::{Action, End, FakeTsd, Fault, Step};
 use metrics_exporter_opentsdb::{Confirmation, Point};
 
 use crate::rig::{CONFIRMATIONS, PATIENCE, Rig};
@@ -38,23 +38,27 @@ impl Load {
         for n in 0..COUNTERS {
             let tags = [("host", "a"), ("n", &n.to_string())];
             let truth = (n + 1) * u64::from(rounds);
-            assert_eq!(rig.tsd.last("c", &tags), Some(truth.into()), "{what} {n}");
+            assert_eq!(rig.tsd.value("c", &tags), Some(truth.into()), "{what} {n}");
         }
         for round in 1..=rounds {
             let tags = [("host", "a"), ("round", &round.to_string())];
-            assert_eq!(rig.tsd.last("once", &tags), Some(round.into()), "{what} {round}");
+            assert_eq!(rig.tsd.value("once", &tags), Some(round.into()), "{what} {round}");
         }
         let stats = rig.stats();
         assert_eq!(
-            (stats.points_dropped.total(), rig.tsd.rejections()),
+            (stats.points_dropped.total(), rig.tsd.log().rejected_count()),
             (0, 0),
             "{what} {stats:?}"
         );
         assert_eq!(stats.points_confirmed, stats.points_taken, "{what} {stats:?}");
         let distinct: HashSet<_> = rig.tsd.lines().into_iter().collect();
         assert_eq!(distinct.len() as u64, stats.points_taken, "{what}: each line, and no other");
-        assert_eq!(rig.tsd.accepted() - rig.tsd.resent(), distinct.len(), "{what}");
-        assert_eq!(rig.tsd.poisoned(), [""; 0], "{what}");
+        assert_eq!(
+            rig.tsd.log().accepted_count() - rig.tsd.log().resent_count(),
+            distinct.len(),
+            "{what}"
+        );
+        assert_eq!(rig.tsd.log().poisoned(), [""; 0], "{what}");
     }
 }
 
@@ -65,9 +69,9 @@ fn fifty_restarts_under_load_lose_and_change_no_point() {
         let mut load = Load::new(rig);
         for restart in 0..50 {
             let down = Duration::from_millis(restart % 7);
-            load.rig.tsd.script(Fault::Restart { down }.after_lines(20 + restart as usize));
+            load.rig.tsd.script(Action::Restart { down }.after_lines(20 + restart as usize));
         }
-        while load.rig.tsd.steps_left() > 0 {
+        while load.rig.tsd.pending_step_count() > 0 {
             load.round();
             load.rig.handle.flush(PATIENCE).unwrap();
         }
@@ -84,13 +88,13 @@ fn two_hundred_resets_after_random_bytes_lose_and_change_no_point() {
         let rig = Rig::with(FakeTsd::start(), |builder| builder.with_confirmation(confirmation));
         let mut load = Load::new(rig);
         for _ in 0..200 {
-            load.rig.tsd.script(Fault::Reset.after_bytes(random.below(4_000) as usize + 1));
+            load.rig.tsd.script(Action::Reset.after_bytes(random.below(4_000) as usize + 1));
         }
-        while load.rig.tsd.steps_left() > 0 {
+        while load.rig.tsd.pending_step_count() > 0 {
             load.round();
             load.rig.handle.flush(PATIENCE).unwrap();
         }
-        assert!(load.rig.tsd.connections() > 100);
+        assert!(load.rig.tsd.log().connection_count() > 100);
         load.check(&format!("{confirmation:?} seed {seed}"));
     }
 }
@@ -106,27 +110,27 @@ fn any_mixture_of_faults_loses_and_changes_no_point() {
         let mut load = Load::new(rig);
         for _ in 0..40 {
             let down = Duration::from_millis(random.below(10));
-            let fault = match random.below(9) {
-                0 => Fault::Reset,
-                1 => Fault::Close,
+            let step: Step = match random.below(9) {
+                0 => Action::Reset.into(),
+                1 => Action::Close.into(),
                 // After its FIN a server that throws away what it reads looks to a half-close like one that has handled it.
-                2 if confirmation == Confirmation::Version => Fault::CloseUnread,
-                2 => Fault::Reset,
-                3 => Fault::Crash { down },
-                4 => Fault::StopReading,
-                5 => Fault::Mute,
-                6 => Fault::Say(b"what\n".to_vec()),
-                7 => Fault::ResetNew,
-                _ => Fault::HoldOpen,
+                2 if confirmation == Confirmation::Version => Action::CloseUnread.into(),
+                2 => Action::Reset.into(),
+                3 => Action::Crash { down }.into(),
+                4 => Fault::StopReading.into(),
+                5 => Fault::Mute.into(),
+                6 => Action::Say(b"what\n".to_vec()).into(),
+                7 => Fault::ResetNew.into(),
+                _ => Fault::HoldOpen.into(),
             };
-            load.rig.tsd.script(fault.after_bytes(random.below(3_000) as usize + 1));
+            load.rig.tsd.script(step.after_bytes(random.below(3_000) as usize + 1));
             load.round();
             let _ = load.rig.handle.flush(Duration::from_millis(150)).unwrap();
             load.rig.tsd.heal();
             load.round();
         }
         // A step that is left would strike while the result is awaited.
-        while load.rig.tsd.steps_left() > 0 {
+        while load.rig.tsd.pending_step_count() > 0 {
             load.round();
             load.rig.handle.flush(Duration::from_millis(150)).unwrap();
             load.rig.tsd.heal();
@@ -141,10 +145,10 @@ fn any_mixture_of_faults_loses_and_changes_no_point() {
 fn a_server_that_discards_after_its_fin_has_confirmed_nothing() {
     let rig =
         Rig::with(FakeTsd::start(), |builder| builder.with_confirmation(Confirmation::Version));
-    rig.tsd.script(Fault::CloseUnread.after_lines(10));
+    rig.tsd.script(Action::CloseUnread.after_lines(10));
     rig.deliver(|| (0..100).for_each(|n| counter!("c", "n" => n.to_string()).increment(1)));
-    assert_eq!(rig.tsd.connection(0).unwrap().end, End::ByServer);
-    assert_eq!((rig.tsd.series(), rig.tsd.resent()), (100, 10));
+    assert_eq!(rig.tsd.log().connection(0).unwrap().end, End::ByServer);
+    assert_eq!((rig.tsd.log().series_count(), rig.tsd.log().resent_count()), (100, 10));
 }
 
 #[test]
@@ -152,11 +156,15 @@ fn a_server_that_closes_before_it_has_read_everything_has_confirmed_nothing() {
     for confirmation in CONFIRMATIONS {
         let rig = Rig::with(FakeTsd::start(), |builder| builder.with_confirmation(confirmation));
         rig.tsd.script(Fault::StopReading.after_bytes(1_000));
-        rig.tsd.script(Fault::Close.after(Duration::from_millis(20)));
-        rig.tsd.script(Fault::Heal.after(Duration::from_millis(20)));
+        rig.tsd.script(Action::Close.after(Duration::from_millis(20)));
+        rig.tsd.script(Action::Heal.after(Duration::from_millis(20)));
         rig.deliver(|| (0..500).for_each(|n| counter!("c", "n" => n.to_string()).increment(1)));
-        assert_eq!((rig.tsd.steps_left(), rig.tsd.series()), (0, 500), "{confirmation:?}");
-        assert!(rig.tsd.resent() > 0, "{confirmation:?}");
+        assert_eq!(
+            (rig.tsd.pending_step_count(), rig.tsd.log().series_count()),
+            (0, 500),
+            "{confirmation:?}"
+        );
+        assert!(rig.tsd.log().resent_count() > 0, "{confirmation:?}");
     }
 }
 
@@ -167,7 +175,7 @@ fn a_connection_that_makes_no_progress_is_given_up_and_its_lines_are_sent_again(
     rig.deliver(|| counter!("c").increment(1));
     rig.tsd.script(Fault::StopReading.for_open_connections());
     rig.deliver(|| counter!("c").increment(1));
-    assert_eq!((rig.tsd.connections(), rig.tsd.accepted()), (2, 2));
+    assert_eq!((rig.tsd.log().connection_count(), rig.tsd.log().accepted_count()), (2, 2));
     assert_eq!(rig.stats().points_resent, 1);
 }
 
@@ -183,8 +191,8 @@ fn there_is_one_connection_at_a_time() {
     rig.record(|| counter!("c").increment(1));
     rig.handle.flush(Duration::ZERO).unwrap();
     assert!(rig.tsd.wait_until(PATIENCE, |log| {
-        assert!(log.open_connections() <= 1);
-        log.connections() >= 3
+        assert!(log.open_connection_count() <= 1);
+        log.connection_count() >= 3
     }));
 }
 
@@ -197,10 +205,10 @@ fn the_next_endpoint_takes_over_what_the_first_has_not_confirmed() {
     rig.record(|| counter!("c").increment(1));
     rig.handle.flush(Duration::from_millis(100)).unwrap();
     rig.tsd.script(Fault::Refuse);
-    rig.tsd.script(Fault::Reset);
+    rig.tsd.script(Action::Reset);
     rig.settle();
-    assert_eq!((rig.tsd.accepted(), second.accepted()), (1, 1));
-    assert_eq!(second.last("c", &[("host", "a")]), Some(2.into()));
+    assert_eq!((rig.tsd.log().accepted_count(), second.log().accepted_count()), (1, 1));
+    assert_eq!(second.value("c", &[("host", "a")]), Some(2.into()));
 }
 
 /// SplitMix64: the same faults for the same seed.

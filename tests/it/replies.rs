@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use metrics::counter;
-use metrics_exporter_opentsdb::testing::{FakeTsd, Fault, Replies};
+use metrics_exporter_opentsdb::testing::{Action, FakeTsd, Fault, Replies};
 use metrics_exporter_opentsdb::{Confirmation, Flavor, Rejections};
 
 use crate::rig::{CONFIRMATIONS, PATIENCE, Rig};
@@ -50,7 +50,11 @@ fn each_kind_of_refusal_is_counted_and_the_points_count_as_parsed() {
         rig.tsd.script(Fault::Refusal((*refusal).into()));
         rig.deliver(|| (0..20).for_each(|n| counter!("c", "n" => n.to_string()).increment(1)));
         let stats = rig.stats();
-        assert_eq!((rig.tsd.accepted(), rig.tsd.rejections()), (0, 20), "{refusal}");
+        assert_eq!(
+            (rig.tsd.log().accepted_count(), rig.tsd.log().rejected_count()),
+            (0, 20),
+            "{refusal}"
+        );
         assert_eq!((stats.points_confirmed, stats.points_dropped.total()), (20, 0), "{refusal}");
         assert_eq!(of(&stats.points_rejected), 20, "{refusal}: {:?}", stats.points_rejected);
         assert_eq!(stats.points_rejected.total(), 20, "{refusal}: {:?}", stats.points_rejected);
@@ -66,7 +70,10 @@ fn metrics_that_the_server_does_not_know_are_told_from_those_it_does() {
         counter!("known").increment(1);
         counter!("unknown").increment(1);
     });
-    assert_eq!((rig.tsd.accepted(), rig.stats().points_rejected.unknown_metric), (1, 1));
+    assert_eq!(
+        (rig.tsd.log().accepted_count(), rig.stats().points_rejected.unknown_metric),
+        (1, 1)
+    );
 }
 
 #[test]
@@ -74,7 +81,10 @@ fn a_read_only_server_is_counted_as_one() {
     let rig = Rig::new();
     rig.tsd.script(Fault::ReadOnly);
     rig.deliver(|| counter!("c").increment(1));
-    assert_eq!((rig.tsd.accepted(), rig.stats().points_rejected.unknown_command), (0, 1));
+    assert_eq!(
+        (rig.tsd.log().accepted_count(), rig.stats().points_rejected.unknown_command),
+        (0, 1)
+    );
 }
 
 #[test]
@@ -86,7 +96,7 @@ fn a_million_refused_lines_stop_nothing() {
     for _ in 0..10 {
         rig.deliver(|| series.iter().for_each(|n| counter!("c", "n" => n.clone()).increment(1)));
     }
-    assert_eq!((rig.tsd.rejections(), rig.tsd.connections()), (20_000, 1));
+    assert_eq!((rig.tsd.log().rejected_count(), rig.tsd.log().connection_count()), (20_000, 1));
     assert_eq!(rig.stats().points_confirmed, 20_000);
 }
 
@@ -96,18 +106,18 @@ fn a_megabyte_of_garbage_in_front_of_an_answer_is_skipped() {
     rig.deliver(|| counter!("c").increment(1));
     let mut garbage = vec![b'\xff'; 1 << 20];
     garbage.push(b'\n');
-    rig.tsd.script(Fault::Say(garbage));
+    rig.tsd.script(Action::Say(garbage));
     rig.deliver(|| counter!("c").increment(1));
-    assert_eq!((rig.stats().connects, rig.tsd.accepted()), (1, 2));
+    assert_eq!((rig.stats().connects, rig.tsd.log().accepted_count()), (1, 2));
 }
 
 #[test]
 fn garbage_without_an_end_hides_no_answer() {
     let rig = Rig::new();
     rig.deliver(|| counter!("c").increment(1));
-    rig.tsd.script(Fault::Say(b"no line feed".to_vec()));
+    rig.tsd.script(Action::Say(b"no line feed".to_vec()));
     rig.deliver(|| counter!("c").increment(1));
-    assert_eq!(rig.tsd.last("c", &[("host", "a")]), Some(2.into()));
+    assert_eq!(rig.tsd.value("c", &[("host", "a")]), Some(2.into()));
     assert_eq!((rig.stats().connects, rig.stats().points_resent), (1, 0));
 }
 
@@ -120,21 +130,25 @@ fn answers_that_come_late_still_confirm() {
         let began = Instant::now();
         rig.deliver(|| counter!("c").increment(1));
         assert!(began.elapsed() >= late);
-        assert_eq!((rig.tsd.accepted(), rig.tsd.resent(), rig.stats().connects), (1, 0, 1));
+        assert_eq!(
+            (rig.tsd.log().accepted_count(), rig.tsd.log().resent_count(), rig.stats().connects),
+            (1, 0, 1)
+        );
     }
 }
 
 #[test]
 fn each_server_is_understood_without_being_told_how_it_confirms() {
     let version = Confirmation::Version;
+    let silent = Replies::from(Flavor::VictoriaMetrics);
     for (flavor, replies, expected) in [
-        (Flavor::OpenTsdb, Replies::Tsd, version),
-        (Flavor::OpenTsdb, Replies::Silent, Confirmation::HalfClose),
-        (Flavor::VictoriaMetrics, Replies::Silent, Confirmation::HalfClose),
-        (Flavor::OpenTsdb, Replies::InfluxDb, version),
-        (Flavor::InfluxDb, Replies::InfluxDb, Confirmation::HalfClose),
-        (Flavor::KairosDb, Replies::KairosDb, version),
-        (Flavor::OpenTsdb, Replies::Version("1".into()), version),
+        (Flavor::OpenTsdb, Flavor::OpenTsdb.into(), version),
+        (Flavor::OpenTsdb, silent.clone(), Confirmation::HalfClose),
+        (Flavor::VictoriaMetrics, silent.clone(), Confirmation::HalfClose),
+        (Flavor::OpenTsdb, Flavor::InfluxDb.into(), version),
+        (Flavor::InfluxDb, Flavor::InfluxDb.into(), Confirmation::HalfClose),
+        (Flavor::KairosDb, Flavor::KairosDb.into(), version),
+        (Flavor::OpenTsdb, Replies::from(Flavor::OpenTsdb).with_version("1"), version),
     ] {
         let tsd = FakeTsd::builder().replies(replies.clone()).start();
         let rig = Rig::with(tsd, |builder| builder.with_flavor(flavor));
@@ -143,12 +157,16 @@ fn each_server_is_understood_without_being_told_how_it_confirms() {
         }
         let stats = rig.stats();
         assert_eq!(stats.confirmation, Some(expected), "{flavor:?} {replies:?}");
-        assert_eq!((rig.tsd.accepted(), rig.tsd.resent()), (3, 0), "{flavor:?} {replies:?}");
-        for index in 0..rig.tsd.connections() {
-            let first = rig.tsd.connection(index).unwrap().first_bytes;
+        assert_eq!(
+            (rig.tsd.log().accepted_count(), rig.tsd.log().resent_count()),
+            (3, 0),
+            "{flavor:?} {replies:?}"
+        );
+        for index in 0..rig.tsd.log().connection_count() {
+            let first = rig.tsd.log().connection(index).unwrap().first_bytes;
             assert!(first.starts_with(b"put "), "{flavor:?} {replies:?}");
         }
-        assert!(rig.tsd.commands().len() <= if replies == Replies::Silent { 1 } else { 3 });
+        assert!(rig.tsd.log().version_count() <= if replies == silent { 1 } else { 3 });
         assert!(rig.handle.shutdown(PATIENCE).is_ok());
     }
 }

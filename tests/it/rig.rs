@@ -69,7 +69,7 @@ impl Drop for Rig {
     /// What holds at the end of every test.
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            assert_eq!(self.tsd.poisoned(), [""; 0]);
+            assert_eq!(self.tsd.log().poisoned(), [""; 0]);
             lawful(self.handle.stats());
         }
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use metrics::counter;
-use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
+use metrics_exporter_opentsdb::testing::{Action, FakeTsd, Fault};
 use metrics_exporter_opentsdb::{
     Confirmation, ConnectivityCheck, FlushError, HostTag, OpenTsdbBuilder,
 };
@@ -48,7 +48,7 @@ fn lateness(
     let took = began.elapsed();
     let total = report.confirmed + report.pending + report.dropped;
     assert_eq!(report.points, total, "{case}: {report:?}");
-    let parsed = rig.tsd.accepted() + rig.tsd.rejections();
+    let parsed = rig.tsd.log().accepted_count() + rig.tsd.log().rejected_count();
     assert!(report.confirmed <= parsed as u64, "{case}: {report:?} {parsed}");
     assert!(matches!(rig.handle.flush(PATIENCE), Err(FlushError::AlreadyShutdown)));
     took.saturating_sub(deadline)
@@ -75,7 +75,7 @@ fn shutdown_of_a_healthy_server_confirms_everything() {
         rig.record(|| (0..1_000).for_each(|n| counter!("c", "n" => n.to_string()).increment(1)));
         let report = rig.handle.shutdown(PATIENCE).unwrap();
         assert_eq!((report.points, report.confirmed), (1_000, 1_000), "{confirmation:?}");
-        assert_eq!(rig.tsd.series(), 1_000);
+        assert_eq!(rig.tsd.log().series_count(), 1_000);
     }
 }
 
@@ -106,8 +106,8 @@ fn the_last_increment_arrives_300_of_300_times() {
         rig.record(|| counter!("c").increment(round + 1));
         drop(guard);
         let total = round + 1 + u64::from(round % 2 == 0);
-        assert_eq!(rig.tsd.last("c", &[("host", "a")]), Some(total.into()), "round {round}");
-        assert!(rig.tsd.wait_until(PATIENCE, |log| log.open_connections() == 0));
+        assert_eq!(rig.tsd.value("c", &[("host", "a")]), Some(total.into()), "round {round}");
+        assert!(rig.tsd.wait_until(PATIENCE, |log| log.open_connection_count() == 0));
     }
 }
 
@@ -115,10 +115,10 @@ fn the_last_increment_arrives_300_of_300_times() {
 fn wait_returns_when_a_server_that_was_away_has_everything() {
     let rig = Rig::new();
     rig.tsd.script(Fault::Refuse);
-    rig.tsd.script(Fault::Heal.after(Duration::from_millis(100)));
+    rig.tsd.script(Action::Heal.after(Duration::from_millis(100)));
     rig.record(|| counter!("c").increment(1));
     rig.handle.wait();
-    assert_eq!((rig.tsd.accepted(), rig.stats().points_confirmed), (1, 1));
+    assert_eq!((rig.tsd.log().accepted_count(), rig.stats().points_confirmed), (1, 1));
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn only_the_first_of_many_shutdowns_does_something() {
         calls.into_iter().map(|call| call.join().unwrap()).collect()
     });
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
-    assert_eq!(rig.tsd.accepted(), 1);
+    assert_eq!(rig.tsd.log().accepted_count(), 1);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use metrics::{counter, gauge, histogram};
-use metrics_exporter_opentsdb::testing::{End, FakeTsd, Fault};
+use metrics_exporter_opentsdb::testing::{Action, End, FakeTsd, Fault};
 use metrics_exporter_opentsdb::{
     BuildError, Confirmation, ConnectivityCheck, HostTag, Point, RateLimit, SendError,
     TimestampPrecision,
@@ -45,12 +45,12 @@ fn c1_a_connection_begins_with_a_whole_put_line_of_single_spaces() {
             rig.record(|| counter!(*name, "k" => *name).increment(1));
         }
         rig.deliver(|| histogram!("h", "path" => "/a b").record(0.5));
-        rig.tsd.script(Fault::Reset);
+        rig.tsd.script(Action::Reset);
         rig.deliver(|| gauge!("g").set(2.0));
         rig.handle.shutdown(PATIENCE).unwrap();
-        assert_eq!(rig.tsd.rejected(), []);
-        for index in 0..rig.tsd.connections() {
-            let connection = rig.tsd.connection(index).unwrap();
+        assert_eq!(rig.tsd.log().rejected(), []);
+        for index in 0..rig.tsd.log().connection_count() {
+            let connection = rig.tsd.log().connection(index).unwrap();
             assert!(connection.first_bytes.starts_with(b"put "), "{connection:?}");
             assert_eq!(connection.unterminated, b"");
             for line in connection.lines {
@@ -72,9 +72,9 @@ fn c2_a_line_of_1024_bytes_is_sent_and_a_longer_one_dropped_and_counted() {
         counter!("k", "v" => "x".repeat(10 * 1024)).increment(1);
         counter!("short").increment(1);
     });
-    assert_eq!(rig.tsd.rejected(), []);
+    assert_eq!(rig.tsd.log().rejected(), []);
     assert_eq!(rig.tsd.lines().iter().map(String::len).max(), Some(1023));
-    assert_eq!((rig.tsd.accepted(), rig.stats().points_dropped.too_long), (2, 2));
+    assert_eq!((rig.tsd.log().accepted_count(), rig.stats().points_dropped.too_long), (2, 2));
     let raw = Point::new(length(1025), 1).tag("host", "a").timestamp(1_700_000_000);
     assert_eq!(rig.handle.send(raw), Err(SendError::TooLong));
 }
@@ -99,9 +99,9 @@ fn c3_no_hostile_name_or_label_makes_two_lines_or_a_bad_one() {
             gauge!("v", "n" => index.to_string(), "k" => *hostile).set(1.0);
         }
     });
-    assert_eq!((rig.tsd.rejections(), rig.tsd.commands().len()), (0, 1));
-    assert_eq!(rig.tsd.accepted() as u64, rig.stats().points_confirmed);
-    assert!(rig.tsd.accepted() >= 2 * HOSTILE.len());
+    assert_eq!((rig.tsd.log().rejected_count(), rig.tsd.log().version_count()), (0, 1));
+    assert_eq!(rig.tsd.log().accepted_count() as u64, rig.stats().points_confirmed);
+    assert!(rig.tsd.log().accepted_count() >= 2 * HOSTILE.len());
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn c4_a_series_has_one_to_eight_tags_and_its_own_host_wins() {
         counter!("reserved", "time" => "1", "value" => "2", "__name__" => "3").increment(1);
         counter!("twice", "a b" => "1", "a_b" => "2").increment(1);
     });
-    assert_eq!(rig.tsd.rejected(), []);
+    assert_eq!(rig.tsd.log().rejected(), []);
     let lines = rig.delivered();
     let expected = [
         "put none 1 dc=x host=a",
@@ -173,8 +173,8 @@ fn c6_times_of_a_series_strictly_increase_also_within_a_second() {
         assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "{metric} {times:?}");
         assert!(metric != "g" || times.len() == 10, "{times:?}");
     }
-    assert_eq!(rig.tsd.last("g", &[("host", "a")]), Some(10.0.into()));
-    assert_eq!(rig.tsd.poisoned(), [""; 0]);
+    assert_eq!(rig.tsd.value("g", &[("host", "a")]), Some(10.0.into()));
+    assert_eq!(rig.tsd.log().poisoned(), [""; 0]);
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn c7_numbers_have_the_form_of_their_kind() {
         gauge!("g.nan").set(f64::NAN);
         gauge!("g.infinite").set(f64::INFINITY);
     });
-    assert_eq!(rig.tsd.rejected(), []);
+    assert_eq!(rig.tsd.log().rejected(), []);
     let lines = rig.delivered();
     for line in [
         "put c.max 9223372036854775807 host=a",
@@ -216,7 +216,7 @@ fn c8_replies_without_end_or_meaning_change_nothing() {
         rig.deliver(|| counter!("c").absolute(value));
     }
     rig.tsd.heal();
-    assert_eq!(rig.tsd.last("c", &[("host", "a")]), Some(20.into()));
+    assert_eq!(rig.tsd.value("c", &[("host", "a")]), Some(20.into()));
     assert_eq!(rig.stats().connects, 1);
 }
 
@@ -227,23 +227,31 @@ fn c9_a_reader_that_trickles_gets_whole_lines_and_no_second_connection() {
     tsd.script(Fault::Trickle { bytes: 3_001, every: Duration::from_millis(1) });
     let rig = Rig::with(tsd, |builder| builder);
     rig.deliver(|| (0..5_000).for_each(|n| counter!("c", "n" => n.to_string()).increment(n)));
-    assert_eq!((rig.tsd.accepted(), rig.tsd.resent(), rig.tsd.rejections()), (5_000, 0, 0));
-    assert_eq!(rig.tsd.connections(), 1);
+    assert_eq!(
+        (
+            rig.tsd.log().accepted_count(),
+            rig.tsd.log().resent_count(),
+            rig.tsd.log().rejected_count()
+        ),
+        (5_000, 0, 0)
+    );
+    assert_eq!(rig.tsd.log().connection_count(), 1);
 }
 
 #[test]
 fn c9_after_a_reset_the_same_bytes_come_again_from_a_line_boundary() {
     let rig = Rig::new();
     rig.deliver(|| counter!("before").increment(1));
-    rig.tsd.script(Fault::Reset.after_bytes(1_234));
+    rig.tsd.script(Action::Reset.after_bytes(1_234));
     rig.deliver(|| (0..200).for_each(|n| counter!("c", "n" => n.to_string()).increment(n)));
-    assert_eq!(rig.tsd.steps_left(), 0);
-    let (first, second) = (rig.tsd.connection(0).unwrap(), rig.tsd.connection(1).unwrap());
+    assert_eq!(rig.tsd.pending_step_count(), 0);
+    let (first, second) =
+        (rig.tsd.log().connection(0).unwrap(), rig.tsd.log().connection(1).unwrap());
     assert_eq!(first.end, End::ByServer);
     assert!(first.lines.len() > 1 && second.lines.len() >= 200);
     assert_eq!(first.lines[1..], second.lines[..first.lines.len() - 1]);
-    assert_eq!((rig.tsd.series(), rig.tsd.poisoned().len()), (201, 0));
-    assert_eq!(rig.tsd.resent(), first.lines.len() - 1);
+    assert_eq!((rig.tsd.log().series_count(), rig.tsd.log().poisoned().len()), (201, 0));
+    assert_eq!(rig.tsd.log().resent_count(), first.lines.len() - 1);
 }
 
 #[test]
@@ -253,9 +261,13 @@ fn c10_a_connection_that_the_server_closed_while_idle_costs_no_point() {
         for value in 1..=20 {
             rig.deliver(|| counter!("c").absolute(value));
             assert!(rig.tsd.wait_for(value as usize, PATIENCE), "{confirmation:?}");
-            rig.tsd.script(Fault::Close);
+            rig.tsd.script(Action::Close);
         }
-        assert_eq!((rig.tsd.accepted(), rig.tsd.resent()), (20, 0), "{confirmation:?}");
+        assert_eq!(
+            (rig.tsd.log().accepted_count(), rig.tsd.log().resent_count()),
+            (20, 0),
+            "{confirmation:?}"
+        );
     }
 }
 
@@ -264,8 +276,9 @@ fn c11_the_start_up_check_connects_and_closes_without_a_byte() {
     let tsd = FakeTsd::start();
     let check = |tsd: &FakeTsd| builder(tsd).with_connectivity_check(ConnectivityCheck::Connect);
     let (_recorder, handle) = check(&tsd).build().unwrap();
-    assert!(tsd.wait_until(PATIENCE, |log| log.connections() == 1 && log.open_connections() == 0));
-    assert_eq!(tsd.connection(0).unwrap().bytes, 0);
+    assert!(tsd.wait_until(PATIENCE, |log| log.connection_count() == 1
+        && log.open_connection_count() == 0));
+    assert_eq!(tsd.log().connection(0).unwrap().bytes, 0);
     handle.shutdown(PATIENCE).unwrap();
 
     tsd.script(Fault::Refuse);
@@ -287,11 +300,11 @@ fn c11_a_server_that_accepts_and_closes_is_tried_again_after_a_pause() {
     let report = rig.handle.flush(Duration::from_millis(600)).unwrap();
     assert_eq!((report.points, report.pending), (1, 1));
     // Full jitter: the pauses are between nothing and twice the mean of 100 ms.
-    let attempts = rig.tsd.connections();
+    let attempts = rig.tsd.log().connection_count();
     assert!((2..60).contains(&attempts), "{attempts} in {:?}", began.elapsed());
     rig.tsd.heal();
     rig.settle();
-    assert_eq!(rig.tsd.accepted(), 1);
+    assert_eq!(rig.tsd.log().accepted_count(), 1);
 }
 
 #[test]
@@ -303,9 +316,9 @@ fn c12_shutdown_sends_the_last_snapshot_and_finishes_in_good_order() {
         rig.record(|| counter!("c").increment(1));
         let report = rig.handle.shutdown(PATIENCE).unwrap();
         assert_eq!((report.points, report.confirmed), (1, 1), "{confirmation:?}");
-        assert!(rig.tsd.wait_until(PATIENCE, |log| log.open_connections() == 0));
-        assert_eq!(rig.tsd.last("c", &[("host", "a")]), Some(2.into()), "{confirmation:?}");
-        let last = rig.tsd.connection(rig.tsd.connections() - 1).unwrap();
+        assert!(rig.tsd.wait_until(PATIENCE, |log| log.open_connection_count() == 0));
+        assert_eq!(rig.tsd.value("c", &[("host", "a")]), Some(2.into()), "{confirmation:?}");
+        let last = rig.tsd.log().connection(rig.tsd.log().connection_count() - 1).unwrap();
         assert_eq!((last.end, last.unterminated), (End::ByClient, vec![]), "{confirmation:?}");
     }
 }
@@ -317,7 +330,7 @@ fn c13_throttling_slows_down_and_counts() {
         Rig::with(FakeTsd::start(), |builder| builder.with_rate_limit(RateLimit::PerSecond(rate)));
     rig.tsd.script(Fault::Throttle);
     rig.deliver(|| (0..1_000).for_each(|n| counter!("c", "n" => n.to_string()).increment(1)));
-    assert_eq!(rig.tsd.accepted(), 0);
+    assert_eq!(rig.tsd.log().accepted_count(), 0);
     assert_eq!(rig.stats().points_rejected.throttled, 1_000);
     // At the full rate 1,000 points take half a second; at half of it, or less, more than 0.9.
     rig.tsd.heal();
@@ -330,7 +343,7 @@ fn c13_throttling_slows_down_and_counts() {
 fn an_idle_exporter_has_no_connection_and_says_nothing() {
     let rig = Rig::new();
     rig.deliver(|| ());
-    assert_eq!((rig.tsd.connections(), rig.stats().connects), (0, 0));
+    assert_eq!((rig.tsd.log().connection_count(), rig.stats().connects), (0, 0));
     rig.deliver(|| counter!("c").increment(1));
-    assert_eq!(rig.tsd.connections(), 1);
+    assert_eq!(rig.tsd.log().connection_count(), 1);
 }

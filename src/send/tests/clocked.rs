@@ -9,7 +9,7 @@ use crate::clock::{Clock, Instant, Mock};
 use crate::queue::Phase;
 use crate::send::telnet::{ANSWER_TIME, LEARNED_FOR, QUESTION};
 use crate::stats::Confirmation;
-use crate::testing::{End, FakeTsd, Fault, Replies};
+use crate::testing::{Action, End, FakeTsd, Fault};
 
 /// How far the clock goes at once.
 const STEP: Duration = Duration::from_millis(10);
@@ -70,14 +70,14 @@ fn a_server_stopped_while_its_storage_hangs_confirms_nothing_by_closing() {
         rig.until(|stats| stats.bytes_sent as usize == before + round * burst);
         // Longer than an endpoint that never answered may be silent.
         pass(&rig, &clock, ANSWER_TIME);
-        assert_eq!(tsd.open_connections(), 1, "it is not half-closed");
-        tsd.script(Fault::CloseUnhandled);
-        let closed = tsd.connection(round - 1).unwrap();
+        assert_eq!(tsd.log().open_connection_count(), 1, "it is not half-closed");
+        tsd.script(Action::CloseUnhandled);
+        let closed = tsd.log().connection(round - 1).unwrap();
         let earlier = if round == 1 { before } else { 0 };
         assert_eq!(closed.bytes as usize, earlier + burst, "it has read what it closes");
         assert_eq!(closed.end, End::ByServer);
-        assert_eq!(tsd.commands(), ["version"], "only the first question was handled");
-        pass_until(&rig, &clock, || tsd.connections() > round);
+        assert_eq!(tsd.log().version_count(), 1, "only the first question was handled");
+        pass_until(&rig, &clock, || tsd.log().connection_count() > round);
         assert_eq!(rig.counters.stats().points_confirmed, 1);
     }
     tsd.heal();
@@ -100,7 +100,7 @@ fn a_server_stopped_while_its_storage_hangs_confirms_nothing_by_closing() {
 fn a_server_that_no_longer_knows_version_is_half_closed_after_ten_minutes() {
     let (tsd, clock, rig, before) = answered_once("put m 1700000000 1 host=a");
     let _hurry = rig.queue.hurry();
-    tsd.replies(Replies::Silent);
+    tsd.replies(crate::Flavor::VictoriaMetrics);
     let [line] = push(&rig, ["put m 1700000001 2 host=a"]);
     let sent = before + line.len() + 1 + QUESTION.len();
     rig.until(|stats| stats.bytes_sent as usize == sent);
@@ -110,14 +110,14 @@ fn a_server_that_no_longer_knows_version_is_half_closed_after_ten_minutes() {
     pass_until(&rig, &clock, || rig.counters.stats().points_pending == 0);
     let stats = rig.until(|stats| stats.confirmation == Some(Confirmation::HalfClose));
     assert_eq!((stats.connects, stats.points_resent), (2, 1));
-    assert_eq!((tsd.accepted(), tsd.resent()), (3, 1));
+    assert_eq!((tsd.log().accepted_count(), tsd.log().resent_count()), (3, 1));
 }
 
 /// VictoriaMetrics where `version` was asked and never answered, and then a TSD takes its place.
 #[test]
 fn what_silence_decided_is_asked_again_after_ten_minutes() {
     let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
-    let tsd = FakeTsd::builder().replies(Replies::Silent).start();
+    let tsd = FakeTsd::builder().replies(crate::Flavor::VictoriaMetrics).start();
     let options = options(&[tsd.address().parse().unwrap()], Confirmation::Auto);
     let rig = Rig::at(options, clock);
     let _hurry = rig.queue.hurry();
@@ -126,12 +126,12 @@ fn what_silence_decided_is_asked_again_after_ten_minutes() {
     assert_eq!(rig.counters.stats().confirmation, Some(Confirmation::HalfClose));
     push(&rig, ["put m 1700000001 1 host=a"]);
     rig.settle();
-    assert_eq!(tsd.commands(), ["version"]);
+    assert_eq!(tsd.log().version_count(), 1);
     tsd.replies(Replies::Tsd);
     pass(&rig, &mock, LEARNED_FOR);
     push(&rig, ["put m 1700000002 1 host=a"]);
     rig.settle();
-    assert_eq!(tsd.commands(), ["version"; 2]);
+    assert_eq!(tsd.log().commands(), ["version"; 2]);
     assert_eq!(rig.counters.stats().confirmation, Some(Confirmation::Version));
 }
 
@@ -158,14 +158,14 @@ fn a_proxy_without_its_server_confirms_nothing_in_auto_whenever_it_closes() {
                 rig.until(|_| proxy.open_connections() == 0);
             }
             pass(&rig, &mock, Duration::from_secs(1));
-            proxy.script(Fault::CloseUnhandled);
+            proxy.script(Action::CloseUnhandled);
             pass_until(&rig, &mock, || proxy.connections() > round);
             let stats = rig.counters.stats();
             assert_eq!((stats.points_confirmed, stats.confirmation), (0, None));
         }
         // The server is back, and a new connection reaches it.
         proxy.heal();
-        proxy.script(Fault::Reset);
+        proxy.script(Action::Reset);
         pass_until(&rig, &mock, || rig.counters.stats().points_pending == 0);
         assert_eq!(rig.counters.stats().confirmation, Some(Confirmation::Version));
     }
@@ -188,7 +188,7 @@ fn refusals_prolong_the_wait_for_an_answer_but_not_for_ever() {
     let mut refusals = 0;
     while rig.counters.stats().points_pending > 0 {
         if sick.open_connections() > 0 {
-            sick.script(Fault::Say(b"put: HBase error: slow\n".to_vec()));
+            sick.script(Action::Say(b"put: HBase error: slow\n".to_vec()));
             refusals += 1;
             rig.until(|stats| stats.points_rejected.storage == refusals || stats.disconnects == 1);
         }

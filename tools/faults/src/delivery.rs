@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use metrics_exporter_opentsdb::Confirmation;
-use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
+use metrics_exporter_opentsdb::testing::{Action, FakeTsd};
 
 use crate::net::{Filter, SlowLink, port};
 use opentsdb_faults::rig::{App, PATIENCE, assert_law, builder};
@@ -91,7 +91,10 @@ fn broken<T>(size: Size, prepare: impl Fn(&FakeTsd) -> T, happened: impl Fn(&T) 
             let stats = app.handle.stats();
             assert_law(&stats);
             assert!(report.pending + report.dropped > 0, "{mode:?} {timeout:?}: {report:?}");
-            assert!(stats.points_confirmed <= (tsd.accepted() - tsd.resent()) as u64);
+            assert!(
+                stats.points_confirmed
+                    <= (tsd.log().accepted_count() - tsd.log().resent_count()) as u64
+            );
             assert!(happened(&fault), "the fault did not happen");
             shutdowns += 1;
         }
@@ -160,7 +163,7 @@ pub(crate) fn exits(size: Size) -> String {
                     if way != "panic" {
                         assert_eq!(errors, "", "{way} {run}");
                     }
-                    let last = tsd.last("exits", &[("host", "a"), ("run", &run.to_string())]);
+                    let last = tsd.value("exits", &[("host", "a"), ("run", &run.to_string())]);
                     assert_eq!(last, Some((run as i64 + 1).into()), "{way} {run}");
                 }
             });
@@ -216,7 +219,7 @@ pub(crate) fn blackhole(size: Size) -> String {
                 app.work();
                 app.handle.flush(Duration::from_millis(50)).expect("it runs");
                 if restarts && !restarted && Instant::now() + dark / 2 > end {
-                    tsd.script(Fault::Crash { down: Duration::from_millis(100) });
+                    tsd.script(Action::Crash { down: Duration::from_millis(100) });
                     restarted = true;
                 }
             }
@@ -271,15 +274,15 @@ pub(crate) fn million(size: Size) -> String {
         let tsd = outages::counting();
         let mut app = App::start(builder(tsd.address(), mode), 2_000);
         let mut faults = 0;
-        while tsd.accepted() < lines {
+        while tsd.log().accepted_count() < lines {
             let fault = match random.u8(0..4) {
-                0 => Fault::Reset,
-                1 => Fault::Close,
-                2 => Fault::Crash { down: Duration::from_millis(10) },
-                _ => Fault::Restart { down: Duration::from_millis(10) },
+                0 => Action::Reset,
+                1 => Action::Close,
+                2 => Action::Crash { down: Duration::from_millis(10) },
+                _ => Action::Restart { down: Duration::from_millis(10) },
             };
             tsd.script(fault.after_bytes(random.usize(1..500_000)));
-            while tsd.steps_left() > 0 {
+            while tsd.pending_step_count() > 0 {
                 app.count();
                 app.handle.flush(Duration::from_millis(20)).expect("it runs");
                 app.assert_lawful(&[&tsd]);
@@ -289,9 +292,9 @@ pub(crate) fn million(size: Size) -> String {
         app.settle();
         app.assert_exact(&[&tsd]);
         let stats = app.assert_lawful(&[&tsd]);
-        let distinct = (tsd.accepted() - tsd.resent()) as u64;
+        let distinct = (tsd.log().accepted_count() - tsd.log().resent_count()) as u64;
         assert_eq!((stats.points_confirmed, distinct), (stats.points_taken, stats.points_taken));
-        told.push(format!("{mode:?}: {} lines, {faults} faults", tsd.accepted()));
+        told.push(format!("{mode:?}: {} lines, {faults} faults", tsd.log().accepted_count()));
     }
     told.join("; ")
 }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use metrics_exporter_opentsdb::Confirmation;
-use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
+use metrics_exporter_opentsdb::testing::{Action, FakeTsd, Fault, Step};
 
 use crate::Size;
 use crate::net::{Filter, port};
@@ -16,23 +16,44 @@ use opentsdb_faults::rig::{App, assert_law, builder};
 const LONG: Duration = Duration::from_secs(30 * 60);
 const SHORT: Duration = Duration::from_secs(8);
 
-fn random_fault(random: &mut fastrand::Rng) -> Fault {
+/// What is done to a server.
+#[derive(Debug)]
+enum Trouble {
+    Once(Action),
+    Lasting(Fault),
+}
+
+use Trouble::{Lasting, Once};
+
+impl From<Trouble> for Step {
+    fn from(trouble: Trouble) -> Step {
+        match trouble {
+            Once(action) => action.into(),
+            Lasting(fault) => fault.into(),
+        }
+    }
+}
+
+fn random_trouble(random: &mut fastrand::Rng) -> Trouble {
     let down = Duration::from_millis(random.u64(0..300));
     match random.u8(0..17) {
-        0 | 1 => Fault::Reset,
-        2 => Fault::Close,
-        3 | 4 => Fault::Restart { down },
-        5 | 6 => Fault::Crash { down },
-        7 => Fault::StopReading,
-        8 => Fault::Mute,
-        9 => Fault::Flood,
-        10 => Fault::FreezeStorage,
-        11 => Fault::Trickle { bytes: random.usize(100..5_000), every: Duration::from_millis(5) },
-        12 => Fault::CloseNew,
-        13 => Fault::IgnoreNew,
-        14 => Fault::CloseUnhandled,
-        15 => Fault::Delay(Duration::from_millis(random.u64(1..400))),
-        _ => Fault::Say((0..random.usize(1..20_000)).map(|_| random.u8(..)).collect()),
+        0 | 1 => Once(Action::Reset),
+        2 => Once(Action::Close),
+        3 | 4 => Once(Action::Restart { down }),
+        5 | 6 => Once(Action::Crash { down }),
+        7 => Lasting(Fault::StopReading),
+        8 => Lasting(Fault::Mute),
+        9 => Lasting(Fault::Flood),
+        10 => Lasting(Fault::FreezeStorage),
+        11 => Lasting(Fault::Trickle {
+            bytes: random.usize(100..5_000),
+            every: Duration::from_millis(5),
+        }),
+        12 => Lasting(Fault::CloseNew),
+        13 => Lasting(Fault::IgnoreNew),
+        14 => Once(Action::CloseUnhandled),
+        15 => Lasting(Fault::Delay(Duration::from_millis(random.u64(1..400)))),
+        _ => Once(Action::Say((0..random.usize(1..20_000)).map(|_| random.u8(..)).collect())),
     }
 }
 
@@ -101,25 +122,28 @@ fn spell(seed: u64) -> Told {
         for _ in 0..random.usize(1..3) {
             // After enough lost connections in a row `Auto` confirms by half-close for a while.
             has_fallen_back |= app.handle.stats().confirmation == Some(Confirmation::HalfClose);
-            let fault = random_fault(&mut random);
-            let is_polite =
-                matches!(fault, Fault::Close | Fault::CloseUnhandled | Fault::Restart { .. });
-            let fault = match fault {
-                Fault::CloseUnhandled if has_fallen_back => Fault::Reset,
-                _ if is_polite && !is_stopped_politely => Fault::Reset,
-                _ if is_polite && is_frozen && has_fallen_back => Fault::Reset,
-                Fault::FreezeStorage if !is_frozen => Fault::Mute,
-                fault => fault,
+            let trouble = random_trouble(&mut random);
+            let is_polite = matches!(
+                trouble,
+                Once(Action::Close | Action::CloseUnhandled | Action::Restart { .. })
+            );
+            let trouble = match trouble {
+                Once(Action::CloseUnhandled) if has_fallen_back => Once(Action::Reset),
+                _ if is_polite && !is_stopped_politely => Once(Action::Reset),
+                _ if is_polite && is_frozen && has_fallen_back => Once(Action::Reset),
+                Lasting(Fault::FreezeStorage) if !is_frozen => Lasting(Fault::Mute),
+                trouble => trouble,
             };
-            script.push(match &fault {
-                Fault::Say(garbage) => format!("Say({} bytes)", garbage.len()),
-                fault => format!("{fault:?}"),
+            script.push(match &trouble {
+                Once(Action::Say(garbage)) => format!("Say({} bytes)", garbage.len()),
+                trouble => format!("{trouble:?}"),
             });
+            let step = Step::from(trouble);
             // In `Auto` a polite end comes now or never: by a later moment it may have fallen back.
             if random.bool() && !(is_polite && mode == Confirmation::Auto) {
-                tsd.script(fault.after(Duration::from_millis(random.u64(0..100))));
+                tsd.script(step.after(Duration::from_millis(random.u64(0..100))));
             } else {
-                tsd.script(fault);
+                tsd.script(step);
             }
             told.faults += 1;
         }
@@ -139,7 +163,7 @@ fn spell(seed: u64) -> Told {
         }
         check_law(&app, &all, seed);
     }
-    while all.iter().any(|tsd| tsd.steps_left() > 0) {
+    while all.iter().any(|tsd| tsd.pending_step_count() > 0) {
         app.count();
         app.handle.flush(Duration::from_millis(10)).expect("it runs");
     }
@@ -153,7 +177,7 @@ fn spell(seed: u64) -> Told {
     check_law(&app, &all, seed);
     let report = app.handle.shutdown(Duration::from_secs(10)).expect("the first");
     assert_eq!((report.pending, report.dropped), (0, 0), "seed of the spell {seed}: {report:?}");
-    told.lines = all.iter().map(|tsd| tsd.accepted()).sum();
+    told.lines = all.iter().map(|tsd| tsd.log().accepted_count()).sum();
     told.resent = app.handle.stats().points_resent;
     told
 }
@@ -164,10 +188,10 @@ fn introduce(app: &mut App, servers: &[&FakeTsd]) {
         app.work();
         app.settle();
         assert_eq!(app.handle.stats().confirmation, Some(Confirmation::Version));
-        assert!(tsd.accepted() > 0, "it is its turn");
+        assert!(tsd.log().accepted_count() > 0, "it is its turn");
         if index + 1 < servers.len() {
             tsd.script(Fault::Refuse);
-            tsd.script(Fault::Reset);
+            tsd.script(Action::Reset);
         }
     }
     servers.iter().for_each(|tsd| tsd.heal());
@@ -177,10 +201,11 @@ fn introduce(app: &mut App, servers: &[&FakeTsd]) {
 fn check_law(app: &App, servers: &[&FakeTsd], seed: u64) {
     let stats = app.handle.stats();
     assert_law(&stats);
-    let known: usize = servers.iter().map(|tsd| tsd.accepted() - tsd.resent()).sum();
+    let known: usize =
+        servers.iter().map(|tsd| tsd.log().accepted_count() - tsd.log().resent_count()).sum();
     assert!(stats.points_confirmed <= known as u64, "spell {seed}: {stats:?}, {known} in the logs");
     for tsd in servers {
-        assert!(tsd.poisoned().is_empty() && tsd.rejections() == 0, "spell {seed}");
+        assert!(tsd.log().poisoned().is_empty() && tsd.log().rejected_count() == 0, "spell {seed}");
     }
     assert_eq!(stats.restarts, 0, "spell {seed}");
 }

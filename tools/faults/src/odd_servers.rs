@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use metrics_exporter_opentsdb::Confirmation;
-use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
+use metrics_exporter_opentsdb::testing::{Action, FakeTsd};
 
 use crate::rig::{App, PATIENCE, builder};
 
@@ -15,8 +15,8 @@ pub fn idle_closes(mode: Confirmation, times: usize) {
     for _ in 0..times {
         app.work();
         app.settle();
-        closed += tsd.open_connections();
-        tsd.script(Fault::Close);
+        closed += tsd.log().open_connection_count();
+        tsd.script(Action::Close);
     }
     app.work();
     app.settle();
@@ -42,14 +42,14 @@ pub fn garbage(mode: Confirmation, seed: u64) {
             garbage.extend_from_slice(b"\nput: illegal argument: ");
         }
         said += garbage.len();
-        let garbage = Fault::Say(garbage);
+        let garbage = Action::Say(garbage);
         if mode == Confirmation::HalfClose {
             // It has no connection most of the time.
             tsd.script(garbage.at_next_connection());
         } else {
             tsd.script(garbage.after_lines(1));
         }
-        while tsd.steps_left() > 0 {
+        while tsd.pending_step_count() > 0 {
             app.work();
             app.handle.flush(Duration::from_millis(10)).unwrap();
         }

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
+use metrics_exporter_opentsdb::testing::{Action, FakeTsd, Fault};
 use metrics_exporter_opentsdb::{Confirmation, RateLimit};
 
 use crate::rig::{App, builder, connections};
@@ -45,13 +45,13 @@ pub fn capped(cap: u32, points: usize, resets: usize) -> (usize, usize) {
     app.count();
     app.handle.flush(Duration::from_millis(50)).unwrap();
     for n in 0..resets {
-        tsd.script(Fault::Reset.after_lines((n + 1) * points / (resets + 2)));
+        tsd.script(Action::Reset.after_lines((n + 1) * points / (resets + 2)));
     }
     tsd.heal();
     app.settle();
-    assert_eq!(tsd.steps_left(), 0);
+    assert_eq!(tsd.pending_step_count(), 0);
     app.assert_exact(&[&tsd]);
     app.assert_lawful(&[&tsd]);
     assert!(one_at_a_time(&tsd));
-    (most_in_a_second(&tsd.arrivals()), cap as usize)
+    (most_in_a_second(&tsd.log().arrivals()), cap as usize)
 }

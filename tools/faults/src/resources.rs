@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
+use metrics_exporter_opentsdb::testing::{Action, FakeTsd, Fault};
 use metrics_exporter_opentsdb::{Confirmation, Value};
 
 use crate::Size;
@@ -178,7 +178,7 @@ pub(crate) fn panics(_: Size) -> String {
     let panicked = app.await_word("panicked").expect("the flusher has panicked");
     assert_ne!(panicked, "0");
     // Longer than an interval, so that an attempt to connect fails and is told of.
-    tsd.script(Fault::Crash { down: Duration::from_millis(1_200) });
+    tsd.script(Action::Crash { down: Duration::from_millis(1_200) });
     let (code, errors) = app.end();
     assert_eq!((code, errors.as_str()), (Some(0), ""), "{:?}", app.said);
     assert!(app.figure("restarts") >= 2, "{:?}", app.said);
@@ -194,10 +194,10 @@ pub(crate) fn forks(size: Size) -> String {
     let app = child::run(child::app(&["fork", &tsd.address(), children]));
     assert_eq!((app.figure("hung"), app.figure("bad")), (0, 0), "{:?}", app.said);
     assert_eq!(app.figure("pending"), 0, "the parent has sent its own");
-    assert_eq!(tsd.last("child.raw", &[("host", "a"), ("n", "1")]), None);
+    assert_eq!(tsd.value("child.raw", &[("host", "a"), ("n", "1")]), None);
     // What the children counted is theirs.
-    assert!(matches!(tsd.last("child", &[("host", "a")]), None | Some(Value::Integer(0))));
-    assert!(tsd.rejected().is_empty() && tsd.poisoned().is_empty());
+    assert!(matches!(tsd.value("child", &[("host", "a")]), None | Some(Value::Integer(0))));
+    assert!(tsd.log().rejected().is_empty() && tsd.log().poisoned().is_empty());
     format!("{children} children, {} records meanwhile", app.said["recorded"])
 }
 
@@ -237,16 +237,18 @@ pub(crate) fn sigpipe(size: Size) -> String {
     let resets = size.pick(50, 300);
     let mut random = fastrand::Rng::with_seed(size.seed);
     for n in 0..resets {
-        let before = tsd.connections();
+        let before = tsd.log().connection_count();
         // The client closes its own side first in no mode: it writes into what is gone.
-        let fault = if n % 2 == 0 { Fault::Reset } else { Fault::CloseUnread };
+        let fault = if n % 2 == 0 { Action::Reset } else { Action::CloseUnread };
         tsd.script(fault.after_bytes(random.usize(1..5_000)));
-        until("the next connection", || tsd.steps_left() == 0 && tsd.connections() > before);
+        until("the next connection", || {
+            tsd.pending_step_count() == 0 && tsd.log().connection_count() > before
+        });
     }
     let (code, errors) = app.end();
     assert_eq!((code, errors.as_str()), (Some(0), ""), "{:?}", app.said);
     assert_eq!((app.figure("pending"), app.figure("restarts")), (0, 0));
-    assert_eq!(tsd.last("hits", &[("host", "a")]), Some((app.figure("count") as i64).into()));
+    assert_eq!(tsd.value("hits", &[("host", "a")]), Some((app.figure("count") as i64).into()));
     format!("{resets} connections lost, {} points sent again", app.said["resent"])
 }
 
@@ -301,10 +303,13 @@ pub(crate) fn injected_errors(_: Size) -> String {
         front.extend(["-e", &trace_only]);
         let mut app = App::start(child::under(&front, &["steady", &tsd.address(), ""]));
         for _ in 0..20 {
-            let before = tsd.connections();
-            assert!(tsd.wait_for(tsd.accepted() + 500, PATIENCE), "{inject}: nothing comes");
-            tsd.script(Fault::Reset);
-            until(inject, || tsd.connections() > before);
+            let before = tsd.log().connection_count();
+            assert!(
+                tsd.wait_for(tsd.log().accepted_count() + 500, PATIENCE),
+                "{inject}: nothing comes"
+            );
+            tsd.script(Action::Reset);
+            until(inject, || tsd.log().connection_count() > before);
         }
         let (code, errors) = app.end();
         assert_eq!((code, errors.as_str()), (Some(0), ""), "{inject}: {:?}", app.said);
@@ -313,8 +318,8 @@ pub(crate) fn injected_errors(_: Size) -> String {
         let injected = text.matches("(INJECTED)").count();
         assert!(injected > 0, "{inject}: no call has failed");
         assert_eq!((app.figure("pending"), app.figure("restarts")), (0, 0), "{inject}");
-        assert_eq!(tsd.last("hits", &[("host", "a")]), Some((app.figure("count") as i64).into()));
-        assert!(tsd.poisoned().is_empty() && tsd.rejected().is_empty(), "{inject}");
+        assert_eq!(tsd.value("hits", &[("host", "a")]), Some((app.figure("count") as i64).into()));
+        assert!(tsd.log().poisoned().is_empty() && tsd.log().rejected().is_empty(), "{inject}");
         told.push(format!("{} {injected}", &inject[7..inject.len()]));
     }
     told.join("; ")
@@ -324,13 +329,13 @@ pub(crate) fn emfile(_: Size) -> String {
     let tsd = FakeTsd::start();
     let mut app = App::start(child::app(&["emfile", &tsd.address()]));
     app.await_word("ready").expect("it runs");
-    tsd.script(Fault::Reset);
+    tsd.script(Action::Reset);
     until("the reset", || ended_by_server(&tsd) == 1);
     let (code, errors) = app.end();
     assert_eq!((code, errors.as_str()), (Some(0), ""), "{:?}", app.said);
     assert!(app.figure("failures") > 0 && app.figure("starved") > 0, "{:?}", app.said);
     assert_eq!((app.figure("pending"), app.figure("restarts")), (0, 0));
-    assert_eq!(tsd.last("hits", &[("host", "a")]), Some(3.into()));
+    assert_eq!(tsd.value("hits", &[("host", "a")]), Some(3.into()));
     format!("{} attempts without a descriptor", app.said["failures"])
 }
 
@@ -360,12 +365,12 @@ pub(crate) fn clock(size: Size) -> String {
     let (code, errors) = app.end();
     let _ = std::fs::remove_file(&file);
     assert_eq!((code, errors.as_str()), (Some(0), ""), "{:?}", app.said);
-    assert_eq!(tsd.poisoned(), [""; 0], "two values at one time");
+    assert_eq!(tsd.log().poisoned(), [""; 0], "two values at one time");
     assert!(app.figure("steps") >= 3, "{:?}", app.said);
     assert_eq!((app.figure("pending"), app.figure("dropped")), (0, 0));
     let times: Vec<_> = tsd.points().iter().filter_map(|point| point.timestamp).collect();
     assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "{times:?}");
-    let arrivals = tsd.arrivals();
+    let arrivals = tsd.log().arrivals();
     let silence = arrivals.windows(2).map(|pair| pair[1].0 - pair[0].0).max().unwrap_or_default();
     assert!(silence <= Duration::from_millis(2_500), "silent for {silence:?}");
     let spread = times[times.len() - 1] - times[0];

@@ -110,8 +110,12 @@ impl App {
     pub fn assert_lawful(&self, servers: &[&FakeTsd]) -> Stats {
         let stats = self.handle.stats();
         assert_law(&stats);
-        let known: usize =
-            servers.iter().map(|tsd| tsd.accepted() - tsd.resent() + tsd.rejections()).sum();
+        let known: usize = servers
+            .iter()
+            .map(|tsd| {
+                tsd.log().accepted_count() - tsd.log().resent_count() + tsd.log().rejected_count()
+            })
+            .sum();
         assert!(
             stats.points_confirmed <= known as u64,
             "more is confirmed than the servers' logs hold, {known}: {stats:?}"
@@ -135,8 +139,8 @@ pub fn assert_law(stats: &Stats) {
 /// off does not count.
 #[track_caller]
 pub fn assert_whole(tsd: &FakeTsd) {
-    assert_eq!(tsd.poisoned(), [""; 0], "a line changed when it was sent again");
-    let strays = tsd.rejected();
+    assert_eq!(tsd.log().poisoned(), [""; 0], "a line changed when it was sent again");
+    let strays = tsd.log().rejected();
     let strays: Vec<_> = strays.iter().filter(|(line, _)| !is_ours(line)).take(3).collect();
     assert!(strays.is_empty(), "no line of ours: {strays:?}");
     for connection in connections(tsd) {
@@ -157,7 +161,7 @@ fn is_ours(line: &str) -> bool {
 pub fn connections(
     tsd: &FakeTsd,
 ) -> impl Iterator<Item = metrics_exporter_opentsdb::testing::Connection> + '_ {
-    (0..tsd.connections()).filter_map(|index| tsd.connection(index))
+    (0..tsd.log().connection_count()).filter_map(|index| tsd.log().connection(index))
 }
 
 /// How many connections the server has ended.
@@ -167,7 +171,7 @@ pub fn ended_by_server(tsd: &FakeTsd) -> usize {
 
 fn last(servers: &[&FakeTsd], metric: &str, n: usize) -> Option<i64> {
     let n = n.to_string();
-    let values = servers.iter().filter_map(|tsd| tsd.last(metric, &[("host", "a"), ("n", &n)]));
+    let values = servers.iter().filter_map(|tsd| tsd.value(metric, &[("host", "a"), ("n", &n)]));
     let integers = values.filter_map(|value| match value {
         Value::Integer(integer) => Some(integer),
         Value::Float(_) => None,

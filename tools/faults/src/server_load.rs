@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use metrics::gauge;
-use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
+use metrics_exporter_opentsdb::testing::{Action, FakeTsd, Fault};
 use metrics_exporter_opentsdb::{Confirmation, RateLimit, TimestampPrecision};
 
 use crate::Size;
@@ -33,13 +33,13 @@ pub(crate) fn frozen(size: Size) -> String {
         app.work();
         app.settle();
         tsd.script(Fault::FreezeStorage);
-        let before = tsd.connections();
+        let before = tsd.log().connection_count();
         let end = Instant::now() + time;
         while Instant::now() < end {
             app.work();
             pass(Duration::from_millis(100));
         }
-        let connects = tsd.connections() - before;
+        let connects = tsd.log().connection_count() - before;
         assert!(app.handle.stats().points_pending > 0, "nothing was frozen");
         assert!((1..=6).contains(&connects), "{connects} connects in {time:?}");
         tsd.heal();
@@ -110,11 +110,11 @@ pub(crate) fn herd(_: Size) -> String {
     const CLIENTS: usize = 100;
     let mut told = Vec::new();
     for (name, fault, mode, span) in [
-        ("idle", Fault::Close, Confirmation::Version, Duration::from_millis(25)),
-        ("idle", Fault::Close, Confirmation::HalfClose, Duration::from_millis(25)),
+        ("idle", Action::Close, Confirmation::Version, Duration::from_millis(25)),
+        ("idle", Action::Close, Confirmation::HalfClose, Duration::from_millis(25)),
         (
             "at work",
-            Fault::Crash { down: Duration::from_secs(1) },
+            Action::Crash { down: Duration::from_secs(1) },
             Confirmation::Version,
             Duration::from_millis(200),
         ),
@@ -135,14 +135,14 @@ pub(crate) fn herd(_: Size) -> String {
         }
         if name == "at work" {
             tsd.script(Fault::Mute);
-            let before = tsd.accepted();
+            let before = tsd.log().accepted_count();
             apps.iter_mut().for_each(App::count);
             assert!(tsd.wait_for(before + CLIENTS, PATIENCE));
         }
-        let before = tsd.connections();
+        let before = tsd.log().connection_count();
         tsd.script(fault);
         apps.iter_mut().for_each(App::count);
-        until("all are there again", || tsd.connections() >= before + CLIENTS);
+        until("all are there again", || tsd.log().connection_count() >= before + CLIENTS);
         let mut returns: Vec<_> = connections(&tsd)
             .skip(before)
             .take(CLIENTS)
@@ -168,23 +168,23 @@ pub(crate) fn throttle(_: Size) -> String {
         .with_rate_limit(limit);
     let mut app = App::start(builder, 20_000);
     let rate = |app: &mut App, time: Duration| {
-        let before = tsd.accepted();
+        let before = tsd.log().accepted_count();
         let end = Instant::now() + time;
         while Instant::now() < end {
             app.count();
             pass(Duration::from_millis(50));
         }
-        (tsd.accepted() - before) as f64 / time.as_secs_f64()
+        (tsd.log().accepted_count() - before) as f64 / time.as_secs_f64()
     };
     // A snapshot takes ten seconds, and between two of them it is up to a second until the next tick.
     let whole = Duration::from_secs(10);
     rate(&mut app, Duration::from_secs(2));
     let full = rate(&mut app, whole);
     tsd.script(Fault::Throttle);
-    let before = tsd.rejections();
-    tsd.script(Fault::Heal.after_lines(10));
-    until("ten complaints", || tsd.steps_left() == 0);
-    let complaints = tsd.rejections() - before;
+    let before = tsd.log().rejected_count();
+    tsd.script(Action::Heal.after_lines(10));
+    until("ten complaints", || tsd.pending_step_count() == 0);
+    let complaints = tsd.log().rejected_count() - before;
     rate(&mut app, Duration::from_millis(500));
     let slow = rate(&mut app, Duration::from_secs(3));
     for _ in 0..56 {
@@ -224,6 +224,7 @@ pub(crate) fn overload(size: Size) -> String {
     }
     let points = tsd.points();
     let arrivals: Vec<_> = tsd
+        .log()
         .arrivals()
         .into_iter()
         .flat_map(|(at, points)| std::iter::repeat_n(at, points))
@@ -244,7 +245,7 @@ pub(crate) fn overload(size: Size) -> String {
     let counts = || seen.values().map(|(count, _)| *count);
     let (least, most) = (counts().min().unwrap_or(0), counts().max().unwrap_or(0));
     let stats = handle.stats();
-    let rate = most_in_a_second(&tsd.arrivals());
+    let rate = most_in_a_second(&tsd.log().arrivals());
     let _ = handle.shutdown(Duration::ZERO);
     assert_eq!(seen.len(), series as usize, "some series never came");
     assert!(stats.ticks_skipped > 0, "there was no overload: {stats:?}");

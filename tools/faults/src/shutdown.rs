@@ -111,7 +111,7 @@ pub fn shut_down(state: &State, mode: Confirmation, timeout: Duration) -> Outcom
     app.count();
     app.handle.flush(Duration::from_millis(100)).unwrap();
     if state.takes_points {
-        let took = tsd.wait_until(PATIENCE, |log| log.accepted() + log.rejections() > 0);
+        let took = tsd.wait_until(PATIENCE, |log| log.accepted_count() + log.rejected_count() > 0);
         assert!(took, "{}, {mode:?}: the server took nothing", state.name);
     }
     app.count();
@@ -135,7 +135,8 @@ pub fn end(app: &App, timeout: Duration, tsd: &FakeTsd) -> Outcome {
     let stats = app.handle.stats();
     assert_law(&stats);
     assert!(report.confirmed <= stats.points_confirmed - confirmed_before);
-    let known = (tsd.accepted() - tsd.resent() + tsd.rejections()) as u64;
+    let known =
+        (tsd.log().accepted_count() - tsd.log().resent_count() + tsd.log().rejected_count()) as u64;
     assert!(
         stats.points_confirmed <= known,
         "{} confirmed, {known} in the log",
@@ -143,7 +144,10 @@ pub fn end(app: &App, timeout: Duration, tsd: &FakeTsd) -> Outcome {
     );
     // The writer may still be closing the connection.
     tsd.heal();
-    assert!(tsd.wait_until(PATIENCE, |log| log.open_connections() == 0), "the connection stays");
+    assert!(
+        tsd.wait_until(PATIENCE, |log| log.open_connection_count() == 0),
+        "the connection stays"
+    );
     assert_whole(tsd);
     Outcome { late, points: report.points, confirmed: report.confirmed, known }
 }
