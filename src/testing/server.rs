@@ -235,15 +235,11 @@ impl Server {
                 Action::Close | Action::Restart { .. } => self.end_politely(number, now),
                 Action::CloseUnhandled => self.end_unhandled(number, now),
                 Action::CloseUnread => {
-                    self.sessions.get_mut(&number).map(Session::close_unread);
+                    self.with(number, Session::close_unread);
                     self.log_mut().end(number, End::ByServer, now);
                 }
-                Action::HalfClose => {
-                    self.sessions.get_mut(&number).map(|session| session.half_close(now));
-                }
-                Action::Say(bytes) => {
-                    self.sessions.get_mut(&number).map(|session| session.say(bytes, now));
-                }
+                Action::HalfClose => self.with(number, |session| session.half_close(now)),
+                Action::Say(bytes) => self.with(number, |session| session.say(bytes, now)),
                 Action::Heal => {}
             }
         }
@@ -251,6 +247,12 @@ impl Server {
             Action::Restart { down } | Action::Crash { down } => self.shut_for(*down, now),
             Action::Heal => self.heal(),
             _ => {}
+        }
+    }
+
+    fn with(&mut self, number: usize, change: impl FnOnce(&mut Session)) {
+        if let Some(session) = self.sessions.get_mut(&number) {
+            change(session);
         }
     }
 
