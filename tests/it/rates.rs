@@ -58,6 +58,6 @@ fn ticks_send_a_snapshot_larger_than_the_queue_within_the_interval() {
         builder.with_flush_interval(Duration::from_secs(1))
     });
     record(&rig, 3_000);
-    rig.tsd.wait_for(3 * 3_000, PATIENCE);
+    let _ = rig.tsd.expect_points(3 * 3_000, PATIENCE);
     assert!(rig.stats().ticks_skipped <= 1, "{:?}", rig.stats());
 }
