@@ -164,7 +164,8 @@ impl OpenTsdbBuilder {
         self
     }
 
-    /// Sets how long an attempt to connect may take, over all addresses of an endpoint. Defaults to 3 s.
+    /// Sets how long connecting to an endpoint may take, which includes resolving its name and
+    /// trying all its addresses. The next endpoint has as long again. Defaults to 3 s.
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self

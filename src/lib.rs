@@ -146,6 +146,7 @@ mod error;
 mod flush;
 mod handle;
 mod host;
+mod log_limiter;
 mod queue;
 mod record;
 mod send;

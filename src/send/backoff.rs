@@ -1,8 +1,9 @@
 //! How long to stay away after a failure.
 //!
-//! Full jitter: uniform between nothing and a ceiling that doubles with each failure. A hundred clients that lose one server at
-//! one moment then come back spread over the whole time, not in step. Only a confirmation brings the ceiling down again: a
-//! server that accepts a connection and drops it has proved nothing. The shutdown does too: it has no time for long waits.
+//! Full jitter: uniform between nothing and a ceiling that doubles with each failure. A hundred
+//! clients that lose one server at one moment come back spread over the whole time, not in step.
+//! Only a confirmation brings the ceiling down again: a server that accepts a connection and drops
+//! it has proved nothing. So does the shutdown, which has no time for long waits.
 
 use std::time::Duration;
 
@@ -11,23 +12,24 @@ const MAX_DOUBLINGS: u32 = 31;
 
 #[derive(Debug)]
 pub(super) struct Backoff {
-    /// The first ceiling.
+    /// The ceiling after the first failure.
     min: Duration,
-    /// The last ceiling.
+    /// The highest ceiling.
     max: Duration,
     /// Failures since the last confirmation.
     failures: u32,
     random: fastrand::Rng,
 }
 
-/// What the failure was, as far as the server feels it.
+/// What a failure means for the wait after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cost {
-    /// The connection is gone on both sides, or never was.
-    Gone,
-    /// It was given up with the server perhaps still at work on it: a TSD whose worker is blocked notices our leaving only when
-    /// it goes on, and the next connection blocks the next worker.
-    GivenUp,
+pub(super) enum Wait {
+    /// Anything up to the ceiling: the connection is gone on both sides, or never was.
+    Jittered,
+    /// Not less than the minimum: the server may still work on the connection that we gave up. A
+    /// TSD whose worker is blocked sees our end only later, and the next connection would block its
+    /// next worker.
+    AtLeastMin,
 }
 
 impl Backoff {
@@ -36,13 +38,13 @@ impl Backoff {
     }
 
     /// How long to wait before the next attempt.
-    pub(super) fn next(&mut self, cost: Cost) -> Duration {
+    pub(super) fn next(&mut self, kind: Wait) -> Duration {
         let ceiling = self.ceiling();
         self.failures = self.failures.saturating_add(1);
         let wait = ceiling.mul_f64(1.0 - self.random.f64());
-        match cost {
-            Cost::Gone => wait,
-            Cost::GivenUp => wait.max(self.min),
+        match kind {
+            Wait::Jittered => wait,
+            Wait::AtLeastMin => wait.max(self.min),
         }
     }
 
@@ -70,7 +72,7 @@ mod tests {
         for round in 0..2 {
             for expected in [1, 2, 4, 8, 16, 30, 30, 30] {
                 assert_eq!(backoff.ceiling(), Duration::from_secs(expected), "round {round}");
-                backoff.next(Cost::Gone);
+                backoff.next(Wait::Jittered);
             }
             backoff.reset();
         }
@@ -83,7 +85,7 @@ mod tests {
             let mut backoff = Backoff::new(MIN, MAX);
             backoff.random = fastrand::Rng::with_seed(seed);
             for ceiling in [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0] {
-                let wait = backoff.next(Cost::Gone).as_secs_f64();
+                let wait = backoff.next(Wait::Jittered).as_secs_f64();
                 assert!(wait > 0.0 && wait <= ceiling, "{wait} of {ceiling}");
                 seen[((wait / ceiling * 10.0) as usize).min(9)] += 1;
             }
@@ -94,15 +96,15 @@ mod tests {
     #[test]
     fn after_a_connection_was_given_up_the_wait_is_at_least_the_minimum() {
         let mut backoff = Backoff::new(MIN, MAX);
-        assert!((0..100).all(|_| backoff.next(Cost::GivenUp) >= MIN));
+        assert!((0..100).all(|_| backoff.next(Wait::AtLeastMin) >= MIN));
     }
 
     #[test]
-    fn a_failure_that_goes_on_for_ever_overflows_nothing() {
+    fn a_failure_without_end_overflows_nothing() {
         let mut backoff = Backoff::new(Duration::from_secs(u64::MAX), Duration::MAX);
         backoff.failures = u32::MAX;
-        assert!(backoff.next(Cost::Gone) <= Duration::MAX);
+        assert!(backoff.next(Wait::Jittered) <= Duration::MAX);
         let mut zero = Backoff::new(Duration::ZERO, Duration::ZERO);
-        assert_eq!(zero.next(Cost::GivenUp), Duration::ZERO);
+        assert_eq!(zero.next(Wait::AtLeastMin), Duration::ZERO);
     }
 }

@@ -1,110 +1,59 @@
-//! The check at the start: is any server there?
+//! The check at the start: whether any server takes a connection.
 //!
-//! It connects, closes at once and sends nothing. Each endpoint is tried by a thread of its own, so that a resolver that never
-//! answers holds nobody longer than the time that was given.
+//! It runs one attempt to connect, closes at once and sends nothing.
 
-use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpStream};
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::bounded;
+use mio::{Events, Poll, Token, Waker};
 
-use super::FOREVER;
+use super::dial::{Attempt, Dialer, Progress};
 use super::endpoint::Endpoint;
-use super::resolve::resolve;
-use crate::clock::{Clock, Instant};
+use super::failure::Failure;
+use crate::clock::Clock;
 
-/// The name of a thread that tries an endpoint.
-const THREAD: &str = "opentsdb-check";
+/// Whether any address of any endpoint takes a connection within `timeout`, of which each endpoint
+/// has an equal share. If none does, the error is the last one, with its address.
+pub(crate) fn check(endpoints: &[Endpoint], timeout: Duration) -> Result<(), (String, io::Error)> {
+    match attempt(endpoints, timeout) {
+        Ok(None) => Ok(()),
+        Ok(Some(Failure::Resolve { address, source } | Failure::Connect { address, source })) => {
+            Err((address, source))
+        }
+        Ok(Some(failure)) => Err((String::new(), io::Error::other(failure))),
+        Err(error) => Err((String::new(), error)),
+    }
+}
 
-/// An address that could not be reached, and why.
-pub(crate) type Unreached = (String, io::Error);
-
-/// Whether any address of any endpoint takes a connection within `timeout`. If none does, the error is that of the last endpoint
-/// to fail; one that was still being tried when the time was over counts as the last.
-pub(crate) fn check(endpoints: &[Endpoint], timeout: Duration) -> Result<(), Unreached> {
+/// Answers why nobody was reached.
+fn attempt(endpoints: &[Endpoint], timeout: Duration) -> io::Result<Option<Failure>> {
+    let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(4));
+    let waker = Arc::new(Waker::new(poll.registry(), Token(0))?);
+    let share = timeout / u32::try_from(endpoints.len()).unwrap_or(u32::MAX).max(1);
+    let mut dialer = Dialer::new(endpoints.to_vec(), share, poll.registry(), waker)?;
     let clock = Clock::default();
-    let deadline = clock.now() + timeout.min(FOREVER);
-    let is_over = Arc::new(AtomicBool::new(false));
-    let (sender, results) = bounded(endpoints.len());
-    let mut pending: Vec<String> = Vec::new();
-    let mut last = None;
-    for endpoint in endpoints {
-        let name = endpoint.to_string();
-        let (endpoint, sender) = (endpoint.clone(), sender.clone());
-        let (clock, is_over) = (clock.clone(), Arc::clone(&is_over));
-        let tried = thread::Builder::new().name(THREAD.into()).spawn(move || {
-            let result = reach(&endpoint, deadline, &clock, &is_over);
-            // Nobody listens once another endpoint has answered.
-            let _ = sender.send((endpoint.to_string(), result));
-        });
-        match tried {
-            Ok(_) => pending.push(name),
-            Err(error) => last = Some((name, error)),
+    let mut attempt = Attempt::new(&mut dialer, clock.now());
+    loop {
+        let until = match attempt.turn(&mut dialer, clock.now()) {
+            Progress::Wait(until) => until,
+            Progress::Connected(..) => return Ok(None),
+            Progress::Failed(_, failure) => return Ok(Some(failure)),
+        };
+        let left = until.saturating_duration_since(clock.now());
+        match poll.poll(&mut events, Some(left)) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            Ok(()) | Err(_) => {}
         }
     }
-    while !pending.is_empty() {
-        match results.recv_timeout(deadline.saturating_duration_since(clock.now())) {
-            Ok((_, Ok(()))) => {
-                // Relaxed: it only spares the other threads an attempt or two.
-                is_over.store(true, Ordering::Relaxed);
-                return Ok(());
-            }
-            Ok((name, Err(unreached))) => {
-                pending.retain(|other| *other != name);
-                last = Some(unreached);
-            }
-            Err(_) => {
-                is_over.store(true, Ordering::Relaxed);
-                let error =
-                    io::Error::new(ErrorKind::TimedOut, format!("no answer within {timeout:?}"));
-                return Err((pending.swap_remove(0), error));
-            }
-        }
-    }
-    Err(last.unwrap_or_else(|| (String::new(), ErrorKind::NotFound.into())))
-}
-
-/// Tries the addresses in turn, each with an equal share of the time that is left.
-fn reach(
-    endpoint: &Endpoint,
-    deadline: Instant,
-    clock: &Clock,
-    is_over: &AtomicBool,
-) -> Result<(), Unreached> {
-    let addresses = resolve(endpoint).map_err(|error| (endpoint.to_string(), error))?;
-    let mut last = (endpoint.to_string(), ErrorKind::TimedOut.into());
-    for (tried, address) in addresses.iter().enumerate() {
-        let left = deadline.saturating_duration_since(clock.now());
-        if left.is_zero() || is_over.load(Ordering::Relaxed) {
-            break;
-        }
-        let parts = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
-        match connect(*address, left / parts) {
-            Ok(()) => return Ok(()),
-            Err(error) => last = (address.to_string(), error),
-        }
-    }
-    Err(last)
-}
-
-fn connect(address: SocketAddr, timeout: Duration) -> io::Result<()> {
-    // A timeout of nothing is an error of its own to the standard library.
-    let stream = TcpStream::connect_timeout(&address, timeout.max(Duration::from_millis(1)))?;
-    if stream.local_addr()? == address {
-        return Err(ErrorKind::ConnectionRefused.into());
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
-    use std::net::TcpListener;
+    use crate::clock::Instant;
+    use std::io::{ErrorKind, Read};
+    use std::net::{SocketAddr, TcpListener};
 
     fn endpoints(texts: &[&str]) -> Vec<Endpoint> {
         texts.iter().map(|text| Endpoint::parse(text).unwrap()).collect()

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::limiter::{Demand, Limiter};
-use super::notices::Notices;
 use super::window::{Place, Window};
 use crate::clock::Instant;
+use crate::log_limiter::LogLimiter;
 use crate::queue::{Phase, Queue};
 use crate::stats::Counters;
 
@@ -15,7 +15,7 @@ pub(super) struct Delivery {
     pub(super) counters: Arc<Counters>,
     pub(super) window: Window,
     pub(super) limiter: Limiter,
-    pub(super) notices: Notices,
+    pub(super) log: LogLimiter,
     /// How long a connection may make no progress.
     pub(super) write_timeout: Duration,
 }

@@ -1,32 +1,59 @@
 //! From endpoints to a connection.
 //!
-//! An attempt goes through all addresses of all endpoints, resolving each when its turn comes. The time for connecting is one
-//! budget: an address gets an equal share of what is left, so that a black hole in front takes nothing from those behind it, and
-//! what an address that refuses at once does not need goes to the others.
+//! An attempt goes through the endpoints, and resolves each when its turn comes. An endpoint has
+//! the whole connect timeout, the time for resolving its name included. Each of its addresses gets
+//! an equal share of what is left, but at least a second, or half of a shorter timeout: less would
+//! not outlast one lost packet. So an address that does not answer takes nothing from those behind it, and the
+//! time that an address does not need goes to the others. Addresses that were not reached in time
+//! come first at the next attempt.
 
 use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use mio::{Registry, Token};
+use mio::{Registry, Token, Waker};
 
 use super::connection::Connection;
 use super::endpoint::Endpoint;
 use super::failure::Failure;
-use super::resolve::{self, Resolver};
+use super::resolve::Resolver;
 use super::rotation::Rotation;
 use crate::clock::Instant;
+
+/// The event of the socket, of which there is one at a time.
+const SOCKET: Token = Token(1);
+/// The least share of an address where the timeout is twice that: a lost first packet is sent again
+/// after a second.
+const MIN_SHARE: Duration = Duration::from_millis(1100);
 
 /// What all attempts have in common.
 pub(super) struct Dialer {
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) resolver: Resolver,
     pub(super) rotation: Rotation,
-    pub(super) registry: Registry,
-    /// The token of the sockets.
-    pub(super) token: Token,
-    /// The budget of an attempt.
-    pub(super) timeout: Duration,
+    registry: Registry,
+    /// The most time for one endpoint.
+    timeout: Duration,
+}
+
+impl Dialer {
+    /// At least one endpoint, and what wakes the thread that polls the registry.
+    pub(super) fn new(
+        endpoints: Vec<Endpoint>,
+        timeout: Duration,
+        registry: &Registry,
+        waker: Arc<Waker>,
+    ) -> io::Result<Self> {
+        Ok(Dialer {
+            resolver: Resolver::new(waker, endpoints.len()),
+            rotation: Rotation::new(endpoints.len()),
+            registry: registry.try_clone()?,
+            endpoints,
+            timeout,
+        })
+    }
 }
 
 /// One attempt to reach a server.
@@ -36,28 +63,22 @@ pub(super) struct Attempt {
     rest: VecDeque<usize>,
     /// The one that is being tried.
     endpoint: usize,
+    /// When that began.
+    since: Instant,
+    /// When its time is over.
+    deadline: Instant,
     /// Its addresses not tried yet.
     addresses: VecDeque<SocketAddr>,
     stage: Stage,
-    /// What is left of the budget.
-    left: Duration,
-    /// The last thing that went wrong.
-    failure: Failure,
 }
 
 #[derive(Debug)]
 enum Stage {
-    /// The next address or endpoint is to be tried.
+    Resolving,
+    /// The next address is to be tried.
     Ready,
-    Resolving(Share),
-    Connecting(Connection, Share),
-}
-
-/// The part of the budget that one step has.
-#[derive(Clone, Copy, Debug)]
-struct Share {
-    since: Instant,
-    until: Instant,
+    /// The address has until then.
+    Connecting(Connection, Instant),
 }
 
 /// How an attempt goes.
@@ -67,122 +88,127 @@ pub(super) enum Progress {
     Wait(Instant),
     /// This endpoint has taken the connection.
     Connected(usize, Connection),
-    /// Nobody has; the last failure.
-    Failed(Failure),
+    /// None has; the last endpoint's failure.
+    Failed(usize, Failure),
 }
 
 impl Attempt {
     pub(super) fn new(dialer: &mut Dialer, now: Instant) -> Self {
+        let mut rest: VecDeque<_> = dialer.rotation.order(now).collect();
         Attempt {
-            rest: dialer.rotation.order(now).collect(),
-            endpoint: 0,
+            endpoint: rest.pop_front().unwrap_or_default(),
+            rest,
+            since: now,
+            deadline: now + dialer.timeout,
             addresses: VecDeque::new(),
-            stage: Stage::Ready,
-            left: dialer.timeout,
-            failure: Failure::NoEndpoint,
+            stage: Stage::Resolving,
         }
     }
 
     /// Goes on as far as it can without waiting.
     pub(super) fn turn(&mut self, dialer: &mut Dialer, now: Instant) -> Progress {
         loop {
-            let stage = std::mem::replace(&mut self.stage, Stage::Ready);
-            let step = match stage {
-                Stage::Ready => self.next(dialer, now),
-                Stage::Resolving(share) => self.resolve(share, dialer, now),
-                Stage::Connecting(connection, share) => self.connect(connection, share, now),
+            let failure = match self.step(dialer, now) {
+                Ok(None) => continue,
+                Ok(Some(progress)) => return progress,
+                Err(failure) => failure,
             };
-            match step {
-                Ok(()) => {}
-                Err(Progress::Connected(endpoint, connection)) => {
-                    dialer.rotation.connected(endpoint, connection.peer(), now);
-                    return Progress::Connected(endpoint, connection);
-                }
-                Err(progress) => return progress,
+            if now < self.deadline && !self.addresses.is_empty() {
+                self.stage = Stage::Ready;
+                continue;
             }
+            let Some(next) = self.rest.pop_front() else {
+                return Progress::Failed(self.endpoint, failure);
+            };
+            (self.endpoint, self.since, self.deadline) = (next, now, now + dialer.timeout);
+            self.addresses.clear();
+            self.stage = Stage::Resolving;
         }
     }
 
-    /// Begins with the next address, or else with the next endpoint. `Err` is the end of this turn.
-    fn next(&mut self, dialer: &mut Dialer, now: Instant) -> Result<(), Progress> {
-        if let Some(peer) = self.addresses.pop_front() {
-            let share = self.share(now);
-            match Connection::begin(peer, &dialer.registry, dialer.token) {
-                Ok(connection) => self.stage = Stage::Connecting(connection, share),
-                Err(source) => self.failure = Failure::Connect { peer, source },
-            }
-            return Ok(());
+    /// One step; `Ok(None)` when there is another one. `Err` is the end of an address, or of the
+    /// endpoint where it has no other.
+    fn step(&mut self, dialer: &mut Dialer, now: Instant) -> Result<Option<Progress>, Failure> {
+        match std::mem::replace(&mut self.stage, Stage::Ready) {
+            Stage::Resolving => self.resolve(dialer, now),
+            Stage::Ready => self.begin(dialer, now),
+            Stage::Connecting(connection, until) => self.connect(connection, until, dialer, now),
         }
-        let Some(endpoint) = self.rest.pop_front() else {
-            let failure = std::mem::replace(&mut self.failure, Failure::NoEndpoint);
-            return Err(Progress::Failed(failure));
-        };
-        self.endpoint = endpoint;
-        let named = &dialer.endpoints[endpoint];
-        let asked = match named.ip() {
-            Some(_) => resolve::resolve(named).map(|addresses| self.addresses.extend(addresses)),
-            None => dialer.resolver.ask(endpoint, named).map(|()| {
-                self.stage = Stage::Resolving(self.share(now));
-            }),
-        };
-        if let Err(source) = asked {
-            self.failure = Failure::Resolve { endpoint: named.to_string(), source };
-        }
-        Ok(())
     }
 
-    fn resolve(&mut self, share: Share, dialer: &mut Dialer, now: Instant) -> Result<(), Progress> {
-        let named = &dialer.endpoints[self.endpoint];
-        match dialer.resolver.answer(self.endpoint) {
-            Some(Ok(mut addresses)) => {
+    fn resolve(&mut self, dialer: &mut Dialer, now: Instant) -> Result<Option<Progress>, Failure> {
+        let endpoint = &dialer.endpoints[self.endpoint];
+        let answer = dialer.resolver.resolve(self.endpoint, endpoint, self.since, now);
+        let failed = |source| Failure::Resolve { address: endpoint.to_string(), source };
+        match answer {
+            Some(answer) => {
+                let mut addresses = answer.map_err(failed)?;
                 dialer.rotation.arrange(self.endpoint, &mut addresses);
                 self.addresses.extend(addresses);
+                Ok(None)
             }
-            Some(Err(source)) => {
-                self.failure = Failure::Resolve { endpoint: named.to_string(), source };
-            }
-            None if now >= share.until => {
-                self.use_up(share, now);
-                self.failure = Failure::ResolverSilent { endpoint: named.to_string() };
-            }
+            None if now >= self.deadline => Err(failed(timed_out())),
             None => {
-                self.stage = Stage::Resolving(share);
-                return Err(Progress::Wait(share.until));
+                self.stage = Stage::Resolving;
+                Ok(Some(Progress::Wait(self.deadline)))
             }
         }
-        Ok(())
+    }
+
+    fn begin(&mut self, dialer: &mut Dialer, now: Instant) -> Result<Option<Progress>, Failure> {
+        let until = now + self.share(now);
+        let Some(peer) = self.addresses.pop_front() else {
+            let address = dialer.endpoints[self.endpoint].to_string();
+            let source = io::Error::new(ErrorKind::NotFound, "the name has no address");
+            return Err(Failure::Resolve { address, source });
+        };
+        match Connection::begin(peer, &dialer.registry, SOCKET) {
+            Ok(connection) => {
+                self.stage = Stage::Connecting(connection, until);
+                Ok(None)
+            }
+            Err(source) => Err(self.failed(peer, source, dialer)),
+        }
     }
 
     fn connect(
         &mut self,
         connection: Connection,
-        share: Share,
+        until: Instant,
+        dialer: &mut Dialer,
         now: Instant,
-    ) -> Result<(), Progress> {
+    ) -> Result<Option<Progress>, Failure> {
         let peer = connection.peer();
         match connection.is_established() {
-            Ok(true) => return Err(Progress::Connected(self.endpoint, connection)),
-            Ok(false) if now < share.until => {
-                self.stage = Stage::Connecting(connection, share);
-                return Err(Progress::Wait(share.until));
+            Ok(true) => {
+                dialer.rotation.connected(self.endpoint, now);
+                Ok(Some(Progress::Connected(self.endpoint, connection)))
             }
-            Ok(false) => self.failure = Failure::ConnectTimeout { peer },
-            Err(source) => self.failure = Failure::Connect { peer, source },
+            Ok(false) if now < until => {
+                self.stage = Stage::Connecting(connection, until);
+                Ok(Some(Progress::Wait(until)))
+            }
+            Ok(false) => Err(self.failed(peer, timed_out(), dialer)),
+            Err(source) => Err(self.failed(peer, source, dialer)),
         }
-        self.use_up(share, now);
-        Ok(())
     }
 
-    /// An equal part of what is left, for the step that begins now.
-    fn share(&self, now: Instant) -> Share {
-        let others = self.addresses.len() + self.rest.len();
-        let parts = u32::try_from(others + 1).unwrap_or(u32::MAX);
-        Share { since: now, until: now + self.left / parts }
+    fn failed(&self, peer: SocketAddr, source: io::Error, dialer: &mut Dialer) -> Failure {
+        dialer.rotation.address_failed(self.endpoint);
+        Failure::Connect { address: peer.to_string(), source }
     }
 
-    fn use_up(&mut self, share: Share, now: Instant) {
-        self.left = self.left.saturating_sub(now.saturating_duration_since(share.since));
+    /// The time that the next address has.
+    fn share(&self, now: Instant) -> Duration {
+        let left = self.deadline.saturating_duration_since(now);
+        let parts = u32::try_from(self.addresses.len()).unwrap_or(u32::MAX).max(1);
+        let least = MIN_SHARE.min((self.deadline - self.since) / 2);
+        (left / parts).max(least).min(left)
     }
+}
+
+fn timed_out() -> io::Error {
+    io::Error::new(ErrorKind::TimedOut, "no answer in time")
 }
 
 #[cfg(test)]
@@ -190,24 +216,17 @@ mod tests {
     use super::super::resolve::Answer;
     use super::*;
     use crossbeam_channel::Sender;
-    use mio::{Events, Poll, Waker};
+    use mio::{Events, Poll};
     use std::net::TcpListener;
-    use std::sync::Arc;
 
     const TIMEOUT: Duration = Duration::from_secs(4);
 
     fn dialer(poll: &Poll, texts: &[String]) -> (Dialer, Vec<Sender<Answer>>) {
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-        let (resolver, senders) = Resolver::stuck(waker, texts.len());
-        let dialer = Dialer {
-            endpoints: texts.iter().map(|text| Endpoint::parse(text).unwrap()).collect(),
-            resolver,
-            rotation: Rotation::new(texts.len()),
-            registry: poll.registry().try_clone().unwrap(),
-            token: Token(1),
-            timeout: TIMEOUT,
-        };
-        (dialer, senders)
+        let (resolver, senders) = Resolver::stuck(Arc::clone(&waker), texts.len(), Instant::now());
+        let endpoints = texts.iter().map(|text| Endpoint::parse(text).unwrap()).collect();
+        let dialer = Dialer::new(endpoints, TIMEOUT, poll.registry(), waker).unwrap();
+        (Dialer { resolver, ..dialer }, senders)
     }
 
     /// A listener whose backlog is full, so that it answers no further connection.
@@ -241,8 +260,15 @@ mod tests {
         }
     }
 
+    fn timed_out(failure: &Failure) -> bool {
+        let (Failure::Resolve { source, .. } | Failure::Connect { source, .. }) = failure else {
+            return false;
+        };
+        source.kind() == ErrorKind::TimedOut
+    }
+
     #[test]
-    fn a_stuck_resolver_and_a_black_hole_leave_their_share_to_who_answers() {
+    fn a_stuck_resolver_and_a_black_hole_have_the_timeout_each_and_keep_nobody_from_the_next() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (hole, _kept) = black_hole();
@@ -252,10 +278,23 @@ mod tests {
         let (progress, took) = run(&mut poll, &mut dialer);
         let Progress::Connected(endpoint, connection) = progress else { panic!("{progress:?}") };
         assert_eq!((endpoint, connection.peer()), (2, address));
-        assert_eq!(took, TIMEOUT / 3 * 2);
+        assert_eq!(took, TIMEOUT * 2);
     }
 
-    /// A name server that is away makes each question take longer than an attempt may; asked anew each time, it would never answer.
+    #[test]
+    fn an_attempt_that_reaches_nobody_names_the_last_endpoint_and_address() {
+        let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (hole, _kept) = black_hole();
+        let mut poll = Poll::new().unwrap();
+        let (mut dialer, _senders) = dialer(&poll, &[refused.to_string(), hole.clone()]);
+        let (progress, took) = run(&mut poll, &mut dialer);
+        let Progress::Failed(1, failure) = progress else { panic!("{progress:?}") };
+        assert!(timed_out(&failure), "{failure:?}");
+        assert_eq!(failure.to_string(), format!("cannot connect to {hole}"));
+        assert_eq!(took, TIMEOUT, "an address that refuses takes no time");
+    }
+
+    /// A name server that is away makes each query take longer than an endpoint has.
     #[test]
     fn an_answer_that_came_too_late_serves_the_next_attempt() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -263,10 +302,8 @@ mod tests {
         let mut poll = Poll::new().unwrap();
         let (mut dialer, senders) = dialer(&poll, &["slow.invalid".to_owned()]);
         let (progress, _) = run(&mut poll, &mut dialer);
-        assert!(
-            matches!(progress, Progress::Failed(Failure::ResolverSilent { .. })),
-            "{progress:?}"
-        );
+        let Progress::Failed(0, failure) = progress else { panic!("{progress:?}") };
+        assert!(matches!(failure, Failure::Resolve { .. }) && timed_out(&failure), "{failure:?}");
         senders[0].send(Ok(vec![address])).unwrap();
         let (progress, _) = run(&mut poll, &mut dialer);
         let Progress::Connected(_, connection) = progress else { panic!("{progress:?}") };
@@ -274,29 +311,30 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_ends_with_its_budget_and_says_what_failed_last() {
+    fn resolving_and_all_addresses_of_a_name_share_one_timeout() {
         let (hole, _kept) = black_hole();
-        let mut poll = Poll::new().unwrap();
-        let (mut dialer, _senders) = dialer(&poll, &["stuck.invalid".to_owned(), hole]);
-        let (progress, took) = run(&mut poll, &mut dialer);
-        assert!(
-            matches!(progress, Progress::Failed(Failure::ConnectTimeout { .. })),
-            "{progress:?}"
-        );
-        assert_eq!(took, TIMEOUT);
-    }
-
-    #[test]
-    fn who_refuses_takes_no_time_from_the_others() {
-        let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let (hole, _kept) = black_hole();
-        let mut poll = Poll::new().unwrap();
-        let (mut dialer, _senders) = dialer(&poll, &[refused.to_string(), hole]);
-        let (progress, took) = run(&mut poll, &mut dialer);
-        assert!(
-            matches!(progress, Progress::Failed(Failure::ConnectTimeout { .. })),
-            "{progress:?}"
-        );
-        assert_eq!(took, TIMEOUT);
+        let hole: SocketAddr = hole.parse().unwrap();
+        let slow = Duration::from_secs(1);
+        // Addresses, and how many of them are tried in the 3 s that are left.
+        for (addresses, tried) in [(1, 1), (2, 2), (20, 3)] {
+            let poll = Poll::new().unwrap();
+            let (mut dialer, senders) = dialer(&poll, &["many.invalid".to_owned()]);
+            let start = Instant::now();
+            let mut attempt = Attempt::new(&mut dialer, start);
+            let progress = attempt.turn(&mut dialer, start);
+            assert!(matches!(progress, Progress::Wait(until) if until == start + TIMEOUT));
+            senders[0].send(Ok(vec![hole; addresses])).unwrap();
+            let (mut now, mut waits) = (start + slow, 0);
+            while let Progress::Wait(until) = attempt.turn(&mut dialer, now) {
+                assert!(until - now >= MIN_SHARE || until == start + TIMEOUT);
+                (now, waits) = (until, waits + 1);
+            }
+            assert_eq!((waits, now - start), (tried, TIMEOUT), "{addresses} addresses");
+            // The next attempt begins with those that had no turn.
+            let mut next: Vec<_> =
+                (0..20).map(|port| SocketAddr::from(([10, 0, 0, 1], port))).collect();
+            dialer.rotation.arrange(0, &mut next);
+            assert_eq!(usize::from(next[0].port()), tried);
+        }
     }
 }

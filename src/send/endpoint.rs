@@ -1,13 +1,14 @@
-//! Where a server is, as it was written.
+//! Where a server is: a host and a port.
 //!
-//! A name stays a name: what it resolves to is asked anew on each attempt, since a server that moved is the usual reason for one.
+//! A name stays a name and is resolved anew on each attempt to connect: a server that moved is the
+//! usual reason for one.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 /// The port of a TSD.
 const DEFAULT_PORT: u16 = 4242;
-/// The one scheme that this protocol has.
+/// The scheme of the telnet protocol.
 const SCHEME: &str = "tcp";
 /// The longest name that DNS has.
 const MAX_HOST: usize = 253;
@@ -21,7 +22,8 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Reads `host`, `host:port`, `v6`, `[v6]` or `[v6]:port`, each with or without `tcp://`. The error says what would be right.
+    /// Reads `host`, `host:port`, `v6`, `[v6]` or `[v6]:port`, each with or without `tcp://`. The
+    /// error says what would be right.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let rest = strip_scheme(text)?;
         if rest.is_empty() {
@@ -32,7 +34,8 @@ impl Endpoint {
         }
         if let Some(found) = rest.chars().find(|c| "/?#@".contains(*c)) {
             return Err(format!(
-                "it holds {found:?}, but this protocol has no paths and no users; give the host and the port alone"
+                "it holds {found:?}, but this protocol has no paths and no users; give the host \
+                 and the port alone"
             ));
         }
         let (host, port) = split_port(rest)?;
@@ -53,7 +56,7 @@ impl Endpoint {
         self.port
     }
 
-    /// The address, when that is how the host was written.
+    /// The address, where the host was written as one.
     pub(super) fn ip(&self) -> Option<IpAddr> {
         self.host.parse().ok()
     }
@@ -74,13 +77,13 @@ fn strip_scheme(text: &str) -> Result<&str, String> {
         None => Ok(text),
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case(SCHEME) => Ok(rest),
         Some((scheme, _)) => Err(format!(
-            "{scheme}:// is not spoken here; the points go over the telnet protocol, so write \"host:{DEFAULT_PORT}\" or \
-             \"{SCHEME}://host:{DEFAULT_PORT}\""
+            "{scheme}:// is not supported; points are sent over the telnet protocol, so write \
+             \"host:{DEFAULT_PORT}\" or \"{SCHEME}://host:{DEFAULT_PORT}\""
         )),
     }
 }
 
-/// The host without brackets, and what stands behind its colon.
+/// The host without brackets, and the port's text if there is one.
 fn split_port(text: &str) -> Result<(&str, Option<&str>), String> {
     if let Some(rest) = text.strip_prefix('[') {
         let Some((host, behind)) = rest.split_once(']') else {
@@ -117,7 +120,7 @@ fn check_host(host: &str) -> Result<(), String> {
     }
     match host.chars().find(|&c| !(c.is_alphanumeric() || "-._:".contains(c))) {
         None => Ok(()),
-        Some(found) => Err(format!("{found:?} cannot be part of a host's name")),
+        Some(found) => Err(format!("{found:?} cannot be part of a host name")),
     }
 }
 

@@ -1,24 +1,18 @@
 //! Why there is no connection, by the phase that failed.
 
 use std::error::Error;
-use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::backoff::Cost;
+use super::backoff::Wait;
 use crate::wire::reply::Alien;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    #[error("{endpoint} does not resolve")]
-    Resolve { endpoint: String, source: io::Error },
-    #[error("the resolver had no answer for {endpoint} in time")]
-    ResolverSilent { endpoint: String },
-    #[error("{peer} does not take a connection")]
-    Connect { peer: SocketAddr, source: io::Error },
-    #[error("{peer} had not answered the connection when its share of the time was over")]
-    ConnectTimeout { peer: SocketAddr },
+    #[error("cannot resolve {address}")]
+    Resolve { address: String, source: io::Error },
+    #[error("cannot connect to {address}")]
+    Connect { address: String, source: io::Error },
     #[error("the connection was lost while writing")]
     Write(#[source] io::Error),
     #[error("the connection was lost while reading")]
@@ -37,26 +31,24 @@ pub(super) enum Failure {
     Silent,
     #[error("{0}")]
     Alien(Alien),
-    #[error("there is no endpoint")]
-    NoEndpoint,
 }
 
 impl Failure {
-    /// What it did to the server.
-    pub(super) fn cost(&self) -> Cost {
+    /// What it means for the wait after it.
+    pub(super) fn wait(&self) -> Wait {
         match self {
-            Failure::Stalled(_) | Failure::Unanswered(_) | Failure::NotClosed(_) => Cost::GivenUp,
-            _ => Cost::Gone,
+            Failure::Stalled(_) | Failure::Unanswered(_) | Failure::NotClosed(_) => {
+                Wait::AtLeastMin
+            }
+            _ => Wait::Jittered,
         }
     }
 
-    /// The phase, for the log to be quiet about what it has said.
+    /// The phase that failed: the cause by which log lines are limited.
     pub(super) fn phase(&self) -> &'static str {
         match self {
-            Failure::Resolve { .. } | Failure::ResolverSilent { .. } => "resolve",
-            Failure::Connect { .. } | Failure::ConnectTimeout { .. } | Failure::NoEndpoint => {
-                "connect"
-            }
+            Failure::Resolve { .. } => "resolve",
+            Failure::Connect { .. } => "connect",
             Failure::Write(_) | Failure::Stalled(_) => "write",
             Failure::Read(_) => "read",
             Failure::Closed
@@ -69,19 +61,10 @@ impl Failure {
     }
 
     /// The failure with its cause, for the log.
-    pub(super) fn in_full(&self) -> InFull<'_> {
-        InFull(self)
-    }
-}
-
-pub(super) struct InFull<'a>(&'a Failure);
-
-impl fmt::Display for InFull<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        match self.0.source() {
-            Some(source) => write!(f, ": {source}"),
-            None => Ok(()),
+    pub(super) fn in_full(&self) -> String {
+        match self.source() {
+            Some(source) => format!("{self}: {source}"),
+            None => self.to_string(),
         }
     }
 }

@@ -128,11 +128,9 @@ impl Limiter {
         endpoints: usize,
         now: Instant,
     ) -> Self {
-        let brakes = vec![None; endpoints];
-        let mut limiter =
-            Limiter { limit, interval, tokens: 0.0, filled: now, endpoint: 0, brakes };
-        limiter.tokens = limiter.rate(Demand::default(), now).map_or(0.0, bucket);
-        limiter
+        // As many as the bucket holds, which `allow` sees to.
+        let tokens = f64::MAX;
+        Limiter { limit, interval, tokens, filled: now, endpoint: 0, brakes: vec![None; endpoints] }
     }
 
     /// There is a connection to this endpoint.

@@ -9,7 +9,7 @@
 //! 7. [`telnet`]: what is written to it and read from it; its sessions answer each [`turn`] alike;
 //! 8. [`delivery`]: what outlives a connection: the [`window`] of unconfirmed lines, and the
 //!    [`limiter`];
-//! 9. [`failure`] and [`notices`]: what went wrong, and how often it is said.
+//! 9. [`failure`], [`replies`] and [`status`]: what went wrong, and what the log says of it.
 
 mod backoff;
 mod check;
@@ -19,9 +19,10 @@ mod dial;
 pub(crate) mod endpoint;
 mod failure;
 pub(crate) mod limiter;
-mod notices;
+mod replies;
 mod resolve;
 mod rotation;
+mod status;
 mod telnet;
 #[cfg(test)]
 mod tests;
@@ -44,13 +45,12 @@ use self::delivery::Delivery;
 use self::dial::Dialer;
 use self::endpoint::Endpoint;
 use self::limiter::{Limiter, RateLimit};
-use self::notices::Notices;
-use self::resolve::Resolver;
-use self::rotation::Rotation;
+use self::status::Status;
 use self::telnet::Profile;
 use self::window::Window;
 use self::writer::{READ_BUFFER, State, Writer};
 use crate::clock::Clock;
+use crate::log_limiter::LogLimiter;
 use crate::queue::Queue;
 use crate::stats::{Confirmation, Counters};
 
@@ -60,11 +60,6 @@ pub(crate) const THREAD: &str = "opentsdb-writer";
 const SCATTER: (u32, Duration) = (10, Duration::from_secs(1));
 /// The thread is woken by the queue or a resolver.
 const WAKE: Token = Token(0);
-/// Something happened to the socket, of which there is one at a time.
-const SOCKET: Token = Token(1);
-
-/// Longer than any wait, and short enough to be added to any time.
-const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What the writer needs to know.
 #[derive(Debug)]
@@ -118,28 +113,27 @@ fn prepare(
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
     let endpoints = options.endpoints.len();
-    let dialer = Dialer {
-        resolver: Resolver::new(Arc::clone(&waker), endpoints),
-        rotation: Rotation::new(endpoints),
-        registry: poll.registry().try_clone()?,
-        token: SOCKET,
-        timeout: options.connect_timeout.min(FOREVER),
-        endpoints: options.endpoints,
-    };
+    let dialer = Dialer::new(
+        options.endpoints,
+        options.connect_timeout,
+        poll.registry(),
+        Arc::clone(&waker),
+    )?;
     let delivery = Delivery {
         queue,
         counters,
         window: Window::new(),
         limiter: Limiter::new(options.rate, options.interval, endpoints, clock.now()),
-        notices: Notices::default(),
-        write_timeout: options.write_timeout.min(FOREVER),
+        log: LogLimiter::default(),
+        write_timeout: options.write_timeout,
     };
     let (min, max) = options.backoff.into_inner();
     let writer = Writer {
         delivery,
         profiles: vec![Profile::new(options.confirmation); endpoints],
         dialer,
-        backoff: Backoff::new(min.min(FOREVER), max.min(FOREVER)),
+        backoff: Backoff::new(min, max),
+        status: Status::new(clock.now()),
         clock,
         poll,
         events: Events::with_capacity(16),
@@ -147,7 +141,6 @@ fn prepare(
         state: State::Idle(None),
         released: VecDeque::new(),
         scatter: (options.interval / SCATTER.0).min(SCATTER.1),
-        is_announced: false,
         ends_at: None,
         is_ending: false,
     };

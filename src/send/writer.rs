@@ -33,11 +33,12 @@ use std::time::Duration;
 
 use mio::{Events, Poll};
 
-use super::backoff::{Backoff, Cost};
+use super::backoff::{Backoff, Wait};
 use super::connection::Released;
 use super::delivery::Delivery;
 use super::dial::{Attempt, Dialer, Progress};
 use super::failure::Failure;
+use super::status::Status;
 use super::telnet::{Context, Profile, Session};
 use super::turn::{End, Next, earliest};
 use crate::clock::{Clock, Instant};
@@ -69,8 +70,7 @@ pub(super) struct Writer {
     pub(super) released: VecDeque<Released>,
     /// The most that a connect waits after a quiet time, unless somebody waits for it.
     pub(super) scatter: Duration,
-    /// Whether the log was last told that points arrive.
-    pub(super) is_announced: bool,
+    pub(super) status: Status,
     /// When to give up.
     pub(super) ends_at: Option<Instant>,
     /// Whether the shutdown was seen to begin.
@@ -94,7 +94,7 @@ impl Writer {
             // Nothing is logged here: the log may be what panicked, and the panic hook has spoken.
             let now = self.clock.now();
             self.release(now);
-            self.back_off(Cost::Gone, now);
+            self.back_off(Wait::Jittered, now);
         }
         self.delivery.counters.connected.store(false, Ordering::Relaxed);
     }
@@ -123,6 +123,8 @@ impl Writer {
 
     /// Goes on as far as it can without waiting; `None` when it is over.
     fn turn(&mut self, now: Instant) -> Option<Next> {
+        let Delivery { counters, log, .. } = &mut self.delivery;
+        self.status.log_drops(counters, log, now);
         self.ends_at = self.delivery.queue.ends_at();
         let is_late = self.ends_at.is_some_and(|at| now >= at);
         if is_late && self.delivery.queue.phase() < Phase::Abandoned {
@@ -168,7 +170,7 @@ impl Writer {
             Progress::Connected(endpoint, connection) => {
                 self.profiles[endpoint].connected(now);
                 self.delivery.limiter.connected(endpoint);
-                let leave_at = self.dialer.rotation.return_at();
+                let leave_at = self.dialer.rotation.leave_at();
                 let session = Session::new(connection, endpoint, leave_at, &self.delivery, now);
                 self.state = State::Connected(Box::new(session));
                 let counters = &self.delivery.counters;
@@ -178,11 +180,11 @@ impl Writer {
                 self.delivery.queue.set_link(Link::Up);
                 Next::Again
             }
-            Progress::Failed(failure) => {
+            Progress::Failed(endpoint, failure) => {
                 self.delivery.counters.connect_failures.add(1);
-                self.dialer.rotation.unreachable();
+                self.dialer.rotation.restart();
                 self.profiles.iter_mut().for_each(Profile::failed);
-                self.on_failure(&failure, now);
+                self.on_failure(endpoint, &failure, now);
                 Next::Again
             }
         }
@@ -204,13 +206,7 @@ impl Writer {
         self.delivery.counters.set_confirmation(confirmation);
         if session.is_proved(profile, now) {
             self.backoff.reset();
-            self.dialer.rotation.confirmed();
-            if !self.is_announced {
-                self.is_announced = true;
-                if self.delivery.notices.is_due("connected", now) {
-                    tracing::info!(endpoint = %name, ?confirmation, "points are delivered");
-                }
-            }
+            self.status.delivered(name, confirmation, &self.delivery.counters, now);
         }
         match result {
             Ok(next) => return next,
@@ -224,34 +220,26 @@ impl Writer {
                 self.delivery.counters.disconnects.add(1);
                 self.profiles[endpoint].failed();
                 self.release(now);
-                if self.dialer.rotation.failed(endpoint) {
-                    // The preferred endpoint is no better yet; the one before it takes over.
-                    self.delivery.counters.connected.store(false, Ordering::Relaxed);
-                    self.disconnect(State::Idle(None));
-                } else {
-                    self.on_failure(&failure, now);
-                }
+                self.dialer.rotation.failed(endpoint);
+                self.on_failure(endpoint, &failure, now);
             }
         }
         Next::Again
     }
 
     /// There is no connection, and none will be tried for a while.
-    fn on_failure(&mut self, failure: &Failure, now: Instant) {
-        let wait = self.back_off(failure.cost(), now);
-        if self.delivery.notices.is_due(failure.phase(), now) {
-            let points = self.delivery.work().demand.unsent;
-            let error = failure.in_full();
-            tracing::warn!(%error, points, retry_in = ?wait, "cannot deliver points");
-        }
+    fn on_failure(&mut self, endpoint: usize, failure: &Failure, now: Instant) {
+        let wait = self.back_off(failure.wait(), now);
+        let Delivery { counters, log, .. } = &mut self.delivery;
+        let endpoint = &self.dialer.endpoints[endpoint];
+        self.status.failed(endpoint, failure, wait, counters, log, now);
     }
 
-    fn back_off(&mut self, cost: Cost, now: Instant) -> Duration {
-        let wait = self.backoff.next(cost);
+    fn back_off(&mut self, kind: Wait, now: Instant) -> Duration {
+        let wait = self.backoff.next(kind);
         self.disconnect(State::Idle(Some(now + wait)));
         self.delivery.counters.connected.store(false, Ordering::Relaxed);
         self.delivery.queue.set_link(Link::Down);
-        self.is_announced = false;
         wait
     }
 
@@ -260,7 +248,7 @@ impl Writer {
     fn shorten_backoff(&mut self, now: Instant) {
         self.backoff.reset();
         if let State::Idle(Some(not_before)) = &mut self.state {
-            *not_before = (*not_before).min(now + self.backoff.next(Cost::Gone));
+            *not_before = (*not_before).min(now + self.backoff.next(Wait::Jittered));
         }
     }
 

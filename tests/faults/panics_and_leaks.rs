@@ -65,7 +65,7 @@ fn a_panic_in_our_threads_is_counted_and_points_flow_again() {
     app.work();
     app.settle();
     PANICS.store(true, Ordering::SeqCst);
-    // The writer's: "no points arrive", and the first refusal of a kind; the flusher's: a value that is not finite.
+    // The writer's: "cannot deliver points", and the first refusal of a kind; the flusher's: a value that is not finite.
     tsd.script(Action::Crash { down: Duration::from_millis(50) });
     app.gauge("not.a.number", f64::NAN);
     app.work();

@@ -20,7 +20,7 @@ use crate::clock::Instant;
 use crate::send::connection::{Connection, Drained, Released};
 use crate::send::delivery::{Delivery, Work};
 use crate::send::failure::Failure;
-use crate::send::notices::Heard;
+use crate::send::replies::ReplyTally;
 use crate::send::turn::{End, Next, earliest};
 use crate::send::window::Place;
 use crate::wire::reply::Parser;
@@ -143,19 +143,19 @@ impl Session {
     }
 
     fn read(&mut self, cx: &mut Context<'_>) -> Result<Drained, End> {
-        let mut heard = Heard::default();
+        let mut tally = ReplyTally::default();
         let is_asked = self.barrier.patience().is_some();
-        let (parser, counters, notices) =
-            (&mut self.parser, &cx.delivery.counters, &mut cx.delivery.notices);
-        let mut take = |reply, text: &str| heard.take(reply, text, counters, notices, cx.now);
+        let (parser, counters, log) =
+            (&mut self.parser, &cx.delivery.counters, &mut cx.delivery.log);
+        let mut take = |reply, text: &str| tally.take(reply, text, counters, log, cx.now);
         let drained = self.connection.drain(cx.buffer, |bytes| {
             parser.feed(bytes, is_asked, &mut take);
         });
         if !matches!(drained, Ok(Drained::Empty | Drained::More)) {
             parser.end(take);
         }
-        self.hear(&heard, cx);
-        heard.log(cx.name);
+        self.hear(&tally, cx);
+        tally.log(cx.name);
         drained.map_err(|error| {
             let failure =
                 if self.half_close.is_some() { Failure::End(error) } else { Failure::Read(error) };
@@ -163,17 +163,17 @@ impl Session {
         })
     }
 
-    fn hear(&mut self, heard: &Heard, cx: &mut Context<'_>) {
-        if heard.is_answered {
+    fn hear(&mut self, tally: &ReplyTally, cx: &mut Context<'_>) {
+        if tally.is_answered {
             if let Some(place) = self.barrier.answered() {
                 cx.profile.answered(cx.now);
                 self.confirmed(place, cx);
             }
         }
-        if heard.is_complaint {
+        if tally.is_complaint {
             cx.delivery.slow_down(cx.now);
         }
-        if heard.rejections > 0 {
+        if tally.rejections > 0 {
             self.progressed(cx.now);
         }
     }

@@ -77,6 +77,8 @@ pub(super) fn paths(stream: TokenStream, prefix: &str, out: &mut Vec<(usize, Str
                 }
                 out.push((word.span().start().line, path));
             }
+            // `pub(in crate::send)` names nothing.
+            TokenTree::Group(group) if group.to_string().starts_with("(in ") => {}
             TokenTree::Group(group) => paths(group.stream(), "", out),
             _ => {}
         }

@@ -1,0 +1,201 @@
+//! Whether points are delivered, for the log.
+//!
+//! An outage begins with a failure and ends when a server has confirmed something. It is logged when
+//! it begins and then once a minute and phase, with what waits and what was dropped. Its end is
+//! logged if it was. One that begins within a minute of another is logged when the minute is over,
+//! if it still lasts.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use super::failure::Failure;
+use crate::clock::Instant;
+use crate::log_limiter::LogLimiter;
+use crate::stats::{Confirmation, Counters};
+
+#[derive(Debug)]
+pub(super) struct Status {
+    /// `None` while points are delivered. The time before the first delivery counts as one.
+    outage: Option<Outage>,
+    /// How many points had been dropped for want of room when that was last logged.
+    dropped: u64,
+}
+
+#[derive(Debug)]
+struct Outage {
+    since: Instant,
+    /// How many points had been dropped for want of room before it.
+    dropped: u64,
+    is_logged: bool,
+}
+
+impl Status {
+    pub(super) fn new(now: Instant) -> Self {
+        // So that the first delivery is logged.
+        let outage = Outage { since: now, dropped: 0, is_logged: true };
+        Status { outage: Some(outage), dropped: 0 }
+    }
+
+    /// There is no connection, and the next attempt comes in this time.
+    pub(super) fn failed(
+        &mut self,
+        endpoint: &dyn Display,
+        failure: &Failure,
+        retry_in: Duration,
+        counters: &Counters,
+        log: &mut LogLimiter,
+        now: Instant,
+    ) {
+        let stats = counters.stats();
+        let all_dropped = stats.points_dropped.queue_full;
+        let outage = self.outage.get_or_insert(Outage {
+            since: now,
+            dropped: all_dropped,
+            is_logged: false,
+        });
+        if !log.should_log(failure.phase(), now) {
+            return;
+        }
+        outage.is_logged = true;
+        let (error, points) = (failure.in_full(), stats.points_pending);
+        let dropped = all_dropped - outage.dropped;
+        let outage = now.saturating_duration_since(outage.since);
+        tracing::warn!(%endpoint, error, points, dropped, ?outage, ?retry_in, "cannot deliver points");
+    }
+
+    /// The server has confirmed something.
+    pub(super) fn delivered(
+        &mut self,
+        endpoint: &dyn Display,
+        confirmation: Confirmation,
+        counters: &Counters,
+        now: Instant,
+    ) {
+        let Some(outage) = self.outage.take().filter(|outage| outage.is_logged) else { return };
+        let stats = counters.stats();
+        let dropped = stats.points_dropped.queue_full - outage.dropped;
+        let (points, outage) = (stats.points_pending, now.saturating_duration_since(outage.since));
+        tracing::info!(%endpoint, ?confirmation, points, dropped, ?outage, "points are delivered");
+    }
+
+    /// Logs how many points have been dropped for want of room since that was last logged.
+    pub(super) fn log_drops(&mut self, counters: &Counters, log: &mut LogLimiter, now: Instant) {
+        let dropped = counters.dropped_queue_full.get();
+        if dropped > self.dropped && log.should_log("queue full", now) {
+            let points = dropped - std::mem::replace(&mut self.dropped, dropped);
+            tracing::warn!(points, "the queue is full: its oldest points are dropped");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    /// Keeps each line with its fields.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<String>>>);
+
+    impl tracing::Subscriber for Lines {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+        fn event(&self, event: &tracing::Event<'_>) {
+            struct Text(String);
+            impl tracing::field::Visit for Text {
+                fn record_debug(
+                    &mut self,
+                    field: &tracing::field::Field,
+                    value: &dyn std::fmt::Debug,
+                ) {
+                    self.0 += &format!("{}={value:?} ", field.name());
+                }
+            }
+            let mut text = Text(String::new());
+            event.record(&mut text);
+            self.0.lock().unwrap().push(text.0.trim_end().to_owned());
+        }
+        fn enter(&self, _: &tracing::span::Id) {}
+        fn exit(&self, _: &tracing::span::Id) {}
+    }
+
+    /// What is logged by these events, each at its second: whether points arrive.
+    fn log_of(events: &[(u64, bool)]) -> Vec<String> {
+        let lines = Lines::default();
+        let start = Instant::now();
+        let (counters, mut log, mut status) =
+            (Counters::default(), LogLimiter::default(), Status::new(start));
+        counters.points_taken.add(1_000);
+        tracing::subscriber::with_default(lines.clone(), || {
+            for (second, is_delivered) in events {
+                let now = start + Duration::from_secs(*second);
+                if *is_delivered {
+                    status.delivered(&"tsd:4242", Confirmation::Version, &counters, now);
+                } else {
+                    let wait = Duration::from_secs(2);
+                    status.failed(&"tsd:4242", &Failure::Closed, wait, &counters, &mut log, now);
+                    counters.dropped_queue_full.add(10);
+                }
+            }
+        });
+        lines.0.lock().unwrap().clone()
+    }
+
+    #[test]
+    fn an_outage_is_logged_at_its_start_and_each_minute_and_its_end_too() {
+        let events = [(0, true), (1, true), (10, false), (40, false), (69, false), (70, false)];
+        let lines = log_of(&[&events[..], &[(72, true), (73, true)]].concat());
+        let is_as = |line: &str, words: &[&str]| words.iter().all(|word| line.contains(word));
+        assert_eq!(lines.len(), 4, "{lines:#?}");
+        assert!(
+            is_as(&lines[0], &["message=points are delivered", "endpoint=tsd:4242"]),
+            "{lines:#?}"
+        );
+        let error = Failure::Closed.to_string();
+        let start = ["message=cannot deliver points", "points=1000", "dropped=0", "outage=0ns"];
+        assert!(is_as(&lines[1], &start) && is_as(&lines[1], &[&error]), "{lines:#?}");
+        assert!(is_as(&lines[2], &["points=970", "dropped=30", "outage=60s"]), "{lines:#?}");
+        assert!(
+            is_as(&lines[3], &["points are delivered", "dropped=40", "outage=62s"]),
+            "{lines:#?}"
+        );
+    }
+
+    #[test]
+    fn a_recovery_within_a_minute_of_the_last_is_logged() {
+        let lines = log_of(&[(0, false), (50, true), (61, false), (62, true)]);
+        let recoveries = lines.iter().filter(|line| line.contains("are delivered")).count();
+        assert_eq!((lines.len(), recoveries), (4, 2), "{lines:#?}");
+    }
+
+    #[test]
+    fn a_network_that_flaps_is_logged_once_a_minute() {
+        let events: Vec<_> = (0..120).map(|second| (second, second % 2 == 1)).collect();
+        let lines = log_of(&events);
+        assert_eq!(lines.len(), 4, "{lines:#?}");
+        assert!(lines[3].contains("are delivered"), "{lines:#?}");
+    }
+
+    #[test]
+    fn dropped_points_are_logged_once_a_minute_with_their_number() {
+        let lines = Lines::default();
+        let start = Instant::now();
+        let (counters, mut log, mut status) =
+            (Counters::default(), LogLimiter::default(), Status::new(start));
+        tracing::subscriber::with_default(lines.clone(), || {
+            for second in 0..=60 {
+                counters.dropped_queue_full.add(u64::from(second < 50));
+                status.log_drops(&counters, &mut log, start + Duration::from_secs(second));
+            }
+        });
+        let lines = lines.0.lock().unwrap().clone();
+        assert_eq!(lines.len(), 2, "{lines:#?}");
+        assert!(lines[0].contains("points=1") && lines[1].contains("points=49"), "{lines:#?}");
+    }
+}
