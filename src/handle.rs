@@ -84,10 +84,10 @@ impl OpenTsdbHandle {
     pub fn flush(&self, timeout: Duration) -> Result<FlushReport, FlushError> {
         self.check()?;
         let deadline = deadline(timeout);
-        let before = self.shared.counters.stats();
-        let _hurry = self.shared.queue.hurry();
-        if let Some(ticket) = self.ask(Request::Flush, deadline) {
-            self.shared.queue.wait_settled(ticket, deadline);
+        let before = self.stats();
+        let _expedite = self.shared.queue.expedite();
+        if let Some(watermark) = self.ask(Request::Flush, deadline) {
+            self.shared.queue.wait_settled(watermark, deadline);
         }
         Ok(self.report(&before))
     }
@@ -157,10 +157,10 @@ impl OpenTsdbHandle {
     /// What the exporter did so far.
     pub fn stats(&self) -> Stats {
         // In a forked process nobody would ever unlock what was locked at that moment.
-        let oldest = self.check_process().ok().and_then(|()| self.shared.queue.oldest());
-        let oldest_pending =
-            oldest.map(|oldest| self.shared.clock.now().saturating_duration_since(oldest));
-        Stats { oldest_pending, ..self.shared.counters.stats() }
+        match self.check_process() {
+            Ok(()) => self.shared.queue.stats(self.shared.clock.now()),
+            Err(_) => self.shared.counters.stats(),
+        }
     }
 
     fn end(&self, deadline: Option<Instant>) -> Result<FlushReport, FlushError> {
@@ -169,8 +169,8 @@ impl OpenTsdbHandle {
             return Err(FlushError::AlreadyShutdown);
         }
         let queue = &self.shared.queue;
-        let before = self.shared.counters.stats();
-        let _hurry = queue.hurry();
+        let before = self.stats();
+        let _expedite = queue.expedite();
         // Without an answer the flusher is still pushing, or has ended; either way nothing more is taken.
         let _ = self.ask(Request::Shutdown, deadline);
         queue.close();
@@ -202,7 +202,7 @@ impl OpenTsdbHandle {
     }
 
     fn report(&self, before: &Stats) -> FlushReport {
-        let after = self.shared.counters.stats();
+        let after = self.stats();
         FlushReport {
             points: before.points_pending + (after.points_taken - before.points_taken),
             confirmed: after.points_confirmed - before.points_confirmed,

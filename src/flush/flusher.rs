@@ -14,7 +14,7 @@ use super::schedule::{Occasion, Schedule, Stamp};
 use super::snapshot::Snapshot;
 use super::telemetry::Telemetry;
 use crate::clock::{Clock, Instant};
-use crate::queue::{BATCH_BYTES, Phase, Queue, Ticket};
+use crate::queue::{BATCH_BYTES, Phase, Queue, Watermark};
 use crate::stats::{Counters, Stats};
 use crate::wire::kept::Line;
 use crate::wire::line::{Lines, Unsendable, Variant};
@@ -33,10 +33,10 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What a handle asks of the flusher.
 pub(crate) enum Request {
-    /// Take a snapshot; answer with the ticket that its points are behind.
-    Flush(Sender<Ticket>),
+    /// Take a snapshot; answer with the watermark that covers its points.
+    Flush(Sender<Watermark>),
     /// The same for the last time, then close the queue and end.
-    Shutdown(Sender<Ticket>),
+    Shutdown(Sender<Watermark>),
 }
 
 /// What the flusher works with.
@@ -114,13 +114,13 @@ impl Flusher {
         match request {
             Request::Flush(answer) => {
                 self.by_hand();
-                let _ = answer.send(self.queue.ticket());
+                let _ = answer.send(self.queue.watermark());
                 ControlFlow::Continue(())
             }
             Request::Shutdown(answer) => {
                 self.by_hand();
                 self.queue.close();
-                let _ = answer.send(self.queue.ticket());
+                let _ = answer.send(self.queue.watermark());
                 ControlFlow::Break(())
             }
         }
@@ -160,7 +160,7 @@ impl Flusher {
 
     fn flush(&mut self, stamp: Stamp) {
         let now = self.clock.now();
-        let stats = self.stats(now);
+        let stats = self.queue.stats(now);
         let mut lines = mem::take(&mut self.lines);
         lines.set_time(stamp.timestamp);
         let mut out = Output {
@@ -178,7 +178,6 @@ impl Flusher {
         self.queue.set_snapshot_points(out.points);
         let refused = mem::take(&mut out.refused);
         self.lines = mem::take(&mut out.lines);
-        drop(out);
         self.tell(refused, &stats, now);
     }
 
@@ -204,12 +203,6 @@ impl Flusher {
             );
         }
     }
-
-    fn stats(&self, now: Instant) -> Stats {
-        let oldest_pending =
-            self.queue.oldest().map(|oldest| now.saturating_duration_since(oldest));
-        Stats { oldest_pending, ..self.counters.stats() }
-    }
 }
 
 /// The lines of a snapshot on their way into the queue.
@@ -231,13 +224,6 @@ struct Refused {
     not_finite: Option<String>,
 }
 
-/// However the snapshot ends.
-impl Drop for Output<'_> {
-    fn drop(&mut self) {
-        self.queue.announce();
-    }
-}
-
 impl Output<'_> {
     #[cold]
     #[inline(never)]
@@ -246,7 +232,6 @@ impl Output<'_> {
             return;
         }
         let (bytes, points) = self.lines.take(self.queue.buffer());
-        self.counters.points_taken.add(points as u64);
         self.points += points;
         self.queue.push(bytes, points, self.taken);
     }

@@ -52,13 +52,12 @@ impl RawPoints {
         if self.registry.claim_raw(&point.metric, &point.tags) != RawClaim::Granted {
             return Err(SendError::Recorded);
         }
-        self.counters.points_taken.add(1);
         if !self.recent.is_new(line.line(), timestamp) {
+            self.counters.points_taken.add(1);
             self.counters.dropped_duplicate.add(1);
             return Ok(());
         }
         if !self.queue.append(lines.bytes(), self.clock.now()) {
-            self.counters.dropped_shutdown.add(1);
             return Err(SendError::AlreadyShutdown);
         }
         Ok(())

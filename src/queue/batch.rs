@@ -2,22 +2,29 @@
 
 use crate::clock::Instant;
 
-/// Whole lines, in the order in which they were made.
+/// The size that a batch is filled to: a `write` of more than 64 KiB gains nothing.
+pub(crate) const BATCH_BYTES: usize = 64 * 1024;
+
+/// Whole lines, in the order in which they were made; at least one.
 #[derive(Debug)]
 pub(crate) struct Batch {
     /// The lines; those before `start` were dropped.
-    pub(super) bytes: Vec<u8>,
+    bytes: Vec<u8>,
     /// Where the first line begins that is still to be sent.
-    pub(super) start: usize,
+    start: usize,
     /// How many lines there are from `start` on.
-    pub(super) points: usize,
-    /// Its place among all batches; a lower one was made earlier.
-    pub(super) order: u64,
-    /// When its oldest point was taken.
+    points: usize,
+    /// The number of the first of them; the others follow it.
+    pub(super) first: u64,
+    /// When its oldest point was taken, dropped ones included.
     pub(super) taken: Instant,
 }
 
 impl Batch {
+    pub(super) fn new(bytes: Vec<u8>, points: usize, first: u64, taken: Instant) -> Self {
+        Batch { bytes, start: 0, points, first, taken }
+    }
+
     /// The lines to send.
     pub(crate) fn lines(&self) -> &[u8] {
         &self.bytes[self.start..]
@@ -28,11 +35,43 @@ impl Batch {
         self.points
     }
 
-    /// Gives up the `n` oldest lines.
-    pub(super) fn drop_oldest(&mut self, n: usize) {
-        let ends = self.lines().iter().enumerate().filter(|&(_, &byte)| byte == b'\n');
-        let length = ends.map(|(at, _)| at + 1).take(n).last().unwrap_or(0);
+    /// Gives the buffer back to the allocator but for what the lines need, if that is much less.
+    pub(crate) fn shrink(&mut self) {
+        if self.bytes.capacity() > 2 * self.bytes.len() {
+            self.bytes.shrink_to_fit();
+        }
+    }
+
+    /// Its buffer, to be used again.
+    pub(super) fn into_buffer(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// Whether so many more bytes may join. Not where lines were dropped: the age of the others
+    /// would not be known.
+    pub(super) fn has_room_for(&self, bytes: usize) -> bool {
+        self.start == 0 && self.bytes.len() + bytes <= BATCH_BYTES
+    }
+
+    /// Adds the lines that follow these.
+    pub(super) fn join(&mut self, lines: &[u8], points: usize) {
+        self.bytes.extend_from_slice(lines);
+        self.points += points;
+    }
+
+    /// Drops the oldest lines: `points` of them, and as many more as it takes to drop `bytes`, but
+    /// never the last one.
+    pub(super) fn drop_oldest(&mut self, points: usize, bytes: usize) {
+        let (mut dropped, mut length) = (0, 0);
+        for line in self.lines().split_inclusive(|&byte| byte == b'\n').take(self.points - 1) {
+            if dropped >= points && length >= bytes {
+                break;
+            }
+            dropped += 1;
+            length += line.len();
+        }
         self.start += length;
-        self.points -= n;
+        self.points -= dropped;
+        self.first += dropped as u64;
     }
 }

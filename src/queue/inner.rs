@@ -1,63 +1,81 @@
 //! What the queue's lock guards.
 
-use std::collections::VecDeque;
-
-use super::batch::Batch;
-use super::states::{Link, Phase, Ticket};
-use super::{BATCH_BYTES, SPARE_BUFFERS};
 use crate::clock::Instant;
 
-pub(super) struct Inner {
-    /// Lines from before the connection was last lost; sent in turn with `fresh`.
-    pub(super) backlog: VecDeque<Batch>,
-    /// Lines made since.
-    pub(super) fresh: VecDeque<Batch>,
-    /// Whether the backlog is next in turn.
-    pub(super) backlog_turn: bool,
-    /// Points in both lanes; at most `limit`.
+use super::batch::{BATCH_BYTES, Batch};
+use super::lane::Lane;
+use super::states::{Link, Phase, Waiting, Watermark};
+
+/// Buffers kept for reuse, 8 MiB of them.
+const SPARE_BUFFERS: usize = 128;
+/// The longest that lines are on average in a full queue.
+const BYTES_PER_POINT: usize = 128;
+
+/// The most that may wait.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limit {
     pub(super) points: usize,
-    /// Those of them in `backlog`.
-    pub(super) backlog_points: usize,
-    /// The order of the next batch.
-    pub(super) next_order: u64,
-    /// The order behind the last batch of a snapshot: batches from it on hold raw points alone.
+    bytes: usize,
+}
+
+impl Limit {
+    /// A queue of so many points has room for one batch at least.
+    pub(super) fn of(points: usize) -> Self {
+        Limit { points, bytes: points.saturating_mul(BYTES_PER_POINT).max(BATCH_BYTES) }
+    }
+}
+
+pub(super) struct Inner {
+    pub(super) limit: Limit,
+    /// Lines from before the connection was last lost; sent in turn with `fresh`.
+    pub(super) backlog: Lane,
+    /// Lines made since.
+    pub(super) fresh: Lane,
+    /// Whether the backlog is next in turn.
+    pub(super) is_backlog_next: bool,
+    /// The number of the next point: how many were ever added.
+    pub(super) next_point: u64,
+    /// The number behind the last point of a snapshot: those from it on are raw points.
     pub(super) snapshot_end: u64,
     /// Lines of the last snapshot.
     pub(super) snapshot_points: usize,
-    /// The lowest order that the writer holds unconfirmed, and when its oldest point was taken.
-    pub(super) in_flight: Option<(u64, Instant)>,
+    /// Points that the writer took and has not confirmed.
+    pub(super) in_flight: usize,
+    /// The lowest number among them, and when the oldest of them was taken.
+    pub(super) oldest_in_flight: Option<(u64, Instant)>,
     /// Whether the flusher waits for room.
     pub(super) wants_room: bool,
-    /// The lowest ticket that somebody waits for. Woken for each batch, who waits takes a fifth of two processors from the flusher and the writer.
-    pub(super) awaited: Option<Ticket>,
-    /// How many calls wait for points to arrive: until they return, nothing is spread over the interval.
-    pub(super) hurries: usize,
+    /// The lowest watermark that somebody waits for. Notifying on every confirmation instead cost
+    /// 20 % of two cores.
+    pub(super) awaited: Option<Watermark>,
+    /// How many callers wait for points to arrive: until they return, sending is not spread.
+    pub(super) expedites: usize,
     pub(super) link: Link,
     pub(super) phase: Phase,
-    /// When the writer gives up by itself, since nobody is left who could.
+    /// When the writer abandons the queue by itself, since nobody is left who could.
     pub(super) ends_at: Option<Instant>,
-    /// Buffers of settled batches, at most `SPARE_BUFFERS`.
+    /// Buffers of confirmed batches, at most `SPARE_BUFFERS`.
     pub(super) spare: Vec<Vec<u8>>,
-    /// What was given up. It is for the writer to free, which takes tens of milliseconds for millions of points: who gives up has no
-    /// time left.
-    pub(super) given_up: Vec<VecDeque<Batch>>,
+    /// What was given up. The writer frees it, which takes tens of milliseconds for millions of
+    /// points; the caller of a shutdown has no time left.
+    pub(super) given_up: Vec<Lane>,
 }
 
 impl Inner {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(limit: Limit) -> Self {
         Inner {
-            backlog: VecDeque::new(),
-            fresh: VecDeque::new(),
-            backlog_turn: true,
-            points: 0,
-            backlog_points: 0,
-            next_order: 0,
+            limit,
+            backlog: Lane::default(),
+            fresh: Lane::default(),
+            is_backlog_next: true,
+            next_point: 0,
             snapshot_end: 0,
             snapshot_points: 0,
-            in_flight: None,
+            in_flight: 0,
+            oldest_in_flight: None,
             wants_room: false,
             awaited: None,
-            hurries: 0,
+            expedites: 0,
             link: Link::Up,
             phase: Phase::Open,
             ends_at: None,
@@ -66,52 +84,131 @@ impl Inner {
         }
     }
 
-    /// Whether so many more points have to wait for room.
-    pub(super) fn must_wait(&self, points: usize, limit: usize) -> bool {
-        self.phase <= Phase::Closing
-            && self.link == Link::Up
-            && self.overfull(points, limit)
-            && self.points > 0
+    /// Points that wait to be sent.
+    pub(super) fn points(&self) -> usize {
+        self.backlog.points() + self.fresh.points()
     }
 
-    pub(super) fn overfull(&self, more: usize, limit: usize) -> bool {
-        self.points + more > limit
+    fn bytes(&self) -> usize {
+        self.backlog.bytes() + self.fresh.bytes()
     }
 
-    /// The oldest batch of each lane.
-    pub(super) fn fronts(&self) -> impl Iterator<Item = &Batch> {
-        [&self.backlog, &self.fresh].into_iter().filter_map(VecDeque::front)
+    /// Whether so much more has to wait for room.
+    pub(super) fn must_wait(&self, points: usize, bytes: usize) -> bool {
+        let is_overfull =
+            self.points() + points > self.limit.points || self.bytes() + bytes > self.limit.bytes;
+        self.phase <= Phase::Closing && self.link == Link::Up && self.points() > 0 && is_overfull
     }
 
-    pub(super) fn is_settled(&self, ticket: Ticket) -> bool {
-        let lanes = self.fronts().map(|batch| batch.order);
-        lanes.chain(self.in_flight.map(|(order, _)| order)).all(|order| order >= ticket.0)
+    pub(super) fn waiting(&self) -> Waiting {
+        let is_half_used =
+            self.points() > self.limit.points / 2 || self.bytes() > self.limit.bytes / 2;
+        Waiting {
+            fresh: self.fresh.points(),
+            backlog: self.backlog.points(),
+            snapshot_points: self.snapshot_points,
+            is_filling: self.wants_room || is_half_used,
+        }
     }
 
-    /// Whether what somebody waits for is settled; told once, for who still waits says so again.
+    /// Adds a batch of these lines to the fresh lane.
+    pub(super) fn add(&mut self, lines: Vec<u8>, points: usize, taken: Instant) {
+        self.fresh.push(Batch::new(lines, points, self.next_point, taken));
+        self.next_point += points as u64;
+    }
+
+    /// Adds these lines to the youngest batch of the fresh lane. Answers whether they fit.
+    pub(super) fn join(&mut self, lines: &[u8], points: usize) -> bool {
+        let has_joined = self.fresh.join(lines, points);
+        self.next_point += if has_joined { points as u64 } else { 0 };
+        has_joined
+    }
+
+    /// The connection is lost: what is fresh becomes the tail of the backlog.
+    pub(super) fn shelve(&mut self) {
+        while let Some(batch) = self.fresh.pop() {
+            if self.backlog.join(batch.lines(), batch.points()) {
+                self.keep_spare(batch.into_buffer());
+            } else {
+                self.backlog.push(batch);
+            }
+        }
+    }
+
+    /// The next batch to send, from each lane in turn.
+    pub(super) fn pop(&mut self) -> Option<Batch> {
+        let is_backlog =
+            !self.backlog.is_empty() && (self.is_backlog_next || self.fresh.is_empty());
+        self.is_backlog_next = !is_backlog;
+        let batch = if is_backlog { self.backlog.pop() } else { self.fresh.pop() }?;
+        self.in_flight += batch.points();
+        self.oldest_in_flight = oldest_of(self.oldest_in_flight.into_iter().chain([key(&batch)]));
+        Some(batch)
+    }
+
+    /// Takes `points` off what is in flight; these batches still are.
+    pub(super) fn confirm<'a>(&mut self, points: usize, held: impl Iterator<Item = &'a Batch>) {
+        self.in_flight -= points;
+        self.oldest_in_flight = oldest_of(held.map(key));
+    }
+
+    /// Number and time of the oldest point in each lane and in flight.
+    fn fronts(&self) -> impl Iterator<Item = (u64, Instant)> {
+        let lanes = [&self.backlog, &self.fresh].into_iter().filter_map(Lane::front).map(key);
+        lanes.chain(self.oldest_in_flight)
+    }
+
+    /// When the oldest point was taken that is neither confirmed nor dropped.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.fronts().map(|(_, taken)| taken).min()
+    }
+
+    /// Whether lines of a snapshot wait in this lane.
+    pub(super) fn has_snapshot(&self, lane: &Lane) -> bool {
+        lane.front().is_some_and(|batch| batch.first < self.snapshot_end)
+    }
+
+    pub(super) fn is_settled(&self, watermark: Watermark) -> bool {
+        self.phase >= Phase::Abandoned || self.fronts().all(|(first, _)| first >= watermark.0)
+    }
+
+    /// Whether what somebody waits for is settled. Says so once: who waits on asks again.
     pub(super) fn settles_awaited(&mut self) -> bool {
-        let is_settled = self.awaited.is_some_and(|ticket| self.is_settled(ticket));
+        let is_settled = self.awaited.is_some_and(|watermark| self.is_settled(watermark));
         if is_settled {
             self.awaited = None;
         }
         is_settled
     }
 
-    pub(super) fn drop_oldest(&mut self, mut excess: usize) {
-        self.points -= excess;
-        self.backlog_points -= excess.min(self.backlog_points);
-        while excess > 0 {
-            let lane = if self.backlog.is_empty() { &mut self.fresh } else { &mut self.backlog };
-            let Some(batch) = lane.front_mut() else { return };
-            if batch.points > excess {
-                batch.drop_oldest(excess);
-                return;
+    /// Drops the oldest points, those of the backlog first, until the limit holds. The youngest
+    /// point stays, however long it is. Answers how many were dropped.
+    pub(super) fn drop_oldest(&mut self) -> usize {
+        let before = self.points();
+        loop {
+            let points = self.points().saturating_sub(self.limit.points);
+            let bytes = self.bytes().saturating_sub(self.limit.bytes);
+            if (points == 0 && bytes == 0) || self.points() <= 1 {
+                return before - self.points();
             }
-            excess -= batch.points;
-            if let Some(batch) = lane.pop_front() {
-                self.keep_spare(batch.bytes);
+            let lane = if self.backlog.is_empty() { &mut self.fresh } else { &mut self.backlog };
+            let Some(front) = lane.front() else { return before - self.points() };
+            let is_whole = front.points() <= points.max(1) || front.lines().len() <= bytes;
+            let is_last = front.first + front.points() as u64 == self.next_point;
+            if !is_whole || is_last {
+                lane.drop_of_front(points, bytes);
+            } else if let Some(batch) = lane.pop() {
+                self.keep_spare(batch.into_buffer());
             }
         }
+    }
+
+    /// Gives up everything that is not confirmed. Answers how many points that is.
+    pub(super) fn give_up(&mut self) -> usize {
+        let points = self.points() + std::mem::take(&mut self.in_flight);
+        self.oldest_in_flight = None;
+        self.given_up.extend([&mut self.backlog, &mut self.fresh].map(std::mem::take));
+        points
     }
 
     /// Keeps a buffer that has room for a batch.
@@ -120,4 +217,13 @@ impl Inner {
             self.spare.push(bytes);
         }
     }
+}
+
+fn key(batch: &Batch) -> (u64, Instant) {
+    (batch.first, batch.taken)
+}
+
+/// The lowest number and the earliest time.
+fn oldest_of(batches: impl Iterator<Item = (u64, Instant)>) -> Option<(u64, Instant)> {
+    batches.reduce(|a, b| (a.0.min(b.0), a.1.min(b.1)))
 }

@@ -1,33 +1,33 @@
-//! How far things are.
+//! What the queue and its users say to each other.
 
 /// What the writer last said of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Link {
-    /// It is taken to be there: connected, or not tried since it last was.
+    /// Connected, or not tried since it last was.
     Up,
     /// The last attempt failed.
     Down,
 }
 
-/// How far the end has come.
+/// How far the exporter's end has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     /// Points are taken.
     Open,
     /// No more points are taken; the writer sends what there is, then ends.
     Closing,
-    /// Time is up: the writer ends as soon as it can.
+    /// Time is up: what is not confirmed is dropped, and the writer ends as soon as it can.
     Abandoned,
     /// The writer has ended.
     Finished,
 }
 
-/// How many points wait in each lane.
+/// What waits to be sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Waiting {
-    /// Made since the connection was last lost.
+    /// Points made since the connection was last lost.
     pub(crate) fresh: usize,
-    /// Made before.
+    /// Points made before.
     pub(crate) backlog: usize,
     /// Lines of the last snapshot, dropped and sent ones included.
     pub(crate) snapshot_points: usize,
@@ -35,6 +35,9 @@ pub(crate) struct Waiting {
     pub(crate) is_filling: bool,
 }
 
-/// Everything that was pushed before it was drawn.
+/// Covers every point that was pushed before it was drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) struct Ticket(pub(super) u64);
+pub(crate) struct Watermark(
+    /// The number of the first point that is not covered.
+    pub(super) u64,
+);

@@ -48,7 +48,7 @@ impl Delivery {
             fresh: if has_backlog { waiting.fresh } else { waiting.fresh + held },
             snapshot_points: waiting.snapshot_points,
             has_backlog,
-            is_hurried: is_closing || self.queue.is_hurried(),
+            is_hurried: is_closing || self.queue.is_expedited(),
             is_filling: waiting.is_filling,
         };
         Work { is_closing, demand }
@@ -61,17 +61,8 @@ impl Delivery {
 
     /// Takes the next batch into the window; answers whether there was one and room for it.
     pub(super) fn take_batch(&mut self) -> bool {
-        while self.window.has_room() {
-            let Some(batch) = self.queue.pop() else { return false };
-            if batch.points() > 0 {
-                self.window.push(batch);
-                return true;
-            }
-            // Without a line it would never be confirmed.
-            self.queue.recycle(batch);
-            self.queue.set_in_flight(self.window.batches());
-        }
-        false
+        let batch = if self.window.has_room() { self.queue.pop() } else { None };
+        batch.map(|batch| self.window.push(batch)).is_some()
     }
 
     /// The kernel took so many bytes of the window; answers how many lines were completed by them.
@@ -82,17 +73,11 @@ impl Delivery {
         written.points
     }
 
-    /// Everything before `place` was parsed. Counted before the queue hears of it, so that a flush that returns sees it counted.
+    /// Everything before `place` was parsed.
     pub(super) fn confirm(&mut self, place: Place) {
         let queue = &self.queue;
         let points = self.window.confirm(place, |batch| queue.recycle(batch));
-        self.counters.points_confirmed.add(points);
-        self.queue.set_in_flight(self.window.batches());
-    }
-
-    /// Time is up: what no server has seen is counted as dropped. The rest may have arrived, and stays pending.
-    pub(super) fn abandon(&mut self) {
-        self.counters.dropped_shutdown.add(self.window.never_written());
+        self.queue.confirm(points, self.window.batches());
     }
 
     /// The server complains about the rate.

@@ -91,8 +91,12 @@ impl Window {
         self.batches.is_empty() || (bytes <= MAX_BYTES && self.unconfirmed < MAX_POINTS)
     }
 
-    /// Adds a batch, which must not be empty.
-    pub(super) fn push(&mut self, batch: Batch) {
+    /// Adds a batch.
+    pub(super) fn push(&mut self, mut batch: Batch) {
+        if self.batches.len() >= USUAL_BATCHES {
+            // So many are small ones, and each has a buffer for a whole batch.
+            batch.shrink();
+        }
         self.end = self.end.plus(batch.lines().len());
         self.unconfirmed += batch.points();
         self.ungranted += batch.points();
@@ -146,7 +150,7 @@ impl Window {
 
     /// Everything before `place`, which is between two lines and was written, is confirmed. Hands back the batches that are done
     /// with, and answers how many points were confirmed by it.
-    pub(super) fn confirm(&mut self, place: Place, mut done: impl FnMut(Batch)) -> u64 {
+    pub(super) fn confirm(&mut self, place: Place, mut done: impl FnMut(Batch)) -> usize {
         let before = self.unconfirmed;
         while let Some(batch) = self.batches.front() {
             let end = self.base.plus(batch.lines().len());
@@ -166,7 +170,7 @@ impl Window {
             self.confirmed = end;
         }
         self.confirmed = self.confirmed.max(place.min(self.written));
-        (before - self.unconfirmed) as u64
+        before - self.unconfirmed
     }
 
     /// The connection is lost: everything unconfirmed is to be written again.
@@ -213,18 +217,6 @@ impl Window {
 
     pub(super) fn written(&self) -> Place {
         self.written
-    }
-
-    /// Lines of which no server has seen the end.
-    pub(super) fn never_written(&self) -> u64 {
-        let mut start = self.base;
-        let mut lines = 0;
-        for batch in &self.batches {
-            let seen = (self.high_water.since(start) as usize).min(batch.lines().len());
-            lines += lines_in(batch, seen..batch.lines().len()) as u64;
-            start = start.plus(batch.lines().len());
-        }
-        lines
     }
 
     /// What is held, oldest first.
@@ -339,7 +331,6 @@ mod tests {
         window.grant(2, u64::MAX);
         assert_eq!(window.wrote(4), Written { points: 2, resent: 1 });
         assert!(!window.is_resending());
-        assert_eq!(window.never_written(), 1);
     }
 
     #[test]
@@ -431,7 +422,7 @@ mod tests {
                     }
                     Step::Confirm if window.at_line_boundary() => {
                         let sent = begun + naive.sent_lines();
-                        let confirmed = window.confirm(window.written(), drop) as usize;
+                        let confirmed = window.confirm(window.written(), drop);
                         prop_assert_eq!(confirmed, sent - naive.confirmed);
                         naive.confirmed = sent;
                     }
@@ -444,7 +435,6 @@ mod tests {
                 }
                 prop_assert!(naive.lines[begun..].concat().starts_with(&naive.sent));
                 prop_assert_eq!(window.unconfirmed, naive.lines.len() - naive.confirmed);
-                prop_assert_eq!(window.never_written() as usize, naive.lines.len() - naive.high_water);
                 prop_assert_eq!(window.is_empty(), naive.lines.len() == naive.confirmed);
             }
             window.rewind();

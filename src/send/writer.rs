@@ -108,11 +108,8 @@ impl Writer {
             };
             let timeout = earliest(until, self.ends_at)
                 .map(|until| until.saturating_duration_since(self.clock.now()));
-            let alarm = self.delivery.queue.alarm();
-            let may_wait = timeout != Some(Duration::ZERO) && alarm.lie_down();
-            let timeout = if may_wait { timeout } else { Some(Duration::ZERO) };
             let waited = self.poll.poll(&mut self.events, timeout);
-            alarm.get_up();
+            self.delivery.queue.waker().unpark();
             if let Err(error) = waited {
                 if error.kind() != io::ErrorKind::Interrupted {
                     return self.on_poll_failure(&error);
@@ -299,7 +296,6 @@ impl Writer {
     /// Ends with what is not confirmed, but not within a line.
     fn abandon(&mut self) {
         self.release(self.clock.now());
-        self.delivery.abandon();
         self.linger(LAST_LINE, |released| !released.is_whole());
         // Nobody waits for what follows.
         self.delivery.queue.finish();

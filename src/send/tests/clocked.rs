@@ -18,7 +18,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 fn pass(rig: &Rig, clock: &Mock, time: Duration) {
     clock.advance(time);
     // The writer looks at the clock when it is woken.
-    drop(rig.queue.hurry());
+    drop(rig.queue.expedite());
 }
 
 /// Lets time pass, some ten times faster than it does, until something holds.
@@ -32,10 +32,8 @@ fn pass_until(rig: &Rig, clock: &Mock, what: impl Fn() -> bool) {
 /// Pushes lines in one batch, and answers them.
 fn push<const N: usize>(rig: &Rig, lines: [&str; N]) -> [String; N] {
     let lines = lines.map(String::from);
-    rig.counters.points_taken.add(N as u64);
     let bytes = lines.iter().flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect();
     rig.queue.push(bytes, N, Instant::now());
-    rig.queue.announce();
     lines
 }
 
@@ -46,10 +44,10 @@ fn answered_once(first: &str) -> (FakeTsd, Mock, Rig, usize) {
     let mut options = options(&[tsd.address().parse().unwrap()], Confirmation::Auto);
     options.write_timeout = WRITE_TIMEOUT;
     let rig = Rig::at(options, clock);
-    let hurry = rig.queue.hurry();
+    let expedite = rig.queue.expedite();
     push(&rig, [first]);
     let stats = rig.until(|stats| stats.confirmation == Some(Confirmation::Version));
-    drop(hurry);
+    drop(expedite);
     (tsd, mock, rig, stats.bytes_sent as usize)
 }
 
@@ -61,7 +59,7 @@ fn a_server_stopped_while_its_storage_hangs_confirms_nothing_by_closing() {
     let mut lines = vec![String::from("put known 1700000000 1 host=a")];
     let (tsd, clock, rig, before) = answered_once(&lines[0]);
     // Nothing but the timeouts waits for the clock.
-    let _hurry = rig.queue.hurry();
+    let _expedite = rig.queue.expedite();
     tsd.script(Fault::FreezeStorage);
     lines.extend(push(&rig, ["put known 1700000001 2 host=a", "put once 1700000001 1 host=a"]));
     let sent: usize = lines[1..].iter().map(|line| line.len() + 1).sum();
@@ -99,7 +97,7 @@ fn a_server_stopped_while_its_storage_hangs_confirms_nothing_by_closing() {
 #[test]
 fn a_server_that_no_longer_knows_version_is_half_closed_after_ten_minutes() {
     let (tsd, clock, rig, before) = answered_once("put m 1700000000 1 host=a");
-    let _hurry = rig.queue.hurry();
+    let _expedite = rig.queue.expedite();
     tsd.replies(crate::Flavor::VictoriaMetrics);
     let [line] = push(&rig, ["put m 1700000001 2 host=a"]);
     let sent = before + line.len() + 1 + QUESTION.len();
@@ -120,7 +118,7 @@ fn what_silence_decided_is_asked_again_after_ten_minutes() {
     let tsd = FakeTsd::builder().replies(crate::Flavor::VictoriaMetrics).start();
     let options = options(&[tsd.address().parse().unwrap()], Confirmation::Auto);
     let rig = Rig::at(options, clock);
-    let _hurry = rig.queue.hurry();
+    let _expedite = rig.queue.expedite();
     push(&rig, ["put m 1700000000 1 host=a"]);
     pass_until(&rig, &mock, || rig.counters.stats().points_pending == 0);
     assert_eq!(rig.counters.stats().confirmation, Some(Confirmation::HalfClose));
@@ -148,7 +146,7 @@ fn a_proxy_without_its_server_confirms_nothing_in_auto_whenever_it_closes() {
         let mut options = options(&[proxy.address().parse().unwrap()], Confirmation::Auto);
         options.write_timeout = WRITE_TIMEOUT;
         let rig = Rig::at(options, clock);
-        let _hurry = rig.queue.hurry();
+        let _expedite = rig.queue.expedite();
         let [line] = push(&rig, ["put m 1700000000 1 host=a"]);
         let burst = line.len() + 1 + QUESTION.len();
         for round in 1..=3 {
@@ -183,7 +181,7 @@ fn refusals_prolong_the_wait_for_an_answer_but_not_for_ever() {
     let mut options = options(&addresses, Confirmation::Version);
     options.write_timeout = WRITE_TIMEOUT;
     let rig = Rig::at(options, clock.clone());
-    let _hurry = rig.queue.hurry();
+    let _expedite = rig.queue.expedite();
     push(&rig, ["put m 1700000000 1 host=a"]);
     rig.until(|_| sick.log().accepted_count() == 1);
     let start = clock.now();

@@ -132,7 +132,7 @@ fn a_peer_that_is_no_tsd_confirms_nothing_by_its_end() {
                 if is_shutdown {
                     rig.queue.close();
                 }
-                let _hurry = rig.queue.hurry();
+                let _expedite = rig.queue.expedite();
                 // In `Auto` it has 2 s for an answer to `version`.
                 let enough = if confirmation == Confirmation::Auto { 1 } else { 3 };
                 let stats = rig.until(|stats| stats.disconnects >= enough);

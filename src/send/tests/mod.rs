@@ -64,10 +64,8 @@ impl Rig {
             .collect();
         self.next += points;
         for batch in lines.chunks(1000) {
-            self.counters.points_taken.add(batch.len() as u64);
             let bytes = batch.iter().flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect();
             self.queue.push(bytes, batch.len(), Instant::now());
-            self.queue.announce();
         }
         lines
     }
@@ -75,7 +73,7 @@ impl Rig {
     /// Waits until everything is confirmed.
     fn settle(&self) -> Stats {
         let deadline = Instant::now() + 5 * SECOND;
-        let is_settled = self.queue.wait_settled(self.queue.ticket(), Some(deadline));
+        let is_settled = self.queue.wait_settled(self.queue.watermark(), Some(deadline));
         let stats = self.counters.stats();
         assert!(is_settled, "{stats:?}");
         assert_eq!(stats.points_pending, 0);

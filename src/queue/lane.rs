@@ -1,0 +1,75 @@
+//! Batches that wait, oldest first.
+//!
+//! A buffer has room for 64 KiB. So that a thousand small snapshots do not hold a thousand of them,
+//! lines join the youngest batch where both fit in one buffer: any two neighbours hold more than
+//! that, and a lane takes at most twice the memory of its lines.
+
+use std::collections::VecDeque;
+
+use super::batch::Batch;
+
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    /// Their points are numbered without a gap.
+    batches: VecDeque<Batch>,
+    /// Lines in all batches.
+    points: usize,
+    /// The length of these lines.
+    bytes: usize,
+}
+
+impl Lane {
+    pub(super) fn points(&self) -> usize {
+        self.points
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// The oldest batch.
+    pub(super) fn front(&self) -> Option<&Batch> {
+        self.batches.front()
+    }
+
+    /// Adds lines to the youngest batch. Answers whether they fit.
+    pub(super) fn join(&mut self, lines: &[u8], points: usize) -> bool {
+        let Some(youngest) = self.batches.back_mut() else { return false };
+        if !youngest.has_room_for(lines.len()) {
+            return false;
+        }
+        youngest.join(lines, points);
+        self.points += points;
+        self.bytes += lines.len();
+        true
+    }
+
+    /// Adds a batch behind the others.
+    pub(super) fn push(&mut self, batch: Batch) {
+        self.points += batch.points();
+        self.bytes += batch.lines().len();
+        self.batches.push_back(batch);
+    }
+
+    /// Takes the oldest batch.
+    pub(super) fn pop(&mut self) -> Option<Batch> {
+        let batch = self.batches.pop_front()?;
+        self.points -= batch.points();
+        self.bytes -= batch.lines().len();
+        Some(batch)
+    }
+
+    /// Drops the oldest lines of the oldest batch, see [`Batch::drop_oldest`].
+    pub(super) fn drop_of_front(&mut self, points: usize, bytes: usize) {
+        let Some(batch) = self.batches.front_mut() else { return };
+        self.points -= batch.points();
+        self.bytes -= batch.lines().len();
+        batch.drop_oldest(points, bytes);
+        self.points += batch.points();
+        self.bytes += batch.lines().len();
+    }
+}
