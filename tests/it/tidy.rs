@@ -58,8 +58,6 @@ const KNOWN_CYCLES: &[&str] = &[
     "src/record/samples.rs",
     "src/record/series.rs",
     "src/record/table.rs",
-    "src/testing/java.rs",
-    "src/testing/parse.rs",
 ];
 
 /// By the path of the module, `crate::record::series`.
