@@ -360,7 +360,7 @@ mod tests {
     #[test]
     fn misspelt_variables_are_told_from_those_of_a_service() {
         let cases = [
-            ("OPENTSDB_ADRESS", true),
+            ("OPENTSDB_URL", true),
             ("OPENTSDB_FLUSH", true),
             ("OPENTSDB_ADDRESS", false),
             ("OPENTSDB_PORT", false),
@@ -371,7 +371,7 @@ mod tests {
         for (name, expected) in cases {
             assert_eq!(is_unknown(name), expected, "{name}");
         }
-        assert!(build(&[("OPENTSDB_ADDRESS", "tsd"), ("OPENTSDB_ADRESS", "tsd")]).is_ok());
+        assert!(build(&[("OPENTSDB_ADDRESS", "tsd"), ("OPENTSDB_URL", "tsd")]).is_ok());
     }
 
     #[cfg(unix)]

@@ -195,12 +195,12 @@ impl FakeTsd {
 
     // ---- what it does ----
 
-    /// Does an [`Action`] or begins a [`Fault`], now or at the moment that its [`Step`] says.
+    /// Does an [`Action`] or begins a [`Fault`](super::Fault), now or at the moment that its [`Step`] says.
     pub fn script(&self, step: impl Into<Step>) {
         self.change(|server| server.script(step.into()));
     }
 
-    /// Ends every [`Fault`], for all connections. Steps that wait for their moment still do.
+    /// Ends every [`Fault`](super::Fault), for all connections. Steps that wait for their moment still do.
     pub fn heal(&self) {
         self.script(Action::Heal);
     }
@@ -216,7 +216,7 @@ impl FakeTsd {
     }
 
     /// Makes a metric known without a point, as `tsdb mkmetric` does; for
-    /// [`Fault::UnknownMetrics`].
+    /// [`Fault::UnknownMetrics`](super::Fault::UnknownMetrics).
     pub fn make_metric(&self, metric: &str) {
         self.change(|server| server.log_mut().store.make_metric(metric.as_bytes()));
     }

@@ -5,7 +5,7 @@
 //! back, at a given byte, line or moment.
 //!
 //! ```
-//! use metrics_exporter_opentsdb::{Point, testing::{FakeTsd, Fault}};
+//! use metrics_exporter_opentsdb::{Point, testing::{Action, FakeTsd}};
 //! use std::{io::Write, net::TcpStream, time::Duration};
 //!
 //! let tsd = FakeTsd::start();
@@ -14,8 +14,8 @@
 //! assert!(tsd.wait_for(1, Duration::from_secs(5)));
 //! assert_eq!(tsd.points(), [Point::new("requests", 7).tag("host", "a").timestamp(1_700_000_000)]);
 //!
-//! tsd.script(Fault::Reset); // and the connection is gone
-//! assert_eq!(tsd.open_connections(), 0);
+//! tsd.script(Action::Reset); // and the connection is gone
+//! assert_eq!(tsd.log().open_connection_count(), 0);
 //! # std::io::Result::Ok(())
 //! ```
 //!
