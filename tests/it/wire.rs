@@ -1,4 +1,4 @@
-//! The rules C1 to C13 of the wire contract, each by name, as a strict TSD sees them.
+//! The rules C1 to C13 of `docs/contract.md`, each by name, as a strict TSD sees them.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Promises 3 to 7: what arrives, and what is said of it.
+//! Promises 3 to 7: what arrives, and what the exporter reports of it.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};

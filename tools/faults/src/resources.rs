@@ -1,4 +1,4 @@
-//! Promises 1, 2 and 10: what the application keeps, whatever the exporter goes through: its time, its memory, its life.
+//! Promises 1, 2 and 10: the application's time, its memory and its process, whatever the server does.
 
 use std::collections::HashSet;
 use std::path::PathBuf;

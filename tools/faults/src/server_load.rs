@@ -1,4 +1,4 @@
-//! Promises 8 and 9: what a server has to bear, and how fairly a narrow way is shared.
+//! Promises 8 and 9: the load on a server, and the fair share of each series under overload.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
