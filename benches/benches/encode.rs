@@ -1,5 +1,5 @@
-//! The lines of a snapshot as text, as `render` gives them: read and encoded without queue and writer. Beside it prometheus' `render`,
-//! with `EXPORTER=prometheus`.
+//! The lines of a snapshot as text, as `render` gives them: read and encoded without queue and
+//! writer. Beside it prometheus' `render`, with `EXPORTER=prometheus`.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use metrics::Counter;

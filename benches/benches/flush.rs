@@ -1,4 +1,5 @@
-//! The flusher's own time for a snapshot of counters and histograms, from cells to the queue; the writer's is not in it.
+//! The flusher's own time for a snapshot of counters and histograms, from cells to the queue; the
+//! writer's is not in it.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use metrics::{counter, histogram};

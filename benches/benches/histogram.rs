@@ -20,7 +20,8 @@ fn main() {
                 histogram_two_labels(500);
             }
         });
-        // Only as good as the machine is quiet; `figures` counts no sample in which a thread had to wait for a processor.
+        // Only as good as the machine is quiet; `figures` counts no sample in which a thread had to
+        // wait for a processor.
         bench(&mut group, "histogram! two labels, a second thread beside");
         stop.store(true, Ordering::Relaxed);
     });

@@ -1,4 +1,5 @@
-//! Counters and gauges on one thread: `EXPORTER=prometheus cargo bench --bench hot_path`; this crate without `EXPORTER`.
+//! Counters and gauges on one thread: `EXPORTER=prometheus cargo bench --bench hot_path`; this
+//! crate without `EXPORTER`.
 
 use criterion::Criterion;
 use opentsdb_benches::exporter::Exporter;

@@ -14,8 +14,8 @@ impl Thread {
         Thread(unsafe { libc::gettid() })
     }
 
-    /// The first whose name begins so; the kernel keeps 15 bytes of a name. A thread names itself, so one that was just made may take
-    /// a moment to be found.
+    /// The first whose name begins so; the kernel keeps 15 bytes of a name. A thread names itself,
+    /// so one that was just made may take a moment to be found.
     pub fn named(name: &str) -> Self {
         let name = &name[..name.len().min(15)];
         let find = |_| {
@@ -36,7 +36,8 @@ impl Thread {
 
     /// How long it was on a processor since it began.
     pub fn time(self) -> Duration {
-        // The kernel's clock id of a thread: its number, complemented, and CPUCLOCK_PERTHREAD | CPUCLOCK_SCHED.
+        // The kernel's clock id of a thread: its number, complemented, and CPUCLOCK_PERTHREAD |
+        // CPUCLOCK_SCHED.
         let clock = (!self.0 << 3) | 6;
         let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: `time` is a timespec.

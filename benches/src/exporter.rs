@@ -1,4 +1,5 @@
-//! This crate and its peers, each installed as an application installs it: one global recorder, one process.
+//! This crate and its peers, each installed as an application installs it: one global recorder, one
+//! process.
 
 use std::net::UdpSocket;
 use std::sync::Arc;
@@ -42,7 +43,8 @@ pub enum Exporter {
 pub struct Running {
     pub opentsdb: Option<(OpenTsdbHandle, Sink)>,
     pub prometheus: Option<PrometheusHandle>,
-    /// Where the statsd exporters send to: a socket that is bound, so that the kernel takes the packets, and never read.
+    /// Where the statsd exporters send to: a socket that is bound, so that the kernel takes the
+    /// packets, and never read.
     udp: Option<UdpSocket>,
 }
 
@@ -82,7 +84,8 @@ impl Exporter {
         }
     }
 
-    /// Installs it as the global recorder. Only dogstatsd cannot be told to flush, so it alone gets an interval.
+    /// Installs it as the global recorder. Only dogstatsd cannot be told to flush, so it alone gets
+    /// an interval.
     pub fn install(self, interval: Option<Duration>) -> Running {
         let mut running = Running::default();
         match self {

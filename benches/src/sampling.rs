@@ -1,8 +1,9 @@
 //! Samples of one thread and of two, and which of them count.
 //!
-//! On a machine that does other things too, most of what disturbs a sample is that its thread was not on a processor, or that two
-//! threads were there one after the other: then they never meet at a cache line, and contention seems to cost nothing. So a sample
-//! counts only when every thread of it had a processor for nine tenths of the time.
+//! On a machine that does other things too, most of what disturbs a sample is that its thread was
+//! not on a processor, or that two threads were there one after the other: then they never meet at
+//! a cache line, and contention seems to cost nothing. So a sample counts only when every thread of
+//! it had a processor for nine tenths of the time.
 
 use std::hint::{black_box, spin_loop};
 use std::ops::Range;

@@ -1,5 +1,5 @@
-//! What loopback can do to an exporter, each fault in its short form. `tools/faults/run` has the long
-//! forms, and what needs a network namespace, root, or a process of its own.
+//! What loopback can do to an exporter, each fault in its short form. `tools/faults/run` has the
+//! long forms, and what needs a network namespace, root, or a process of its own.
 //!
 //! A test here asserts that its fault happened, and what holds whatever the machine's speed: no
 //! duration but a generous patience. The promises are those of `docs/contract.md`.

@@ -22,7 +22,8 @@ fn a_megabyte_of_garbage_confirms_nothing_and_loses_nothing() {
     }
 }
 
-/// VictoriaMetrics: `p` is the first byte, a connection that says nothing blocks the others, `version` is never answered.
+/// VictoriaMetrics: `p` is the first byte, a connection that says nothing blocks the others,
+/// `version` is never answered.
 #[test]
 fn a_silent_server_is_asked_once_and_never_first() {
     for flavor in [Flavor::OpenTsdb, Flavor::VictoriaMetrics] {

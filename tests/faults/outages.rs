@@ -1,5 +1,5 @@
-//! Promises 5, 6 and 7: after an outage of any kind, the last value of each counter is the truth and
-//! each point that was made once has arrived.
+//! Promises 5, 6 and 7: after an outage of any kind, the last value of each counter is the truth
+//! and each point that was made once has arrived.
 
 use metrics_exporter_opentsdb::Confirmation;
 use metrics_exporter_opentsdb::testing::{Action, FakeTsd, Fault};
@@ -17,7 +17,8 @@ fn resets_after_random_byte_counts_lose_nothing() {
     }
 }
 
-/// As behind a device that ends every connection at some size: what a connection could still confirm must not be lost with it.
+/// As behind a device that ends every connection at some size: what a connection could still
+/// confirm must not be lost with it.
 #[test]
 fn a_backlog_gets_through_connections_that_break_after_150_kilobytes_each() {
     let tsd = FakeTsd::start();

@@ -1,5 +1,5 @@
-//! Promise 10: the exporter does no harm to its process. Forks, failing system calls and limits are in
-//! `tools/faults`.
+//! Promise 10: the exporter does no harm to its process. Forks, failing system calls and limits are
+//! in `tools/faults`.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,9 +12,9 @@ use tracing::span;
 
 use opentsdb_faults::rig::{App, PATIENCE, builder};
 
-/// A subscriber that panics on each event that names one of [`MINE`], while [`PANICS`] is set. It is
-/// global, because a test cannot set one for the exporter's threads, so the events of other tests are
-/// told apart by their text.
+/// A subscriber that panics on each event that names one of [`MINE`], while [`PANICS`] is set. It
+/// is global, because a test cannot set one for the exporter's threads, so the events of other
+/// tests are told apart by their text.
 struct Panicking;
 
 static PANICS: AtomicBool = AtomicBool::new(false);
@@ -65,7 +65,8 @@ fn a_panic_in_our_threads_is_counted_and_points_flow_again() {
     app.work();
     app.settle();
     PANICS.store(true, Ordering::SeqCst);
-    // The writer's: "cannot deliver points", and the first refusal of a kind; the flusher's: a value that is not finite.
+    // The writer's: "cannot deliver points", and the first refusal of a kind; the flusher's: a
+    // value that is not finite.
     tsd.script(Action::Crash { down: Duration::from_millis(50) });
     app.gauge("not.a.number", f64::NAN);
     app.work();
@@ -93,7 +94,8 @@ fn an_exporter_leaves_no_descriptor_behind() {
         assert_eq!(report.pending, 0);
     };
     round();
-    // Other tests of this process open and close theirs meanwhile, so only a growth with each round counts.
+    // Other tests of this process open and close theirs meanwhile, so only a growth with each round
+    // counts.
     let before = descriptors();
     (0..100).for_each(|_| round());
     let after = descriptors();

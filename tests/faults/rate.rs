@@ -1,5 +1,5 @@
-//! Promise 8: few connections, and within the rate. Here what needs no clock; the bounds in time are in
-//! `tools/faults`.
+//! Promise 8: few connections, and within the rate. Here what needs no clock; the bounds in time
+//! are in `tools/faults`.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,8 @@ use metrics_exporter_opentsdb::testing::{Action, FakeTsd, Fault};
 use opentsdb_faults::rate::capped;
 use opentsdb_faults::rig::{App, builder};
 
-/// A late reader may see two seconds' points at once, so on a busy machine the cap is only asked of the whole.
+/// A late reader may see two seconds' points at once, so on a busy machine the cap is only asked of
+/// the whole.
 #[test]
 fn a_cap_holds_for_a_backlog_and_for_what_is_sent_again() {
     let began = Instant::now();

@@ -1,9 +1,10 @@
-//! The rules of the house that clippy cannot check, read from the tokens of `src/`: which module may
-//! name which, cycles of imports between files, names that are kept to one place, and the length of
-//! files. What clippy can check is in `Cargo.toml`, `clippy.toml` and `src/lib.rs`.
+//! The rules of the house that clippy cannot check, read from the tokens of `src/`: which module
+//! may name which, cycles of imports between files, names that are kept to one place, and the
+//! length of files. What clippy can check is in `Cargo.toml`, `clippy.toml` and `src/lib.rs`.
 //!
 //! A module is a folder of `src/` or a file directly in it. An edge is a path from one module into
-//! another, outside tests. A new edge is a new line of [`EDGES`] with its reason, in the same commit.
+//! another, outside tests. A new edge is a new line of [`EDGES`] with its reason, in the same
+//! commit.
 
 mod scan;
 
@@ -15,10 +16,11 @@ use std::path::Path;
 const EDGES: &[(&str, &[&str])] = &[
     // Its calls: flush and render; what was described; raw points; and what they return.
     ("handle", &["flush", "record", "queue", "wire", "stats", "clock", "error"]),
-    // A snapshot reads the cells and becomes lines, which go to the writer in batches; ticks, counts,
-    // and why a raw point was not taken.
+    // A snapshot reads the cells and becomes lines, which go to the writer in batches; ticks,
+    // counts, and why a raw point was not taken.
     ("flush", &["record", "wire", "queue", "clock", "stats", "error"]),
-    // The first sight of a key renders its line; counts of series; the atomics, which loom replaces.
+    // The first sight of a key renders its line; counts of series; the atomics, which loom
+    // replaces.
     ("record", &["wire", "stats", "sync"]),
     // Takes batches, reads replies by class; deadlines and backoff; counts what it sends; one log line
     // a minute and cause.

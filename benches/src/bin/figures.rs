@@ -1,4 +1,5 @@
-//! Measures one exporter in one respect and prints what it finds, a JSON object a line: `figures opentsdb threads`.
+//! Measures one exporter in one respect and prints what it finds, a JSON object a line: `figures
+//! opentsdb threads`.
 //!
 //! `benches/run` runs it for each exporter in turn, each time in a process of its own.
 
@@ -133,8 +134,8 @@ fn size(n: usize) -> &'static str {
     }
 }
 
-/// The time that its thread is on a processor for a flush. Ours hands the lines to another thread; dogstatsd's sends them, by large
-/// packets, which is a small part of it.
+/// The time that its thread is on a processor for a flush. Ours hands the lines to another thread;
+/// dogstatsd's sends them, by large packets, which is a small part of it.
 fn flush(report: &Report, n: usize) {
     let rounds = (3 * MILLION / n).clamp(9, 60);
     // Long enough to change all counters between two of dogstatsd's flushes.

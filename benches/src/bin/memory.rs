@@ -1,4 +1,5 @@
-//! Live bytes of one exporter, by an allocator that counts: `memory opentsdb`. Prints JSON as `figures` does.
+//! Live bytes of one exporter, by an allocator that counts: `memory opentsdb`. Prints JSON as
+//! `figures` does.
 //!
 //! What is counted is what the program asked for, without the allocator's own headers and rounding.
 

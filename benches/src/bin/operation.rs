@@ -1,4 +1,5 @@
-//! Does one operation so many times: `operation "counter! two labels" 1000`. For a profiler; see `benches/instructions`.
+//! Does one operation so many times: `operation "counter! two labels" 1000`. For a profiler; see
+//! `benches/instructions`.
 
 use opentsdb_benches::exporter::Exporter;
 use opentsdb_benches::operations;

@@ -1,4 +1,5 @@
-//! A sink for a client in another language: prints its address, and at the end of its input how many lines came.
+//! A sink for a client in another language: prints its address, and at the end of its input how
+//! many lines came.
 
 use opentsdb_benches::sink::Sink;
 use std::io::Read;

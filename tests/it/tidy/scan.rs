@@ -1,5 +1,5 @@
-//! Rust source as the checks of `tidy` see it: tokens without comments and tests, the paths in them, and
-//! how many lines they take.
+//! Rust source as the checks of `tidy` see it: tokens without comments and tests, the paths in
+//! them, and how many lines they take.
 //!
 //! Not seen: what a macro expands to, and an alias (`use std as s`).
 
@@ -11,8 +11,8 @@ use proc_macro2::{Delimiter, Group, Spacing, TokenStream, TokenTree};
 const ITEMS: &[&str] =
     &["const", "enum", "fn", "impl", "let", "mod", "static", "struct", "trait", "type", "use"];
 
-/// `stream` without doc comments and without what stands under `#[cfg(test)]`. Adds the lines that have
-/// a token of what is left.
+/// `stream` without doc comments and without what stands under `#[cfg(test)]`. Adds the lines that
+/// have a token of what is left.
 pub(super) fn code(stream: TokenStream, lines: &mut BTreeSet<usize>) -> TokenStream {
     let mut out = Vec::new();
     let mut trees = stream.into_iter().peekable();

@@ -1,6 +1,7 @@
 //! The applications under fault, each a process of its own: `faults app NAME ADDRESS …`.
 //!
-//! Standard output is the report, `key=value` a line; an application goes on when its standard input ends.
+//! Standard output is the report, `key=value` a line; an application goes on when its standard
+//! input ends.
 
 use std::io::Read;
 use std::process::ExitCode;
@@ -142,8 +143,8 @@ fn record(address: &str, milliseconds: u64) {
     say("pending", stats.points_taken - stats.points_confirmed);
 }
 
-/// The time of each of so many records, spread over `time`; one in a hundred of them is of a new series while there are fewer than
-/// 50,000.
+/// The time of each of so many records, spread over `time`; one in a hundred of them is of a new
+/// series while there are fewer than 50,000.
 fn latency(address: &str, records: u64, time: Duration) {
     let handle = quick(address).with_queue_size(100_000).install().expect("no check");
     let known: Vec<_> = (0..1_000).map(|n| counter!("hits", "n" => n.to_string())).collect();
@@ -387,7 +388,8 @@ fn fork(address: &str, children: u64) {
                 handle.wait();
                 drop(handle.guard(LONG));
                 let _ = handle.send(Point::new("child.raw", 1).tag("n", "1"));
-                // SAFETY: it ends this process, without what the parent has registered for its own end.
+                // SAFETY: it ends this process, without what the parent has registered for its own
+                // end.
                 unsafe { libc::_exit(if is_refused { 7 } else { 8 }) };
             }
             match wait_for(child) {

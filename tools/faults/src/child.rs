@@ -60,7 +60,8 @@ impl App {
         drop(self.child.stdin.take());
     }
 
-    /// Waits for its end; answers its exit code, `None` for a signal, and what it printed on stderr.
+    /// Waits for its end; answers its exit code, `None` for a signal, and what it printed on
+    /// stderr.
     pub(crate) fn end(&mut self) -> (Option<i32>, String) {
         self.go_on();
         self.await_word("");

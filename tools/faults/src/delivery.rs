@@ -53,7 +53,8 @@ pub(crate) fn shutdown_matrix(size: Size) -> String {
                 while let Some(&(state, mode, timeout)) =
                     cases.get(next.fetch_add(1, Ordering::Relaxed))
                 {
-                    // A machine that is busy with something else is late itself; an exporter that is late is so again.
+                    // A machine that is busy with something else is late itself; an exporter that
+                    // is late is so again.
                     let try_it = || shutdown::shut_down(state, mode, timeout);
                     let first = try_it();
                     let outcome = if first.late > GRACE { try_it() } else { first };

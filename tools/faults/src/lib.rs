@@ -1,5 +1,5 @@
-//! Faults of a server on loopback, shared by `tests/faults` (each in its short form) and the program
-//! `faults` (the long forms, and what needs a network namespace or a process of its own).
+//! Faults of a server on loopback, shared by `tests/faults` (each in its short form) and the
+//! program `faults` (the long forms, and what needs a network namespace or a process of its own).
 //!
 //! The promises are those of `docs/contract.md`.
 //!

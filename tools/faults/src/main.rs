@@ -1,14 +1,15 @@
 //! Faults that loopback alone cannot have, and figures that need a quiet clock. Started by
 //! `tools/faults/run`, in a network namespace of its own.
 //!
-//! The main process runs the servers (`FakeTsd`, whose log is the evidence), breaks the network with
-//! `nft` and `tc`, and prints one line a scenario. An application that needs a process of its own,
-//! because it exits, forks, is traced or has a limit, is this program started as `faults app …`; it
-//! reports as `key=value` lines.
+//! The main process runs the servers (`FakeTsd`, whose log is the evidence), breaks the network
+//! with `nft` and `tc`, and prints one line a scenario. An application that needs a process of its
+//! own, because it exits, forks, is traced or has a limit, is this program started as `faults app
+//! …`; it reports as `key=value` lines.
 //!
 //! 1. `app`: the applications under fault;
 //! 2. `net`: the namespace's packet filter and queue, the resolver that never answers;
-//! 3. `child`: starts applications, also under strace, faketime and limits, and reads their reports;
+//! 3. `child`: starts applications, also under strace, faketime and limits, and reads their
+//!    reports;
 //! 4. `delivery`, `resources`, `server_load`, `mixed`: the scenarios, listed in [`SCENARIOS`];
 //! 5. the library: what is shared with `tests/faults`.
 

@@ -1,5 +1,5 @@
-//! All promises at once, for long: faults by seed, several at a time, of the server and of the network; after each spell everything
-//! heals and everything has to be exact.
+//! All promises at once, for long: faults by seed, several at a time, of the server and of the
+//! network; after each spell everything heals and everything has to be exact.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
@@ -110,8 +110,9 @@ fn spell(seed: u64) -> Told {
     if mode == Confirmation::Auto {
         introduce(&mut app, &all);
     }
-    // A server that is stopped while its storage hangs closes in good order what it has read and not handled: to a client that
-    // confirms by half-close this looks like the end of work done, and no client can tell. So never both in that mode.
+    // A server that is stopped while its storage hangs closes in good order what it has read and
+    // not handled: to a client that confirms by half-close this looks like the end of work done,
+    // and no client can tell. So never both in that mode.
     let is_stopped_politely = mode != Confirmation::HalfClose || random.bool();
     let is_frozen = mode != Confirmation::HalfClose || !is_stopped_politely;
     let mut has_fallen_back = mode == Confirmation::HalfClose;
@@ -148,7 +149,8 @@ fn spell(seed: u64) -> Told {
             told.faults += 1;
         }
         let until = Instant::now() + Duration::from_millis(random.u64(10..1_000));
-        // Each series is in each flush, so many single ones would be more than the queue holds, and drops are none of this.
+        // Each series is in each flush, so many single ones would be more than the queue holds, and
+        // drops are none of this.
         while Instant::now() < until {
             if random.u8(0..10) == 0 {
                 app.work();
@@ -182,7 +184,8 @@ fn spell(seed: u64) -> Told {
     told
 }
 
-/// Lets each server answer `version` once: of one that never did, `Auto` takes a close in silence for a confirmation.
+/// Lets each server answer `version` once: of one that never did, `Auto` takes a close in silence
+/// for a confirmation.
 fn introduce(app: &mut App, servers: &[&FakeTsd]) {
     for (index, tsd) in servers.iter().enumerate() {
         app.work();

@@ -7,7 +7,8 @@ use metrics_exporter_opentsdb::testing::{Action, FakeTsd};
 
 use crate::rig::{App, PATIENCE, builder};
 
-/// A server that ends idle connections (`tsd.core.socket.timeout`): its FIN comes while nothing is sent.
+/// A server that ends idle connections (`tsd.core.socket.timeout`): its FIN comes while nothing is
+/// sent.
 pub fn idle_closes(mode: Confirmation, times: usize) {
     let tsd = FakeTsd::start();
     let mut app = App::start(builder(tsd.address(), mode), 20);

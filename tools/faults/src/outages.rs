@@ -26,7 +26,8 @@ pub struct Sum {
     pub confirmed: u64,
 }
 
-/// A server that counts lines and keeps none: searching the text of thousands of connections is slow.
+/// A server that counts lines and keeps none: searching the text of thousands of connections is
+/// slow.
 pub fn counting() -> FakeTsd {
     FakeTsd::builder().keep_lines(false).start()
 }

@@ -23,8 +23,8 @@ pub fn most_in_a_second(arrivals: &[(Instant, usize)]) -> usize {
     most
 }
 
-/// Whether each connection had ended when the next one came. A server that reads slowly may see the end
-/// of one a moment later.
+/// Whether each connection had ended when the next one came. A server that reads slowly may see the
+/// end of one a moment later.
 pub fn one_at_a_time(tsd: &FakeTsd) -> bool {
     const MOMENT: Duration = Duration::from_millis(100);
     let all: Vec<_> = connections(tsd).collect();
@@ -32,7 +32,8 @@ pub fn one_at_a_time(tsd: &FakeTsd) -> bool {
     all.windows(2).all(|pair| is_gone(pair[0].closed, pair[1].opened))
 }
 
-/// Sends a backlog at a cap, with resets in between; returns the most points in any second, and the cap.
+/// Sends a backlog at a cap, with resets in between; returns the most points in any second, and the
+/// cap.
 pub fn capped(cap: u32, points: usize, resets: usize) -> (usize, usize) {
     let tsd = FakeTsd::start();
     tsd.script(Fault::Refuse);

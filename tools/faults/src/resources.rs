@@ -1,4 +1,5 @@
-//! Promises 1, 2 and 10: the application's time, its memory and its process, whatever the server does.
+//! Promises 1, 2 and 10: the application's time, its memory and its process, whatever the server
+//! does.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -75,7 +76,8 @@ pub(crate) fn no_network_call(size: Size) -> String {
                 continue;
             }
             calls += 1;
-            // The test's own report goes to a pipe by `write`, and the runtime polls 0 to 2 at its start.
+            // The test's own report goes to a pipe by `write`, and the runtime polls 0 to 2 at its
+            // start.
             let is_runtime = call.starts_with("poll([{fd=0");
             if application.contains(thread) && !is_runtime {
                 ours += 1;
@@ -119,8 +121,8 @@ pub(crate) fn latency(size: Size) -> String {
 
 // ---- 2 ----
 
-/// KiB that the configuration allows: 100,000 points of some 40 bytes in the queue, and buffers of 64 KiB for them; 128 spare
-/// buffers; a window of 4 MiB.
+/// KiB that the configuration allows: 100,000 points of some 40 bytes in the queue, and buffers of
+/// 64 KiB for them; 128 spare buffers; a window of 4 MiB.
 const BOUNDS: u64 = 8 * 1024 + 8 * 1024 + 4 * 1024;
 const SLACK: u64 = 16 * 1024;
 

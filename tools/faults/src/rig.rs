@@ -1,4 +1,5 @@
-//! An application under fault that knows what it recorded, and compares it with what the servers got.
+//! An application under fault that knows what it recorded, and compares it with what the servers
+//! got.
 
 use std::time::{Duration, Instant};
 
@@ -83,8 +84,8 @@ impl App {
         }
     }
 
-    /// Checks that the servers together have the last value of each counter, and each series `once` and
-    /// point `raw`.
+    /// Checks that the servers together have the last value of each counter, and each series `once`
+    /// and point `raw`.
     #[track_caller]
     pub fn assert_exact(&self, servers: &[&FakeTsd]) {
         let stats = self.handle.stats();
@@ -135,8 +136,8 @@ pub fn assert_law(stats: &Stats) {
     );
 }
 
-/// Checks that every line that came was whole and the same each time. A line that the server itself cut
-/// off does not count.
+/// Checks that every line that came was whole and the same each time. A line that the server itself
+/// cut off does not count.
 #[track_caller]
 pub fn assert_whole(tsd: &FakeTsd) {
     assert_eq!(tsd.log().poisoned(), [""; 0], "a line changed when it was sent again");

@@ -16,7 +16,8 @@ use opentsdb_faults::rig::{App, PATIENCE, builder, connections};
 /// The defaults of the crate where `rig::builder` is in a hurry.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// Storage hangs, as under an OpenTSDB whose HBase is frozen: `version` stays unanswered behind a new series.
+/// Storage hangs, as under an OpenTSDB whose HBase is frozen: `version` stays unanswered behind a
+/// new series.
 pub(crate) fn frozen(size: Size) -> String {
     let time = Duration::from_secs(size.pick(8, 60));
     let mut told = Vec::new();
@@ -28,7 +29,8 @@ pub(crate) fn frozen(size: Size) -> String {
             .with_backoff(BACKOFF.0, BACKOFF.1)
             .with_connect_timeout(Duration::from_secs(3))
             .with_write_timeout(Duration::from_secs(size.pick(1, 30)));
-        // Of one counter, for the tag of each single series is a word that storage does not know yet.
+        // Of one counter, for the tag of each single series is a word that storage does not know
+        // yet.
         let mut app = App::start(builder, 1);
         app.work();
         app.settle();
@@ -104,8 +106,8 @@ pub(crate) fn envelope(size: Size) -> String {
     told.join("; ")
 }
 
-/// One server is lost to a hundred clients at one moment: while they are idle, with their next tick at one moment too, and while
-/// they have something under way.
+/// One server is lost to a hundred clients at one moment: while they are idle, with their next tick
+/// at one moment too, and while they have something under way.
 pub(crate) fn herd(_: Size) -> String {
     const CLIENTS: usize = 100;
     let mut told = Vec::new();
@@ -152,7 +154,8 @@ pub(crate) fn herd(_: Size) -> String {
         let within = |from| returns.iter().filter(|&&at| at >= from && at < from + span).count();
         let most = returns.iter().map(|&from| within(from)).max().unwrap_or(0);
         let all = returns[CLIENTS - 1] - returns[0];
-        // The waits fill 200 ms, and 1 s and more, so an even spread has some ten or twenty of them within the span.
+        // The waits fill 200 ms, and 1 s and more, so an even spread has some ten or twenty of them
+        // within the span.
         assert!(most <= 35, "{name}, {mode:?}: {most} of {CLIENTS} within {span:?}");
         told.push(format!("{name}, {mode:?}: back over {all:.1?}, at most {most} within {span:?}"));
     }
@@ -176,7 +179,8 @@ pub(crate) fn throttle(_: Size) -> String {
         }
         (tsd.log().accepted_count() - before) as f64 / time.as_secs_f64()
     };
-    // A snapshot takes ten seconds, and between two of them it is up to a second until the next tick.
+    // A snapshot takes ten seconds, and between two of them it is up to a second until the next
+    // tick.
     let whole = Duration::from_secs(10);
     rate(&mut app, Duration::from_secs(2));
     let full = rate(&mut app, whole);

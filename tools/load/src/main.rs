@@ -1,11 +1,13 @@
-//! The sending side of `compat/run`: series whose every value is known, and a list of what a reader must find afterwards.
+//! The sending side of `compat/run`: series whose every value is known, and a list of what a reader
+//! must find afterwards.
 //!
 //! ```text
 //! load ADDRESS [--flavor opentsdb] [--confirmation auto] [--prefix load] [--series 5000] [--snapshots 4] [--raw 10000] [--until FILE | --quantiles vmrange | --quantiles native]
 //! ```
 //!
-//! It takes `--snapshots` snapshots by hand and sends `--raw` raw points between them; or, with `--until`, it flushes every second, and by
-//! hand in between, until that file is there; or, with `--quantiles`, it sends one snapshot of histograms in that form. What it prints:
+//! It takes `--snapshots` snapshots by hand and sends `--raw` raw points between them; or, with
+//! `--until`, it flushes every second, and by hand in between, until that file is there; or, with
+//! `--quantiles`, it sends one snapshot of histograms in that form. What it prints:
 //!
 //! | line | a reader must find |
 //! |---|---|
@@ -16,7 +18,8 @@
 //! | `stats points_taken=… …` | the exporter's own tally |
 //! | `moment 1700000000.125 connects=… …` | nothing: with `--until`, the tally so far, ten times a second |
 //!
-//! A value `~12.5` is within 1 %, a value `*` is any. The exit status is 0 when nothing was left pending or dropped.
+//! A value `~12.5` is within 1 %, a value `*` is any. The exit status is 0 when nothing was left
+//! pending or dropped.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -83,7 +86,8 @@ fn main() -> Result<ExitCode> {
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A known number of snapshots with raw points between them, each flushed by hand; the last by the shutdown that follows.
+/// A known number of snapshots with raw points between them, each flushed by hand; the last by the
+/// shutdown that follows.
 fn send_known(options: &Options, handle: &OpenTsdbHandle, out: &mut impl Write) -> Result<()> {
     let mut series = all_series(options);
     let mut raw = Raw::new(options);
@@ -108,7 +112,8 @@ fn send_known(options: &Options, handle: &OpenTsdbHandle, out: &mut impl Write) 
     Ok(())
 }
 
-/// Updates every series some 200 times a second, while a flusher works by the clock and flushes by hand fall into its seconds.
+/// Updates every series some 200 times a second, while a flusher works by the clock and flushes by
+/// hand fall into its seconds.
 fn send_until(
     until: &Path,
     handle: &OpenTsdbHandle,
@@ -244,7 +249,8 @@ impl Series {
         }
     }
 
-    /// What must be found now. A histogram's quantiles are known only of a snapshot that saw one update.
+    /// What must be found now. A histogram's quantiles are known only of a snapshot that saw one
+    /// update.
     fn expected(&self, at: &str, one_update: bool) -> Vec<String> {
         let Series { name, tags, .. } = self;
         let line = |suffix: &str, value: String| format!("put {name}{suffix} {at} {value} {tags}");
@@ -295,7 +301,8 @@ const LINES_OF_A_HISTOGRAM: usize = 7;
 /// How many series share a name.
 const SERIES_OF_A_NAME: usize = 100;
 
-/// `--series` series as the server sees them: a fifth from histograms, three tenths gauges, the awkward ones, counters the rest.
+/// `--series` series as the server sees them: a fifth from histograms, three tenths gauges, the
+/// awkward ones, counters the rest.
 fn all_series(options: &Options) -> Vec<Series> {
     if options.series == 0 {
         return Vec::new();
@@ -456,7 +463,8 @@ fn awkward_series(options: &Options) -> Vec<Series> {
 /// Raw points with times of their own, whole numbers and fractions, over a hundred series.
 struct Raw {
     metric: String,
-    /// The time of each series' first point: long ago, so that it is not what a snapshot would choose.
+    /// The time of each series' first point: long ago, so that it is not what a snapshot would
+    /// choose.
     first: u64,
     sent: usize,
     amount: usize,

@@ -1,12 +1,12 @@
-//! The error of quantiles, the bytes of a histogram, and the time of recording and reading: this crate
-//! and others.
+//! The error of quantiles, the bytes of a histogram, and the time of recording and reading: this
+//! crate and others.
 //!
-//! `cargo run --release -p opentsdb-benches --bin accuracy` prints two tables. Bytes and errors are the
-//! same in each run; times are the least of several rounds, so that other load does not count.
+//! `cargo run --release -p opentsdb-benches --bin accuracy` prints two tables. Bytes and errors are
+//! the same in each run; times are the least of several rounds, so that other load does not count.
 //!
 //! This crate is measured through its public API, as an application uses it: a histogram is a
-//! registered series with its name and lines, and it is read by `render`, which prints seven lines. The
-//! others are bare data structures.
+//! registered series with its name and lines, and it is read by `render`, which prints seven lines.
+//! The others are bare data structures.
 mod peers;
 mod samples;
 
@@ -44,7 +44,8 @@ fn quantiles() -> impl Iterator<Item = f64> {
     (1..1000).map(|k| f64::from(k) / 1000.0).chain([0.9995, 0.9999])
 }
 
-/// The greatest relative error. Libraries differ in which sample a quantile is, so one rank more or less is held against nobody.
+/// The greatest relative error. Libraries differ in which sample a quantile is, so one rank more or
+/// less is held against nobody.
 fn worst_error(peer: &mut dyn Peer, sorted: &[f64]) -> f64 {
     let error = |q: f64, found: f64| {
         let rank = ((q * sorted.len() as f64).ceil() as usize).clamp(1, sorted.len()) - 1;

@@ -151,8 +151,8 @@ impl Peer for Sorted {
     }
 }
 
-/// Whole numbers only: in millionths, as for a time in seconds. It cannot hold less than one of them,
-/// nor negative samples.
+/// Whole numbers only: in millionths, as for a time in seconds. It cannot hold less than one of
+/// them, nor negative samples.
 struct Hdr(hdrhistogram::Histogram<u64>, Vec<f64>);
 
 const MILLION: f64 = 1e6;

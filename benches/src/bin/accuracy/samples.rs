@@ -1,4 +1,5 @@
-//! The data sets of the unit tests of `src/record/histogram.rs`, and one of three decades that is long.
+//! The data sets of the unit tests of `src/record/histogram.rs`, and one of three decades that is
+//! long.
 
 /// Each with its name.
 pub(crate) fn all() -> Vec<(&'static str, Vec<f64>)> {
