@@ -40,14 +40,14 @@ use crate::send::window::Place;
 use crate::stats::Confirmation;
 
 /// The question. Its answer comes after everything before it was parsed.
-pub(in crate::send) const QUESTION: &[u8] = b"version\n";
+pub(crate) const QUESTION: &[u8] = b"version\n";
 /// How long an endpoint that never answered may take to.
-pub(in crate::send) const ANSWER_TIME: Duration = Duration::from_secs(2);
+pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(2);
 /// The longest time between our half-close and that of a server that has been silent. It had
 /// [`ANSWER_TIME`] for everything; what takes longer than this closes for a reason of its own.
 pub(super) const PROMPT: Duration = Duration::from_millis(500);
 /// How long it is remembered that an endpoint answers or is silent.
-pub(in crate::send) const LEARNED_FOR: Duration = Duration::from_secs(600);
+pub(crate) const LEARNED_FOR: Duration = Duration::from_secs(600);
 /// Unasked bytes at which a question is due though there is more to send.
 const QUESTION_BYTES: u64 = 256 * 1024;
 /// The age of the first unasked byte at which a question is due though there is more to send.
@@ -77,7 +77,7 @@ enum Learned {
 
 /// What is known of one endpoint beyond its present connection.
 #[derive(Clone, Debug)]
-pub(in crate::send) struct Profile {
+pub(crate) struct Profile {
     /// What the user wants.
     wanted: Confirmation,
     /// With [`Confirmation::Auto`]: what was learned last, and when.
@@ -89,7 +89,7 @@ pub(in crate::send) struct Profile {
 }
 
 impl Profile {
-    pub(in crate::send) fn new(wanted: Confirmation) -> Self {
+    pub(crate) fn new(wanted: Confirmation) -> Self {
         Profile { wanted, learned: None, is_cautious: false, half_closed: None }
     }
 
@@ -105,7 +105,7 @@ impl Profile {
     }
 
     /// What the user is told is in force; `Auto` while that is not known.
-    pub(in crate::send) fn in_force(&self) -> Confirmation {
+    pub(crate) fn in_force(&self) -> Confirmation {
         match self.mode() {
             Mode::Undecided => Confirmation::Auto,
             Mode::Version => Confirmation::Version,
@@ -115,7 +115,7 @@ impl Profile {
     }
 
     /// There is a new connection to it.
-    pub(in crate::send) fn connected(&mut self, now: Instant) {
+    pub(crate) fn connected(&mut self, now: Instant) {
         self.learned =
             self.learned.filter(|(_, at)| now.saturating_duration_since(*at) < LEARNED_FOR);
     }
@@ -136,7 +136,7 @@ impl Profile {
     }
 
     /// A connection to it failed, or none could be made.
-    pub(in crate::send) fn failed(&mut self) {
+    pub(crate) fn failed(&mut self) {
         self.learned = self.learned.filter(|(learned, _)| *learned == Learned::Answers);
         self.is_cautious = true;
     }

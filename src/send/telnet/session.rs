@@ -36,10 +36,10 @@ const SETTLE_TIME: Duration = Duration::from_secs(2);
 /// How long the server's close is awaited when everything is confirmed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-pub(in crate::send) struct Session {
+pub(crate) struct Session {
     connection: Connection,
     /// Its index.
-    pub(in crate::send) endpoint: usize,
+    pub(crate) endpoint: usize,
     /// When to leave, so that a preferred endpoint can be tried.
     leave_at: Option<Instant>,
     parser: Parser,
@@ -66,19 +66,19 @@ struct HalfClose {
 }
 
 /// What a turn of a session works on.
-pub(in crate::send) struct Context<'a> {
-    pub(in crate::send) delivery: &'a mut Delivery,
+pub(crate) struct Context<'a> {
+    pub(crate) delivery: &'a mut Delivery,
     /// Of the session's endpoint.
-    pub(in crate::send) profile: &'a mut Profile,
+    pub(crate) profile: &'a mut Profile,
     /// The endpoint, for the log.
-    pub(in crate::send) name: &'a dyn Display,
+    pub(crate) name: &'a dyn Display,
     /// For reading.
-    pub(in crate::send) buffer: &'a mut [u8],
-    pub(in crate::send) now: Instant,
+    pub(crate) buffer: &'a mut [u8],
+    pub(crate) now: Instant,
 }
 
 impl Session {
-    pub(in crate::send) fn new(
+    pub(crate) fn new(
         connection: Connection,
         endpoint: usize,
         leave_at: Option<Instant>,
@@ -101,7 +101,7 @@ impl Session {
     }
 
     /// Reads, then goes on as far as it can without waiting.
-    pub(in crate::send) fn turn(&mut self, cx: &mut Context<'_>) -> Result<Next, End> {
+    pub(crate) fn turn(&mut self, cx: &mut Context<'_>) -> Result<Next, End> {
         let drained = self.read(cx)?;
         let next = match (self.half_close, drained) {
             (Some(half_close), Drained::Ended) => self.settle(half_close, cx)?,
@@ -129,7 +129,7 @@ impl Session {
 
     /// Gives the connection up, with what is missing of a line that was begun: a server may store
     /// half a line as a point of its own.
-    pub(in crate::send) fn release(self, delivery: &Delivery, now: Instant) -> Released {
+    pub(crate) fn release(self, delivery: &Delivery, now: Instant) -> Released {
         let question = self.barrier.to_write();
         let is_begun = (1..QUESTION.len()).contains(&question.len());
         let rest = if is_begun { question } else { delivery.window.rest_of_line() };
@@ -137,7 +137,7 @@ impl Session {
     }
 
     /// Whether the server has shown that it takes points.
-    pub(in crate::send) fn is_proved(&self, profile: &Profile, now: Instant) -> bool {
+    pub(crate) fn is_proved(&self, profile: &Profile, now: Instant) -> bool {
         let is_old = now.saturating_duration_since(self.connected) >= CREDIBLE;
         self.has_confirmed && (is_old || profile.mode() != Mode::Written)
     }

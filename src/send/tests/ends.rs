@@ -18,7 +18,11 @@ use crate::stats::{Confirmation, Counters};
 /// kernel takes no more.
 fn stalled(confirmation: Confirmation, receive_buffer: usize) -> (Rig, TcpStream) {
     let listener = TcpListener::bind((own_address(), 0)).unwrap();
-    socket2::SockRef::from(&listener).set_recv_buffer_size(receive_buffer).unwrap();
+    let socket = socket2::SockRef::from(&listener);
+    socket.set_recv_buffer_size(receive_buffer).unwrap();
+    // As on a network: on loopback a segment holds all that is on its way.
+    #[cfg(unix)]
+    socket.set_tcp_mss(1448).unwrap();
     let mut options = options(&[listener.local_addr().unwrap()], confirmation);
     options.write_timeout = Duration::from_millis(300);
     let mut rig = Rig::with(options);
