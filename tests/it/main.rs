@@ -3,6 +3,7 @@
 mod confirm;
 mod counters;
 mod distributions;
+mod docs;
 mod ends;
 mod idle;
 mod layers;
