@@ -48,7 +48,7 @@ impl Delivery {
             fresh: if has_backlog { waiting.fresh } else { waiting.fresh + held },
             snapshot_points: waiting.snapshot_points,
             has_backlog,
-            is_hurried: is_closing || self.queue.is_expedited(),
+            is_expedited: is_closing || self.queue.is_expedited(),
             is_filling: waiting.is_filling,
         };
         Work { is_closing, demand }

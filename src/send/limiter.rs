@@ -79,7 +79,7 @@ pub(super) struct Demand {
     /// Whether some points are from before a connection was lost, or are sent again.
     pub(super) has_backlog: bool,
     /// Whether a flush or the shutdown waits.
-    pub(super) is_hurried: bool,
+    pub(super) is_expedited: bool,
     /// Whether the queue fills up, so that points may soon be dropped.
     pub(super) is_filling: bool,
 }
@@ -193,7 +193,7 @@ impl Limiter {
         let auto = self.auto_rate(demand);
         let limit = match self.limit {
             RateLimit::PerSecond(cap) => Some(f64::from(cap.get())),
-            RateLimit::Auto if !demand.is_hurried && !demand.is_filling => Some(auto),
+            RateLimit::Auto if !demand.is_expedited && !demand.is_filling => Some(auto),
             RateLimit::Auto | RateLimit::Unlimited => None,
         };
         let brake = self.brakes.get(self.endpoint).copied().flatten();
@@ -240,8 +240,8 @@ mod tests {
         Demand { snapshot_points, unsent, ..Demand::default() }
     }
 
-    fn hurried(demand: Demand) -> Demand {
-        Demand { is_hurried: true, ..demand }
+    fn expedited(demand: Demand) -> Demand {
+        Demand { is_expedited: true, ..demand }
     }
 
     fn filling(demand: Demand) -> Demand {
@@ -285,10 +285,10 @@ mod tests {
     #[test]
     fn a_cap_holds_in_any_second_whoever_waits() {
         for n in [1, 2, 7, 10, 99, 1000, 50_000] {
-            for is_hurried in [false, true] {
+            for is_expedited in [false, true] {
                 let (mut limiter, start) = limiter(per_second(n));
                 let demand = |unsent| Demand {
-                    is_hurried,
+                    is_expedited,
                     is_filling: true,
                     has_backlog: true,
                     ..snapshot_of(1_000_000, unsent)
@@ -353,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_waiting_flush_and_a_filling_queue_are_not_spread_unless_there_is_a_cap() {
-        for demand in [hurried(snapshot_of(50, 5_000)), filling(snapshot_of(50, 5_000))] {
+        for demand in [expedited(snapshot_of(50, 5_000)), filling(snapshot_of(50, 5_000))] {
             for limit in [RateLimit::Auto, RateLimit::Unlimited] {
                 let (mut limiter, start) = limiter(limit);
                 assert_eq!(limiter.allow(demand, start), Ok(usize::MAX));
@@ -407,7 +407,7 @@ mod tests {
             }
             let (small, large) = (snapshot_of(0, 1), snapshot_of(80_000, 1));
             assert_eq!(limiter.rate(large, now - SECOND), Some(1000.0), "{limit:?}");
-            assert_eq!(limiter.rate(hurried(large), now - SECOND), Some(1000.0), "{limit:?}");
+            assert_eq!(limiter.rate(expedited(large), now - SECOND), Some(1000.0), "{limit:?}");
             assert!(limiter.rate(small, now - SECOND) <= Some(30.0), "{limit:?}");
         }
     }
@@ -435,7 +435,7 @@ mod tests {
     fn a_complaint_slows_down_a_waiting_flush_too() {
         let (mut limiter, start) = limiter(RateLimit::Auto);
         limiter.complained(Place::default(), Place::default(), start);
-        assert_eq!(limiter.rate(hurried(snapshot_of(0, 5_000)), start), Some(5_000.0));
+        assert_eq!(limiter.rate(expedited(snapshot_of(0, 5_000)), start), Some(5_000.0));
     }
 
     #[test]

@@ -148,7 +148,9 @@ impl Writer {
                 self.state = State::Scattered(now + self.scatter.mul_f64(fastrand::f64()));
                 Some(Next::Again)
             }
-            State::Scattered(until) if now < *until && !self.delivery.work().demand.is_hurried => {
+            State::Scattered(until)
+                if now < *until && !self.delivery.work().demand.is_expedited =>
+            {
                 Some(Next::Wait(Some(*until)))
             }
             State::Idle(Some(_)) | State::Scattered(_) => {

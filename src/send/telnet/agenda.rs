@@ -116,18 +116,18 @@ impl View {
     }
 
     fn is_long(&self) -> bool {
-        let allowed = if self.work.demand.is_hurried { EXPEDITED_BURST } else { BURST };
+        let allowed = if self.work.demand.is_expedited { EXPEDITED_BURST } else { BURST };
         self.is_at_bound || self.burst.is_some_and(|(first, _)| self.now >= first + allowed)
     }
 
     /// When the burst counts as over if no line comes until then; `None` for at once.
     fn quiet_at(&self) -> Option<Instant> {
-        self.burst.filter(|_| !self.work.demand.is_hurried).map(|(_, last)| last + QUIET)
+        self.burst.filter(|_| !self.work.demand.is_expedited).map(|(_, last)| last + QUIET)
     }
 
     /// When the next half-close may come; `None` for at once.
     fn rested_at(&self) -> Option<Instant> {
-        self.half_closed.filter(|_| !self.work.demand.is_hurried).map(|at| at + REST)
+        self.half_closed.filter(|_| !self.work.demand.is_expedited).map(|at| at + REST)
     }
 }
 
@@ -163,7 +163,7 @@ mod tests {
     }
 
     fn expedited(mut view: View) -> View {
-        view.work.demand.is_hurried = true;
+        view.work.demand.is_expedited = true;
         view
     }
 
