@@ -116,6 +116,25 @@ impl OpenTsdbBuilder {
         }
     }
 
+    #[doc = include_str!("../docs/environment.md")]
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), metrics_exporter_opentsdb::BuildError> {
+    /// use metrics_exporter_opentsdb::OpenTsdbBuilder;
+    ///
+    /// let exporter =
+    ///     OpenTsdbBuilder::from_env()?.add_global_label("service", "checkout").install()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`BuildError::InvalidConfiguration`], which names the variable and the fix, if
+    /// `OPENTSDB_ADDRESS` is not set or a variable has a value that cannot work.
+    pub fn from_env() -> Result<Self, BuildError> {
+        Self::from_variables(std::env::vars_os())
+    }
+
     /// Adds a further TSD, for when those before it do not answer: in order of preference.
     pub fn add_endpoint(mut self, address: impl Into<String>) -> Self {
         self.addresses.push(address.into());

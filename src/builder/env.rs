@@ -107,25 +107,7 @@ const DISTRIBUTIONS: &[(&str, Distribution)] = &[
 ];
 
 impl OpenTsdbBuilder {
-    #[doc = include_str!("../../docs/environment.md")]
-    ///
-    /// ```no_run
-    /// # fn main() -> Result<(), metrics_exporter_opentsdb::BuildError> {
-    /// use metrics_exporter_opentsdb::OpenTsdbBuilder;
-    ///
-    /// let exporter = OpenTsdbBuilder::from_env()?.add_global_label("service", "checkout").install()?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`BuildError::InvalidConfiguration`], which names the variable and the fix, if
-    /// `OPENTSDB_ADDRESS` is not set or a variable has a value that cannot work.
-    pub fn from_env() -> Result<Self, BuildError> {
-        Self::from_variables(std::env::vars_os())
-    }
-
-    fn from_variables(
+    pub(super) fn from_variables(
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, BuildError> {
         let variables = collect(environment)?;
