@@ -84,7 +84,7 @@ impl OpenTsdbBuilder {
         self.check_numbers()?;
         let endpoints = self.endpoints()?;
         let rules = self.rules()?;
-        let plans = Arc::new(self.plans()?);
+        let plans = Arc::new(self.plans(&rules)?);
         if self.connectivity_check == ConnectivityCheck::Connect {
             send::check(&endpoints, CONNECT_TIMEOUT)
                 .map_err(|(address, source)| BuildError::Unreachable { address, source })?;
@@ -115,7 +115,7 @@ impl OpenTsdbBuilder {
         let plans = Arc::clone(plans);
         let options = registry::Options {
             rules: rules.clone(),
-            shapes: Box::new(move |metric| plans.plan(metric).shape()),
+            specs: Box::new(move |metric| plans.plan(metric).spec()),
             limit: self.series_limit,
             has_unit_suffixes: self.unit_suffixes,
             line_limit: MAX_LINE,
@@ -255,7 +255,7 @@ impl OpenTsdbBuilder {
                 (label.key(), label.value()),
                 "give a key and a value",
             )?;
-            let key = rules.clean_key(label.key(), None);
+            let key = rules.clean_key(label.key(), None).into_owned();
             rules.globals.retain(|(known, _)| *known != key);
             rules.globals.push((key, charset.clean(label.value()).into_owned()));
         }
@@ -270,6 +270,13 @@ impl OpenTsdbBuilder {
             "with_host_tag",
             &self.host_tag,
             "add a label with add_global_label, or keep the host tag: a point needs at least one tag",
+        )?;
+        let tags = rules.globals.len() + usize::from(rules.host.is_some());
+        require(
+            tags <= rules.max_tags,
+            "with_max_tags",
+            rules.max_tags,
+            "have fewer global labels: with the host tag they are more than a series may have",
         )?;
         Ok(rules)
     }
@@ -297,7 +304,7 @@ impl OpenTsdbBuilder {
         }
     }
 
-    fn plans(&self) -> Result<Plans, BuildError> {
+    fn plans(&self, rules: &Rules) -> Result<Plans, BuildError> {
         let plans = Plans::new(&self.distributions, self.flavor.charset()).map_err(
             |Invalid { option, value, fix }| BuildError::InvalidConfiguration {
                 option,
@@ -326,12 +333,12 @@ impl OpenTsdbBuilder {
         }
         let has_own_tag =
             [Distribution::Buckets, Distribution::VmRange].iter().any(|&kind| plans.uses(kind));
-        let max_tags = self.max_tags.unwrap_or(self.flavor.max_tags());
+        let tags = rules.globals.len() + usize::from(rules.host.is_some());
         require(
-            max_tags > 1 || !has_own_tag,
+            tags < rules.max_tags || !has_own_tag,
             "with_max_tags",
-            max_tags,
-            "give at least 2: the bucket of a histogram is a tag, and count and sum need another",
+            rules.max_tags,
+            "allow one more: the bucket of a histogram is a tag, beside those of every series",
         )?;
         Ok(plans)
     }

@@ -20,9 +20,9 @@
 use std::sync::Arc;
 
 use super::{native, vmrange};
-use crate::record::buckets::{Bucket, Scheme};
-use crate::record::readout::Readout;
-use crate::record::samples::{Names, Shape};
+use crate::record::histogram::HistogramSpec;
+use crate::record::histogram::buckets::{Bucket, Scheme};
+use crate::record::histogram::readout::Readout;
 use crate::wire::charset::Charset;
 use crate::wire::line::Variant;
 use crate::wire::series::OwnTag;
@@ -309,9 +309,22 @@ impl Plan {
     }
 
     /// What the registration of such a histogram has to know.
-    pub(crate) fn shape(self: &Arc<Self>) -> Shape {
-        let names: Arc<dyn Names> = Arc::<Plan>::clone(self);
-        Shape { scheme: self.scheme(), own_tag: self.own_tag(), names }
+    pub(crate) fn spec(&self) -> HistogramSpec {
+        let suffixes = self.suffixes().into_iter().map(str::to_owned).collect();
+        HistogramSpec { scheme: self.scheme(), own_tag: self.own_tag(), suffixes }
+    }
+
+    /// What the lines are called behind the metric's name.
+    fn suffixes(&self) -> Vec<&str> {
+        match self {
+            Plan::Summary(quantiles) => {
+                let quantiles = quantiles.iter().map(|(_, suffix)| suffix.as_str());
+                [".count", ".sum", ".min", ".max"].into_iter().chain(quantiles).collect()
+            }
+            Plan::Buckets { .. } => vec![".count", ".sum", ".bucket"],
+            Plan::VmRange { .. } => vec!["_count", "_sum", "_bucket"],
+            Plan::Native => Vec::new(),
+        }
     }
 
     /// Keeps of a reading what the lines will say. `room` is for the value of a `histogram` line, in bytes.
@@ -380,28 +393,6 @@ impl Plan {
     }
 }
 
-impl Names for Plan {
-    fn suffixes(&self) -> Vec<&str> {
-        match self {
-            Plan::Summary(quantiles) => {
-                let quantiles = quantiles.iter().map(|(_, suffix)| suffix.as_str());
-                [".count", ".sum", ".min", ".max"].into_iter().chain(quantiles).collect()
-            }
-            Plan::Buckets { .. } => vec![".count", ".sum"],
-            Plan::VmRange { .. } => vec!["_count", "_sum"],
-            Plan::Native => Vec::new(),
-        }
-    }
-
-    fn tagged(&self) -> Option<(&str, &[String])> {
-        match self {
-            Plan::Buckets { tags, .. } => Some((".bucket", tags)),
-            Plan::VmRange { tags, .. } => Some(("_bucket", tags)),
-            Plan::Summary(_) | Plan::Native => None,
-        }
-    }
-}
-
 /// What is kept of a reading until its lines are made; reused.
 #[derive(Debug, Default)]
 pub(crate) struct Digest {
@@ -443,8 +434,8 @@ fn text(bound: f64) -> String {
 #[cfg(not(loom))]
 mod tests {
     use super::*;
-    use crate::record::histogram::HistogramCell;
-    use crate::record::readout::Take;
+    use crate::record::histogram::cell::HistogramCell;
+    use crate::record::locals::Take;
     use crate::wire::charset::Charset::Tsd;
     use proptest::prelude::*;
 
@@ -557,23 +548,14 @@ mod tests {
             (Distribution::Native, None),
         ] {
             let plan = distribution(kind);
-            let shape = plan.shape();
-            assert_eq!(shape.own_tag, key);
-            let mut told = shape.names.suffixes();
+            let spec = plan.spec();
+            assert_eq!(spec.own_tag, key);
+            let mut told = spec.suffixes;
             for line in &intervals(&plan, &[&[1.0]])[0] {
                 let words: Vec<_> = line.split(' ').collect();
-                match words.get(2) {
-                    Some(tag) => {
-                        assert_eq!(Some(tag.split_once('=').unwrap().0), key);
-                        let (suffix, tags) = shape.names.tagged().unwrap();
-                        assert!(
-                            suffix == words[0] && tags.iter().any(|told| told == tag),
-                            "{line}"
-                        );
-                    }
-                    None => told.retain(|suffix| *suffix != words[0]),
-                }
-                assert!(words.len() > 2 || !told.contains(&words[0]), "{line}");
+                let tag = words.get(2).map(|tag| tag.split_once('=').unwrap().0);
+                assert!(tag.is_none() || tag == key, "{line}");
+                told.retain(|suffix| suffix != words[0]);
             }
             assert!(told.is_empty(), "no line is called {told:?}");
         }

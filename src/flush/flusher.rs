@@ -15,9 +15,10 @@ use super::snapshot::Snapshot;
 use super::telemetry::Telemetry;
 use crate::clock::{Clock, Instant};
 use crate::queue::{BATCH_BYTES, Phase, Queue, Watermark};
+use crate::record::notices::Cause;
 use crate::stats::{Counters, Stats};
-use crate::wire::kept::Line;
 use crate::wire::line::{Lines, Unsendable, Variant};
+use crate::wire::series::Line;
 use crate::wire::value::Value;
 
 /// The name of the thread.
@@ -61,6 +62,8 @@ pub(crate) struct Log {
     not_finite: Option<Instant>,
     clock: Option<Instant>,
     overflow: Option<Instant>,
+    /// By the causes of the registry's notices.
+    notices: [Option<Instant>; Cause::ALL.len()],
 }
 
 /// Whether this cause was not told within the last minute; from now on it was.
@@ -126,6 +129,20 @@ impl Flusher {
         }
     }
 
+    /// Logs which keys are not sent as they are.
+    fn log_notices(&mut self) {
+        let now = self.clock.now();
+        for (cause, last) in Cause::ALL.into_iter().zip(&mut self.log.notices) {
+            if last.is_some_and(|last| now.saturating_duration_since(last) < LOG_INTERVAL) {
+                continue;
+            }
+            if let Some(notice) = self.snapshot.take_notice(cause) {
+                *last = Some(now);
+                notice.log();
+            }
+        }
+    }
+
     fn tick(&mut self) {
         let wall = self.clock.wall();
         let (is_due, has_stepped) = self.schedule.turn(self.clock.now(), wall);
@@ -140,6 +157,7 @@ impl Flusher {
         if !is_due {
             return;
         }
+        self.log_notices();
         if self.queue.is_busy() || (self.is_delta && self.queue.has_unsent_snapshot()) {
             self.counters.ticks_skipped.add(1);
             // Perhaps for hours, in which many threads end.
@@ -153,6 +171,7 @@ impl Flusher {
     }
 
     fn by_hand(&mut self) {
+        self.log_notices();
         if let Some(stamp) = self.schedule.stamp(Occasion::ByHand, self.clock.wall()) {
             self.flush(stamp);
         }

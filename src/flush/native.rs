@@ -12,8 +12,8 @@
 //! | a line has 1024 bytes | the groups are the smallest that fit: 40 to 80 buckets, so over three decades a percentile is at most 6 to 12.5 % off |
 //! | a malformed bucket is taken silently | see the tests |
 
-use crate::record::buckets::Bucket;
-use crate::record::readout::Readout;
+use crate::record::histogram::buckets::Bucket;
+use crate::record::histogram::readout::Readout;
 
 /// The bucket of the least magnitude that is normal in 32 bits, 2^-126.
 const TINY: i32 = (1075 - 126) * 64;
@@ -120,8 +120,8 @@ fn edge(index: i32) -> f32 {
 #[cfg(not(loom))]
 mod tests {
     use super::*;
-    use crate::record::histogram::HistogramCell;
-    use crate::record::readout::Take;
+    use crate::record::histogram::cell::HistogramCell;
+    use crate::record::locals::Take;
     use proptest::prelude::*;
 
     fn readout(samples: impl IntoIterator<Item = f64>) -> Readout {

@@ -14,10 +14,10 @@ use crate::error::SendError;
 use crate::queue::Queue;
 use crate::record::registry::{RawClaim, Registry};
 use crate::stats::Counters;
-use crate::wire::kept::{Line, LineBuf};
 use crate::wire::line::{Lines, Unsendable, Variant};
 use crate::wire::point::Point;
 use crate::wire::series::Rules;
+use crate::wire::series::{Line, LineBuf};
 
 /// Points remembered to know a second one for the same series and time; 2 MiB of them at the most.
 const REMEMBERED: usize = 65_536;
@@ -76,7 +76,7 @@ impl RawPoints {
             return Err(SendError::TooManyTags);
         }
         let tags = point.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        Ok(self.rules.identify(&point.metric, tags, None).line)
+        Ok(self.rules.identify(&point.metric, tags, None).line())
     }
 }
 

@@ -8,12 +8,13 @@ use metrics_util::MetricKindMask;
 use super::distribution::{Digest, Plan, Plans};
 use crate::record::counter::Counter;
 use crate::record::gauge::Gauge;
-use crate::record::readout::{Readout, Take};
-use crate::record::registry::Registered;
-use crate::record::samples::Histogram;
+use crate::record::histogram::Histogram;
+use crate::record::histogram::readout::Readout;
+use crate::record::locals::Take;
 use crate::record::series::Series;
-use crate::wire::kept::Line;
+use crate::record::tables::RegistryKind;
 use crate::wire::line::{Unsendable, Variant, histogram_room};
+use crate::wire::series::Line;
 use crate::wire::value::Value;
 
 /// What a counter's line says.
@@ -49,7 +50,7 @@ pub(crate) trait Sink {
 }
 
 /// A kind of metric, as the flusher sees it.
-pub(super) trait Sampled: Registered {
+pub(super) trait Sampled: RegistryKind {
     /// What the cell held when it was last read.
     type Reading;
 
@@ -91,10 +92,7 @@ impl Sampled for Counter {
     }
 
     fn read(series: &Series<Self>, reading: &mut u64, take: Take, _scratch: &mut Readout) -> bool {
-        *reading = match take {
-            Take::Drain => series.swept_value(),
-            Take::Peek => series.value(),
-        };
+        *reading = series.value();
         series.locals.touched.see(take)
     }
 

@@ -12,8 +12,8 @@ use super::telemetry::Telemetry;
 use crate::clock::Clock;
 use crate::record::registry::Registry;
 use crate::stats::Stats;
-use crate::wire::kept::Line;
 use crate::wire::line::{Lines, Unsendable, Variant};
+use crate::wire::series::Line;
 use crate::wire::value::Value;
 
 /// See the module.

@@ -18,12 +18,15 @@ use super::reading::{Options, Sampled, Sink};
 use super::schedule::Stamp;
 use crate::record::counter::Counter;
 use crate::record::gauge::Gauge;
-use crate::record::packed::{Block, Packed};
-use crate::record::readout::{Readout, Take};
-use crate::record::registry::{Fresh, Registered, Registry};
-use crate::record::samples::Histogram;
+use crate::record::histogram::Histogram;
+use crate::record::histogram::readout::Readout;
+use crate::record::lines::{Block, LineStore};
+use crate::record::locals::Take;
+use crate::record::notices::{Cause, Notice};
+use crate::record::registry::Registry;
 use crate::record::series::Series;
-use crate::wire::kept::Line;
+use crate::record::tables::{Fresh, RegistryKind};
+use crate::wire::series::Line;
 
 /// Series looked at to find the label with the most values.
 const VARIETY_SAMPLE: usize = 10_000;
@@ -187,12 +190,12 @@ impl<K: Sampled> Sheet<K> {
     }
 
     /// Leaves out the lines of evicted series, if there are any and nobody adds lines to the block any more.
-    fn repack(&mut self, packed: &Packed) {
+    fn repack(&mut self, lines: &LineStore) {
         if !std::mem::take(&mut self.has_gaps) {
             return;
         }
-        self.number = packed.repack(self.number, self.series.iter().map(Arc::as_ref));
-        self.block = packed.block(self.number);
+        self.number = lines.repack(self.number, self.series.iter().map(|series| &series.location));
+        self.block = lines.block(self.number);
         for (series, state) in self.series.iter().zip(&mut self.states) {
             state.start = series.location.get().start;
         }
@@ -209,7 +212,7 @@ impl<K: Sampled> Group<K> {
         Group { sheets: Vec::new() }
     }
 
-    fn adopt(&mut self, fresh: Vec<Arc<Series<K>>>, packed: &Packed, options: &Options) {
+    fn adopt(&mut self, fresh: Vec<Arc<Series<K>>>, lines: &LineStore, options: &Options) {
         let mut fresh = fresh.into_iter().peekable();
         while let Some(first) = fresh.peek() {
             let number = first.location.get().block;
@@ -218,7 +221,7 @@ impl<K: Sampled> Group<K> {
                 self.sheets.push(Sheet::new(number));
             }
             let Some(sheet) = self.sheets.last_mut() else { return };
-            sheet.block = packed.block(number);
+            sheet.block = lines.block(number);
             while let Some(series) = fresh.next_if(|series| series.location.get().block == number) {
                 let start = series.location.get().start;
                 let Some(line) = sheet.block.line(start) else { continue };
@@ -261,7 +264,7 @@ impl<K: Sampled> Group<K> {
         }
         // In the block of the last one there may be lines of series that are not known yet: its turn comes when it is not the last.
         let last = self.sheets.pop();
-        self.sheets.iter_mut().for_each(|sheet| sheet.repack(&K::table(registry).packed));
+        self.sheets.iter_mut().for_each(|sheet| sheet.repack(&K::table(registry.tables()).lines));
         self.sheets.retain(|sheet| !sheet.series.is_empty());
         self.sheets.extend(last);
         dormant
@@ -282,7 +285,7 @@ fn peek_kind<K: Sampled>(
     scratch: &mut Readout,
     sink: &mut impl Sink,
 ) {
-    let all = K::table(registry).all();
+    let all = K::table(registry.tables()).all();
     let read = all.iter().filter_map(|known| {
         let line = known.line()?;
         let mut reading = K::begin(line, options);
@@ -354,6 +357,11 @@ impl Snapshot {
         dormant
     }
 
+    /// What the flusher has to log of it.
+    pub(crate) fn take_notice(&self, cause: Cause) -> Option<Notice> {
+        self.registry.take_notice(cause)
+    }
+
     /// Whether nobody else has the registry any more.
     pub(crate) fn is_orphaned(&self) -> bool {
         Arc::strong_count(&self.registry) == 1
@@ -373,9 +381,9 @@ impl Snapshot {
     fn adopt(&mut self) {
         let Fresh { counters, gauges, histograms } = self.registry.take_fresh();
         let (registry, options) = (&self.registry, &self.options);
-        self.counters.adopt(counters, &Counter::table(registry).packed, options);
-        self.gauges.adopt(gauges, &Gauge::table(registry).packed, options);
-        self.histograms.adopt(histograms, &Histogram::table(registry).packed, options);
+        self.counters.adopt(counters, &Counter::table(registry.tables()).lines, options);
+        self.gauges.adopt(gauges, &Gauge::table(registry.tables()).lines, options);
+        self.histograms.adopt(histograms, &Histogram::table(registry.tables()).lines, options);
     }
 }
 
@@ -384,9 +392,6 @@ mod tests {
     use super::super::distribution::{self, Plans};
     use super::super::reading::CounterMode;
     use super::*;
-    use crate::record::buckets::Scheme;
-    use crate::record::registry;
-    use crate::record::samples::Shape;
     use crate::stats::Counters;
     use crate::wire::charset::Charset;
     use crate::wire::line::{Unsendable, Variant};
@@ -422,23 +427,8 @@ mod tests {
     impl Fixture {
         fn new(counter_mode: CounterMode, idle: Option<(MetricKindMask, Duration)>) -> Self {
             let rules = Rules::of_a_test();
-            let counters = Arc::new(Counters::default());
-            let shapes = Box::new(|_: &str| Shape {
-                scheme: Scheme::Log,
-                own_tag: None,
-                names: Arc::new(()),
-            });
-            let registry = Arc::new(Registry::new(
-                registry::Options {
-                    rules,
-                    shapes,
-                    limit: 100_000,
-                    has_unit_suffixes: false,
-                    line_limit: 1024,
-                    reserved: Vec::new(),
-                },
-                Arc::clone(&counters),
-            ));
+            let (registry, counters) = Registry::of_a_test(rules, 100_000);
+            let registry = Arc::new(registry);
             let options = Options {
                 counter_mode,
                 plans: Arc::new(
@@ -450,15 +440,15 @@ mod tests {
         }
 
         fn counter(&self, name: &'static str) -> Arc<Series<Counter>> {
-            self.registry.get(&Key::from_static_name(name)).unwrap()
+            self.registry.get(&Key::from_static_name(name)).unwrap().series
         }
 
         fn gauge(&self, name: &'static str) -> Arc<Series<Gauge>> {
-            self.registry.get(&Key::from_static_name(name)).unwrap()
+            self.registry.get(&Key::from_static_name(name)).unwrap().series
         }
 
         fn histogram(&self, name: &'static str) -> Arc<Series<Histogram>> {
-            self.registry.get(&Key::from_static_name(name)).unwrap()
+            self.registry.get(&Key::from_static_name(name)).unwrap().series
         }
 
         fn peek(&self) -> Vec<String> {
@@ -555,7 +545,12 @@ mod tests {
         let update = |fixture: &Fixture, n: u8| {
             fixture.counter("c").increment(n.into());
             fixture.gauge("g").set(n.into());
-            fixture.registry.get::<Histogram>(&Key::from_name("h")).unwrap().record(n.into());
+            fixture
+                .registry
+                .get::<Histogram>(&Key::from_name("h"))
+                .unwrap()
+                .series
+                .record(n.into());
         };
         update(&fixture, 1);
         assert_eq!(fixture.take(0, false).len(), 9);
@@ -614,7 +609,7 @@ mod tests {
                 let counter =
                     fixture.registry.get::<Counter>(&Key::from_name(format!("m.{age}.{n}")));
                 if n == 0 {
-                    held.push(counter.unwrap());
+                    held.push(counter.unwrap().series);
                 }
             }
             fixture.take(age, false);
@@ -622,7 +617,7 @@ mod tests {
         }
         fixture.take(50, false);
         assert_eq!((fixture.snapshot.evict(), fixture.counters.series.get()), (50, 50));
-        let (blocks, bytes) = Counter::table(&fixture.registry).packed.size();
+        let (blocks, bytes) = Counter::table(fixture.registry.tables()).lines.size();
         assert!(blocks <= 51 && bytes < 2 * 256 * 1024, "{blocks} of {bytes}");
         held.iter().for_each(|counter| counter.increment(1));
         let lines: Vec<_> = (0..50).map(|age| format!("m.{age}.0 1")).collect();
@@ -647,7 +642,7 @@ mod tests {
             }
             assert_eq!(fixture.counters.series.get(), 0);
             assert!(fixture.snapshot.counters.sheets.len() <= 1);
-            let (blocks, bytes) = Counter::table(&fixture.registry).packed.size();
+            let (blocks, bytes) = Counter::table(fixture.registry.tables()).lines.size();
             assert!(blocks <= 2 && bytes <= 2 * 256 * 1024, "{blocks} of {bytes}");
         }
     }
@@ -674,7 +669,7 @@ mod tests {
         std::thread::scope(|scope| {
             let recorder = scope.spawn(|| {
                 for n in 0..SERIES {
-                    registry.get::<Counter>(&Key::from_name(name(n))).unwrap().increment(1);
+                    registry.get::<Counter>(&Key::from_name(name(n))).unwrap().series.increment(1);
                 }
             });
             let looker = scope.spawn(|| {

@@ -3,8 +3,8 @@
 use super::reading::Sink;
 use super::schedule::Stamp;
 use crate::stats::Stats;
-use crate::wire::kept::LineBuf;
 use crate::wire::line::Variant;
+use crate::wire::series::LineBuf;
 use crate::wire::series::Rules;
 use crate::wire::value::Value;
 
@@ -83,7 +83,7 @@ impl Telemetry {
     pub(crate) fn new(rules: &Rules) -> Self {
         let rules = Rules { prefix: PREFIX.into(), ..rules.clone() };
         let line = |name: &str, tag: &Option<(&'static str, &'static str)>| {
-            rules.identify(name, tag.iter().copied(), None).line
+            rules.identify(name, tag.iter().copied(), None).line()
         };
         Telemetry {
             series: SERIES.iter().map(|(name, tag, read)| (line(name, tag), *read, None)).collect(),

@@ -1,20 +1,22 @@
 //! The counter's cell.
 //!
-//! Its value is the cell plus what each thread's [`CounterLocal`] has added. A local is written with plain loads and stores by the
-//! one thread that owns it. Whoever else holds that handle is its guest, and adds to one of a few stripes, each on a cache line of its
-//! own: a handle in a `static` is used by all threads at once. They cost 512 bytes, from a handle's first guest on. All additions
-//! saturate: a counter never wraps, so it never seems to have been reset.
+//! Its value is the cell plus what each thread's [`CounterLocal`] has added. A local is written with
+//! plain loads and stores by the one thread that owns it. Other threads that hold the same handle,
+//! as one in a `static`, add to one of a few stripes, each on a cache line of its own; these take
+//! 512 bytes from the first such addition on. All additions saturate: a counter never wraps, so it
+//! never seems to have been reset.
 
 use std::sync::{Arc, Weak};
 
 use metrics::CounterFn;
 
-use super::cache::{numbered, thread_number};
 use super::series::{Kind, Series};
+use super::thread::{ensure_thread_number, thread_number};
 use crate::sync::OnceLock;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Stripes of a local that has guests: threads in a row, as those of a pool, share none until there are more.
+/// Stripes of a local that other threads use too: threads in a row, as those of a pool, share none
+/// until there are more.
 const STRIPES: usize = if cfg!(loom) { 2 } else { 8 };
 
 /// Counters, as a [`Kind`].
@@ -28,9 +30,9 @@ impl Kind for Counter {
         CounterLocal {
             owner,
             own: AtomicU64::new(0),
-            guests: OnceLock::new(),
-            has_guests: AtomicBool::new(false),
-            meanwhile: AtomicU64::new(0),
+            shared: OnceLock::new(),
+            has_non_owners: AtomicBool::new(false),
+            overflow: AtomicU64::new(0),
             series: Arc::downgrade(series),
         }
     }
@@ -41,21 +43,15 @@ impl Kind for Counter {
 }
 
 impl Series<Counter> {
-    /// The count so far.
+    /// The count so far. Frees the locals that have ended.
     #[inline]
     pub(crate) fn value(&self) -> u64 {
-        self.locals
-            .sum(CounterLocal::value, |sum| sum.saturating_add(self.cell.load(Ordering::Relaxed)))
+        self.with_sum(|sum| sum.saturating_add(self.cell.load(Ordering::Relaxed)))
     }
 
-    /// The same, and folds the locals that have ended.
     #[inline]
-    pub(crate) fn swept_value(&self) -> u64 {
-        self.locals.sweep_and_sum(
-            |ended| Counter::fold(&self.cell, ended),
-            CounterLocal::value,
-            |sum| sum.saturating_add(self.cell.load(Ordering::Relaxed)),
-        )
+    fn with_sum<T>(&self, then: impl FnOnce(u64) -> T) -> T {
+        self.locals.sum(|ended| Counter::fold(&self.cell, ended), CounterLocal::value, then)
     }
 }
 
@@ -66,15 +62,16 @@ impl CounterFn for Series<Counter> {
     }
 
     fn absolute(&self, value: u64) {
-        // Within the lock, so that nothing is folded between the sum and the cell.
-        self.locals.sum_locked(CounterLocal::value, |sum| {
+        // Under the lock, so that nothing is folded between the sum and the cell.
+        self.with_sum(|sum| {
             self.cell.fetch_max(value.saturating_sub(sum), Ordering::Relaxed);
         });
         self.locals.touched.touch();
     }
 }
 
-/// What one thread adds to a counter. On a cache line of its own, so that two threads' locals never share one.
+/// What one thread adds to a counter. On a cache line of its own, so that two threads' locals never
+/// share one.
 #[repr(align(64))]
 pub(crate) struct CounterLocal {
     /// The number of the thread that may write `own`.
@@ -82,16 +79,17 @@ pub(crate) struct CounterLocal {
     /// Written by the owner alone, by load and store.
     own: AtomicU64,
     /// Added to by other threads that hold this handle; made for the first of them.
-    guests: OnceLock<Box<Stripes>>,
-    /// Whether the first of them came, who makes the stripes.
-    has_guests: AtomicBool,
-    /// Added to by the others until there are stripes; and by the first while it makes them, if the allocator counts its own calls.
-    meanwhile: AtomicU64,
-    /// For `absolute`, which concerns the whole counter. Weak, or series and local would keep each other.
+    shared: OnceLock<Box<Stripes>>,
+    /// Whether one of them came, which makes the stripes.
+    has_non_owners: AtomicBool,
+    /// Added to while the stripes are being made: by other threads, and by an allocator that counts
+    /// its own calls.
+    overflow: AtomicU64,
+    /// For `absolute`, which concerns the whole counter. Weak, or the two would keep each other.
     series: Weak<Series<Counter>>,
 }
 
-/// What some of the guests add.
+/// What some of the other threads add.
 #[derive(Default)]
 #[repr(align(64))]
 struct Stripe(AtomicU64);
@@ -100,11 +98,11 @@ type Stripes = [Stripe; STRIPES];
 
 impl CounterLocal {
     fn value(&self) -> u64 {
-        // Relaxed: the owner's next store is simply part of the next snapshot. That an update which happened before a flush was
-        // asked for is seen follows from the request's channel.
+        // Relaxed: the owner's next store is simply part of the next snapshot. That an update which
+        // happened before a flush was asked for is seen follows from the request's channel.
         let own = self.own.load(Ordering::Relaxed);
-        let guests = self.guests.get().into_iter().flat_map(|stripes| stripes.iter());
-        let others = guests.map(|stripe| &stripe.0).chain([&self.meanwhile]);
+        let stripes = self.shared.get().into_iter().flat_map(|stripes| stripes.iter());
+        let others = stripes.map(|stripe| &stripe.0).chain([&self.overflow]);
         others.fold(own, |sum, other| sum.saturating_add(other.load(Ordering::Relaxed)))
     }
 
@@ -113,29 +111,29 @@ impl CounterLocal {
             let sum = self.own.load(Ordering::Relaxed).saturating_add(value);
             self.own.store(sum, Ordering::Relaxed);
         } else {
-            self.increment_as_guest(thread, value);
+            self.increment_as_non_owner(thread, value);
         }
     }
 
     #[inline(never)]
-    fn increment_as_guest(&self, thread: u64, value: u64) {
-        let thread = if thread == 0 { numbered() } else { thread };
-        match self.guests.get().map(Box::as_ref).or_else(|| self.begin_guests()) {
+    fn increment_as_non_owner(&self, thread: u64, value: u64) {
+        let thread = if thread == 0 { ensure_thread_number() } else { thread };
+        match self.shared.get().map(Box::as_ref).or_else(|| self.make_stripes()) {
             Some(stripes) => add(&stripes[thread as usize % STRIPES].0, value),
-            None => add(&self.meanwhile, value),
+            None => add(&self.overflow, value),
         }
     }
 
-    /// The stripes; `None` while they are made by another call.
+    /// The stripes; `None` while another call makes them.
     #[cold]
-    fn begin_guests(&self) -> Option<&Stripes> {
-        // Not `get_or_init`, nor made by each who comes: an allocator that counts its own calls would wait for itself, or call itself
-        // without end.
-        if self.has_guests.swap(true, Ordering::Relaxed) {
+    fn make_stripes(&self) -> Option<&Stripes> {
+        // Neither `get_or_init` nor an attempt by each thread: an allocator that counts its own
+        // calls would wait for itself, or call itself without end.
+        if self.has_non_owners.swap(true, Ordering::Relaxed) {
             return None;
         }
-        let _ = self.guests.set(Box::default());
-        self.guests.get().map(Box::as_ref)
+        let _ = self.shared.set(Box::default());
+        self.shared.get().map(Box::as_ref)
     }
 }
 
@@ -164,17 +162,22 @@ fn add(cell: &AtomicU64, value: u64) {
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
-    use super::super::packed::At;
+    use super::super::fingerprint::Fingerprint;
+    use super::super::lines::Location;
     use super::*;
 
     fn series() -> Arc<Series<Counter>> {
-        Arc::new(Series::new(0, None, At::default(), AtomicU64::new(0)))
+        Arc::new(Series::new(Fingerprint(0), Location::default(), AtomicU64::new(0)))
+    }
+
+    fn adopt(series: &Arc<Series<Counter>>, owner: u64) -> Arc<CounterLocal> {
+        series.adopt(owner).and_then(|local| local.upgrade()).unwrap()
     }
 
     #[test]
     fn the_value_is_the_cell_and_every_local() {
         let series = series();
-        let locals: Vec<_> = [1, 2].map(|owner| series.adopt(owner).upgrade().unwrap()).into();
+        let locals: Vec<_> = [1, 2].map(|owner| adopt(&series, owner)).into();
         series.increment(1);
         locals[0].increment_from(1, 10);
         locals[0].increment_from(7, 100);
@@ -191,7 +194,7 @@ mod tests {
     #[test]
     fn absolute_never_goes_down_and_never_counts_twice() {
         let series = series();
-        let local = series.adopt(1).upgrade().unwrap();
+        let local = adopt(&series, 1);
         local.increment_from(1, 5);
         local.absolute(3);
         assert_eq!(series.value(), 5);
@@ -208,7 +211,7 @@ mod tests {
     #[test]
     fn a_counter_stays_at_the_top() {
         let series = series();
-        let local = series.adopt(1).upgrade().unwrap();
+        let local = adopt(&series, 1);
         local.absolute(u64::MAX);
         for increment in [
             |local: &CounterLocal| local.increment_from(1, 2),
@@ -223,16 +226,29 @@ mod tests {
     }
 
     #[test]
+    fn what_threads_left_is_freed_before_the_list_grows() {
+        let series = series();
+        let running = [1, 2].map(|owner| adopt(&series, owner));
+        for owner in 3..1_000 {
+            adopt(&series, owner).increment_from(owner, 1);
+            assert!(series.locals.len() <= 8, "{owner}");
+        }
+        running[0].increment_from(1, 10);
+        assert_eq!(series.value(), 997 + 10);
+        assert_eq!(series.locals.len(), 2);
+    }
+
+    #[test]
     fn no_increment_is_lost_over_threads_that_come_and_go() {
         const THREADS: u64 = 80;
         const INCREMENTS: u64 = 20_000;
         let series = series();
-        let moved = series.adopt(0).upgrade().unwrap();
+        let moved = adopt(&series, 0);
         std::thread::scope(|scope| {
             for _ in 0..THREADS {
                 scope.spawn(|| {
-                    let owner = numbered();
-                    let local = series.adopt(owner).upgrade().unwrap();
+                    let owner = ensure_thread_number();
+                    let local = adopt(&series, owner);
                     for n in 0..INCREMENTS {
                         if n % 2 == 0 { local.increment(1) } else { moved.increment(1) }
                     }
@@ -253,24 +269,29 @@ mod tests {
 
 #[cfg(all(test, loom))]
 mod model {
-    use super::super::packed::At;
+    use super::super::fingerprint::Fingerprint;
+    use super::super::lines::Location;
     use super::*;
     use loom::thread;
 
     fn series() -> Arc<Series<Counter>> {
-        Arc::new(Series::new(0, None, At::default(), AtomicU64::new(0)))
+        Arc::new(Series::new(Fingerprint(0), Location::default(), AtomicU64::new(0)))
+    }
+
+    fn adopt(series: &Arc<Series<Counter>>, owner: u64) -> Arc<CounterLocal> {
+        series.adopt(owner).and_then(|local| local.upgrade()).unwrap()
     }
 
     /// The owner is the first thread: loom finds the orders that matter from a reader that comes after the stores, not before.
     #[test]
-    fn owner_and_guest_add_while_a_snapshot_reads() {
+    fn owner_and_non_owner_add_while_a_snapshot_reads() {
         let seen = std::sync::Mutex::new(std::collections::BTreeSet::new());
         let seen = Arc::new(seen);
         let all = Arc::clone(&seen);
         loom::model(move || {
             let series = series();
-            let local = series.adopt(1).upgrade().unwrap();
-            let guest = thread::spawn({
+            let local = adopt(&series, 1);
+            let other = thread::spawn({
                 let local = Arc::clone(&local);
                 move || local.increment_from(2, 10)
             });
@@ -281,7 +302,7 @@ mod model {
             local.increment_from(1, 1);
             local.increment_from(1, 1);
             all.lock().unwrap().insert(reader.join().unwrap());
-            guest.join().unwrap();
+            other.join().unwrap();
             assert_eq!(series.value(), 12);
             drop(local);
             series.sweep();
@@ -291,10 +312,10 @@ mod model {
     }
 
     #[test]
-    fn two_guests_come_at_once() {
+    fn two_non_owners_come_at_once() {
         loom::model(|| {
             let series = series();
-            let local = series.adopt(1).upgrade().unwrap();
+            let local = adopt(&series, 1);
             let other = thread::spawn({
                 let local = Arc::clone(&local);
                 move || local.increment_from(3, 10)
@@ -309,7 +330,7 @@ mod model {
     fn a_value_is_in_its_local_or_in_the_cell_while_it_is_folded() {
         loom::model(|| {
             let series = series();
-            series.adopt(1).upgrade().unwrap().increment_from(1, 3);
+            adopt(&series, 1).increment_from(1, 3);
             let sweeper = thread::spawn({
                 let series = Arc::clone(&series);
                 move || series.sweep()
@@ -324,7 +345,7 @@ mod model {
     fn absolute_beside_an_increment_counts_each_once() {
         loom::model(|| {
             let series = series();
-            let local = series.adopt(1).upgrade().unwrap();
+            let local = adopt(&series, 1);
             let raiser = thread::spawn({
                 let series = Arc::clone(&series);
                 move || series.absolute(5)
@@ -333,5 +354,49 @@ mod model {
             raiser.join().unwrap();
             assert!([5, 6].contains(&series.value()));
         });
+    }
+    /// The flusher ends a series that a thread has just found.
+    #[test]
+    fn a_handle_taken_while_its_series_ends_is_never_orphaned() {
+        let outcomes = Arc::new(std::sync::Mutex::new(std::collections::BTreeSet::new()));
+        let all = Arc::clone(&outcomes);
+        loom::model(move || {
+            let series = series();
+            let thread = thread::spawn({
+                let series = Arc::clone(&series);
+                move || {
+                    let local = series.adopt(2).and_then(|local| local.upgrade());
+                    match &local {
+                        Some(local) => {
+                            drop(series);
+                            local.increment_from(2, 1);
+                            local.absolute(5);
+                        }
+                        None => series.absolute(5),
+                    }
+                    local
+                }
+            });
+            let kept = series.end();
+            let local = thread.join().unwrap();
+            all.lock().unwrap().insert((kept.is_ok(), local.is_some()));
+            match kept {
+                // Ended: whoever found it had counted in it before, and nobody holds it any more.
+                Ok(ended) => {
+                    assert!(local.is_none());
+                    assert!([0, 5].contains(&ended.cell.load(Ordering::Relaxed)));
+                }
+                Err(series) => {
+                    assert_eq!(series.value(), 5);
+                    local.iter().for_each(|local| local.absolute(6));
+                    assert_eq!(series.value(), if local.is_some() { 6 } else { 5 });
+                    // It goes on as if nothing had been.
+                    adopt(&series, 3).increment_from(3, 1);
+                    assert_eq!(series.value(), if local.is_some() { 7 } else { 6 });
+                }
+            }
+        });
+        let outcomes = outcomes.lock().unwrap();
+        assert!(outcomes.contains(&(false, true)) && outcomes.contains(&(false, false)));
     }
 }

@@ -1,13 +1,15 @@
 //! The gauge's cell: one number, the last write wins.
 //!
-//! A number that is not finite cannot be sent, and nothing can be added to it. So `set` takes it and the gauge has no value until
-//! the next `set`; an `increment` or `decrement` that starts from such a number, or would lead to one, changes nothing.
+//! A number that is not finite cannot be sent, and nothing can be added to it. So `set` takes it, and
+//! the gauge has no value until the next `set`; an `increment` or `decrement` that starts from such a
+//! number, or would lead to one, changes nothing.
 
 use std::sync::Arc;
 
 use metrics::GaugeFn;
 
-use super::series::{Kind, Series, Touched};
+use super::locals::Touched;
+use super::series::{Kind, Series};
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Gauges, as a [`Kind`].
@@ -61,8 +63,8 @@ impl GaugeFn for GaugeCell {
     }
 }
 
-/// A thread's own way to the shared number: it saves passing the series' reference count between threads. Its
-/// own count is on a cache line of its own, as a counter's.
+/// A thread's own reference to the shared number, on a cache line of its own: avoids contention on
+/// the series' reference count.
 #[repr(align(64))]
 pub(crate) struct GaugeLocal {
     cell: Arc<GaugeCell>,

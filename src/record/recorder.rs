@@ -5,8 +5,8 @@ use std::sync::Arc;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use metrics_util::MetricKind;
 
-use super::cache::{self, Cached, Found};
-use super::registry::{Registered, Registry};
+use super::cache::{self, CachedKind, Handle};
+use super::registry::Registry;
 
 /// The recorder that [`build`](crate::OpenTsdbBuilder::build) makes: install it with `metrics::set_global_recorder`, put it under a
 /// layer of `metrics_util`, or use it in a test with `metrics::with_local_recorder`.
@@ -19,7 +19,7 @@ pub struct OpenTsdbRecorder {
 
 impl OpenTsdbRecorder {
     #[inline]
-    fn find<K: Cached + Registered>(&self, key: &Key) -> Found<K> {
+    fn find<K: CachedKind>(&self, key: &Key) -> Handle<K> {
         cache::get(self.registry.number(), key, || self.registry.get(key))
     }
 }
@@ -45,25 +45,25 @@ impl Recorder for OpenTsdbRecorder {
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
         match self.find::<super::counter::Counter>(key) {
-            Found::Local(local) => Counter::from_arc(local),
-            Found::Shared(series) => Counter::from_arc(series),
-            Found::Nothing => Counter::noop(),
+            Handle::Local(local) => Counter::from_arc(local),
+            Handle::Shared(series) => Counter::from_arc(series),
+            Handle::Nothing => Counter::noop(),
         }
     }
 
     fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
         match self.find::<super::gauge::Gauge>(key) {
-            Found::Local(local) => Gauge::from_arc(local),
-            Found::Shared(series) => Gauge::from_arc(series),
-            Found::Nothing => Gauge::noop(),
+            Handle::Local(local) => Gauge::from_arc(local),
+            Handle::Shared(series) => Gauge::from_arc(series),
+            Handle::Nothing => Gauge::noop(),
         }
     }
 
     fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-        match self.find::<super::samples::Histogram>(key) {
-            Found::Local(local) => Histogram::from_arc(local),
-            Found::Shared(series) => Histogram::from_arc(series),
-            Found::Nothing => Histogram::noop(),
+        match self.find::<super::histogram::Histogram>(key) {
+            Handle::Local(local) => Histogram::from_arc(local),
+            Handle::Shared(series) => Histogram::from_arc(series),
+            Handle::Nothing => Histogram::noop(),
         }
     }
 }

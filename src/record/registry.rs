@@ -1,58 +1,57 @@
 //! Every key's series.
 //!
-//! **Problem.** A million series, found by any thread at any time, registered while a flush walks over them; one series for all keys
-//! that look the same on the wire; and few bytes for each.
+//! **Problem.** A million series, found by any thread at any time, registered while a flush walks
+//! over them; one series for all keys that look the same on the wire; and few bytes for each.
 //!
-//! **Idea.** A table from the facade's hash of the key to the series, which keeps no key: a plain key is recognised by that hash and
-//! another one of its words. That saves the key's labels, more than half of the memory of a series with two of them.
+//! **Idea.** A table from the fingerprint of a key's words to the series, which keeps no key.
 //!
 //! **Mechanism.**
-//! 1. [`Table::find`]: a shard's read lock, the table of series, then the few aliases: keys that are not plain, kept whole.
-//! 2. [`Registry::register`], once per key: under the one lock of registration the key is cleaned into its [`Identity`], whose
-//!    canonical hash finds the series again if another key has made it; else it is made and put on the list of fresh series.
-//! 3. The flusher takes that list before each snapshot ([`Registry::take_fresh`]) and keeps series in the order of registration, so
-//!    it never walks the table and holds no lock while it reads and encodes.
-//! 4. Past the limit a key's series is that of its metric's name with the one tag `overflow=true`. Such keys come to
-//!    [`Registry::register`] at each look-up, and so do those that are refused: they are answered without the lock of registration.
-//! 5. [`Registry::evict`] holds the lock of registration and the shard's, so nobody can find the series while it goes.
+//! 1. [`Registry::get`]: a shard's read lock, the table of series, then that of aliases.
+//! 2. Else the key is registered: it is cleaned into its [`Identity`], by whose words the series is
+//!    found if another key has made it. If none has, it is made under the one lock of registration,
+//!    unless its line would be too long, there are too many series, or another metric writes its
+//!    lines.
+//! 3. The flusher takes the list of fresh series before each snapshot ([`Registry::take_fresh`]) and
+//!    keeps series in the order of registration. So it never walks the table, and holds no lock
+//!    while it reads and encodes.
+//! 4. Beyond the limit a key's series is that of its metric's name with the one tag `overflow=true`.
+//!    Such a key is registered anew at each look-up, as one that is refused is; so it gets a series
+//!    of its own as soon as there is room, and nothing is remembered of it.
+//! 5. [`Registry::evict`] holds the lock of registration and the shard's, so nobody can find the
+//!    series while it goes.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use metrics::{Key, Label};
+use metrics::Key;
 
-use super::conflict::{Suspects, WireName};
-use super::counter::Counter;
+pub(crate) use super::conflict::RawClaim;
+use super::conflict::{self, Conflicts};
 use super::descriptions::Descriptions;
-use super::gauge::Gauge;
-pub(crate) use super::registered::Registered;
-use super::samples::{Histogram, Shape};
-use super::series::{Kind, Series};
-use super::table::{Print, Secrets, Table, words};
+use super::fingerprint::{Fingerprint, Secrets, labels};
+use super::histogram::HistogramSpecs;
+use super::lines::LONGEST_LINE;
+use super::notices::{Cause, Notice, Notices};
+use super::series::Series;
+use super::table::SHARDS;
+use super::tables::{Fresh, RegistryKind, Tables};
 use crate::stats::Counters;
-use crate::wire::kept::{Line, LineBuf};
-use crate::wire::series::{Identity, OwnTag, Rules};
+use crate::wire::series::{Identity, LineBuf, Rules};
 
 /// The only own tag of the series that keys share beyond the limit.
 const OVERFLOW: (&str, &str) = ("overflow", "true");
 /// How many such series there may be beyond the limit: metrics with new names have none to share.
 const OVERFLOW_SERIES: usize = 1_000;
 
-/// The least that stands between a line's name and its tags: a time in seconds, a digit, and the spaces before them.
-const SHORTEST_TIME_AND_VALUE: usize = " 1700000000 0".len();
-
 /// Registries are numbered, since several may be cached by one thread.
 static NEXT_REGISTRY: AtomicU64 = AtomicU64::new(1);
-
-/// What a histogram with this cleaned name needs.
-pub(crate) type Shapes = Box<dyn Fn(&str) -> Shape + Send + Sync>;
 
 /// What a registry is made of.
 pub(crate) struct Options {
     pub(crate) rules: Rules,
-    pub(crate) shapes: Shapes,
+    pub(crate) specs: HistogramSpecs,
     /// The most series, overflow series not counted.
     pub(crate) limit: usize,
     /// Whether a name gets the word of its unit.
@@ -63,41 +62,27 @@ pub(crate) struct Options {
     pub(crate) reserved: Vec<LineBuf>,
 }
 
-/// Whether a raw point may be sent; see [`Registry::claim_raw`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RawClaim {
-    /// No recorded metric is this series, and none will be.
-    Granted,
-    /// A recorded metric or the exporter itself writes this series.
-    Recorded,
-    /// There are as many raw series as there may be, and this would be another one.
-    Full,
-}
-
 /// See the module.
 pub(crate) struct Registry {
     number: u64,
     rules: Rules,
     secrets: Secrets,
-    shapes: Shapes,
-    /// The most series, overflow series not counted.
+    specs: HistogramSpecs,
     limit: usize,
-    pub(super) counters: Table<Counter>,
-    pub(super) gauges: Table<Gauge>,
-    pub(super) histograms: Table<Histogram>,
-    registration: Mutex<Registration>,
-    sizes: Sizes,
-    pub(super) suspects: Suspects,
-    /// Lines that the exporter itself writes.
-    pub(super) reserved: Vec<LineBuf>,
-    /// Whether the first merge and the first refusal were told.
-    told_merge: AtomicBool,
-    told_refusal: AtomicBool,
-    descriptions: Descriptions,
-    /// Whether a name gets the word of its unit.
-    has_unit_suffixes: bool,
-    /// The most bytes of a line.
     line_limit: usize,
+    has_unit_suffixes: bool,
+    tables: Tables,
+    registration: Mutex<Registration>,
+    /// Series within the limit and beyond it. These change under the lock of registration; who reads
+    /// them without it may be late, which moves the limit by a key.
+    series: AtomicUsize,
+    overflow: AtomicUsize,
+    /// Keys that are kept as aliases, at most as many as series.
+    aliases: AtomicUsize,
+    /// Look-ups since the last snapshot whose values no line can hold.
+    too_long: AtomicUsize,
+    notices: Notices,
+    descriptions: Descriptions,
     stats: Arc<Counters>,
 }
 
@@ -105,66 +90,53 @@ pub(crate) struct Registry {
 #[derive(Default)]
 struct Registration {
     fresh: Fresh,
-    /// The addresses of the series beyond the limit, by which eviction tells them.
-    overflow: HashSet<usize>,
-    /// The series that raw points were sent for, by canonical words; at most as many as the limit.
-    raw: HashSet<Print>,
+    conflicts: Conflicts,
+    /// The series beyond the limit, by which eviction tells them.
+    overflow: HashSet<Fingerprint>,
+    /// The shards in which there may be aliases of evicted series: those below this one.
+    purge: usize,
 }
 
-/// How much there is. Changed under the lock of registration; who reads it without may be late, which moves the limit by a key.
-#[derive(Default)]
-struct Sizes {
-    /// Series within the limit.
-    series: AtomicUsize,
-    /// Series beyond it.
-    overflow: AtomicUsize,
-    /// Keys kept as aliases; bounded like the series, for each is kept whole.
-    aliases: AtomicUsize,
-    /// Look-ups since the last snapshot whose values no line can hold.
-    too_long: AtomicUsize,
+/// What a look-up found.
+pub(crate) struct Lookup<K: RegistryKind> {
+    pub(crate) series: Arc<Series<K>>,
+    /// False for the series that a key only shares as long as there is no room for its own.
+    pub(crate) is_own: bool,
 }
 
-/// Series that the flusher does not know yet, in order of registration.
-#[derive(Default)]
-pub(crate) struct Fresh {
-    pub(crate) counters: Vec<Arc<Series<Counter>>>,
-    pub(crate) gauges: Vec<Arc<Series<Gauge>>>,
-    pub(crate) histograms: Vec<Arc<Series<Histogram>>>,
-}
-
-/// What becomes of a key.
-enum Place<K: Kind> {
-    /// There is its series.
+/// What registration makes of an identity.
+enum Entry<K: RegistryKind> {
+    /// The series was there, or is now.
     Known(Arc<Series<K>>),
+    New(Arc<Series<K>>),
     /// There are as many series as there may be.
-    Beyond,
-    /// Another series writes its line.
-    Taken,
-    /// It gets a series.
-    Free,
+    Full,
+    Refused(Cause),
 }
 
 impl Registry {
     pub(crate) fn new(options: Options, stats: Arc<Counters>) -> Self {
-        let Options { rules, shapes, limit, has_unit_suffixes, line_limit, reserved } = options;
+        let Options { rules, specs, limit, has_unit_suffixes, line_limit, reserved } = options;
+        let (secrets, mut registration) = (Secrets::random(), Registration::default());
+        for line in reserved {
+            registration.conflicts.reserve(&secrets, line.line().metric());
+        }
         Registry {
             number: NEXT_REGISTRY.fetch_add(1, Ordering::Relaxed),
             rules,
-            secrets: Secrets::random(),
-            shapes,
+            secrets,
+            specs,
             limit,
-            counters: Table::new(),
-            gauges: Table::new(),
-            histograms: Table::new(),
-            registration: Mutex::default(),
-            sizes: Sizes::default(),
-            suspects: Suspects::default(),
-            reserved,
-            told_merge: AtomicBool::new(false),
-            told_refusal: AtomicBool::new(false),
-            descriptions: Descriptions::default(),
+            line_limit: line_limit.min(LONGEST_LINE),
             has_unit_suffixes,
-            line_limit,
+            tables: Tables::default(),
+            registration: Mutex::new(registration),
+            series: AtomicUsize::new(0),
+            overflow: AtomicUsize::new(0),
+            aliases: AtomicUsize::new(0),
+            too_long: AtomicUsize::new(0),
+            notices: Notices::default(),
+            descriptions: Descriptions::default(),
             stats,
         }
     }
@@ -178,271 +150,205 @@ impl Registry {
         &self.descriptions
     }
 
+    pub(crate) fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
     /// The series of a key, made if need be. `None` when there can be none.
-    pub(crate) fn get<K: Registered>(&self, key: &Key) -> Option<Arc<Series<K>>> {
-        K::table(self).find(key, &self.secrets).or_else(|| self.register(key))
+    pub(crate) fn get<K: RegistryKind>(&self, key: &Key) -> Option<Lookup<K>> {
+        let fingerprint = self.secrets.fingerprint(key.name(), labels(key));
+        match K::table(&self.tables).find(fingerprint) {
+            Some(series) => Some(Lookup { series, is_own: true }),
+            None => self.register(key, fingerprint),
+        }
     }
 
     /// The series that were registered since the last time.
     pub(crate) fn take_fresh(&self) -> Fresh {
         // They are points of this snapshot that are dropped.
-        let too_long = self.sizes.too_long.swap(0, Ordering::Relaxed) as u64;
+        let too_long = self.too_long.swap(0, Ordering::Relaxed) as u64;
         self.stats.points_taken.add(too_long);
         self.stats.dropped_too_long.add(too_long);
         std::mem::take(&mut self.registration().fresh)
     }
 
-    /// Forgets a series if nobody but the caller holds it in any way, and if it is settled then: an update may have come and gone
-    /// since it was last read. Else hands it back, not necessarily at the same address.
-    pub(crate) fn evict<K: Registered>(
+    /// Takes what there is to log of a cause: for the flusher, which logs at most once a minute.
+    pub(crate) fn take_notice(&self, cause: Cause) -> Option<Notice> {
+        self.notices.take(cause)
+    }
+
+    /// Claims the series of a raw point, so that no metric recorded later writes it; to be asked for
+    /// each point.
+    pub(crate) fn claim_raw(&self, metric: &str, tags: &[(String, String)]) -> RawClaim {
+        let tags = tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let identity = self.rules.identify(metric, tags, None);
+        let name = conflict::fingerprint(&self.secrets, identity.line().line().metric());
+        let series = self.fingerprint(&identity);
+        self.registration().conflicts.claim_raw(&self.tables, name, series, self.limit)
+    }
+
+    /// Forgets a series if nobody but the caller holds it in any way, and if it is settled then: an
+    /// update may have come and gone since it was last read. Else hands it back, not necessarily at
+    /// the same address.
+    pub(crate) fn evict<K: RegistryKind>(
         &self,
         series: Arc<Series<K>>,
         is_settled: impl FnOnce(&Series<K>) -> bool,
     ) -> Result<(), Arc<Series<K>>> {
-        let address = Arc::as_ptr(&series) as usize;
+        // The usual case of a series that stays idle: no lock of others is taken for it.
+        if series.is_held() {
+            return Err(series);
+        }
+        let (fingerprint, location) = (series.fingerprint, series.location.get());
+        let table = K::table(&self.tables);
         let mut registration = self.registration();
-        let evicted = K::table(self).remove_if(series, |series| {
-            // From here on only an alias leads to it. Each of the two steps takes it from all others at once, or fails.
-            let ended =
-                if series.revoke() { Arc::try_unwrap(series)? } else { return Err(series) };
-            if is_settled(&ended) { Ok(()) } else { Err(Arc::new(ended)) }
-        });
-        let is_overflow = registration.overflow.remove(&address);
-        evicted.inspect_err(|kept| {
-            is_overflow.then(|| registration.overflow.insert(Arc::as_ptr(kept) as usize));
+        table.remove_if(series, |series| {
+            let ended = series.end()?;
+            if is_settled(&ended) {
+                return Ok(());
+            }
+            ended.locals.open();
+            Err(Arc::new(ended))
         })?;
-        let size = if is_overflow { &self.sizes.overflow } else { &self.sizes.series };
+        if let Some(line) = table.lines.block(location.block).line(location.start) {
+            let spec = K::spec(&self.specs, || line.metric().into());
+            registration.conflicts.release::<K>(&self.secrets, line.metric(), &spec);
+        }
+        let is_overflow = registration.overflow.remove(&fingerprint);
+        registration.purge = SHARDS;
+        let size = if is_overflow { &self.overflow } else { &self.series };
         size.fetch_sub(1, Ordering::Relaxed);
         self.publish_sizes();
         self.stats.series_evicted.add(1);
         Ok(())
     }
 
-    /// Forgets the aliases of evicted series.
+    /// Forgets aliases of evicted series: those in one more shard at each call, so that no call
+    /// visits all of them.
     pub(crate) fn purge_aliases(&self) {
-        let _registration = self.registration();
-        if self.sizes.aliases.load(Ordering::Relaxed) > 0 {
-            let left = self.counters.purge() + self.gauges.purge() + self.histograms.purge();
-            self.sizes.aliases.store(left, Ordering::Relaxed);
-        }
-    }
-
-    /// Claims the series of a raw point, so that no metric recorded later writes it; to be asked for each point.
-    pub(crate) fn claim_raw(&self, metric: &str, tags: &[(String, String)]) -> RawClaim {
-        let label = |(key, value): &(String, String)| Label::new(key.clone(), value.clone());
-        let key = Key::from_parts(metric.to_owned(), tags.iter().map(label).collect::<Vec<_>>());
-        let identity = self.identify(&key, None);
-        let canonical = canonical(&key, &identity);
-        let name = WireName::of(identity.line.line(), canonical.get_hash());
-        let print = self.secrets.print(canonical.name(), words(&canonical));
         let mut registration = self.registration();
-        if registration.raw.contains(&print) {
-            return RawClaim::Granted;
-        }
-        if self.has_single(&name) || self.meets_histogram(&name) {
-            return RawClaim::Recorded;
-        }
-        if registration.raw.len() >= self.limit {
-            return RawClaim::Full;
-        }
-        registration.raw.insert(print);
-        RawClaim::Granted
-    }
-
-    pub(super) fn rules(&self) -> &Rules {
-        &self.rules
-    }
-
-    /// What a histogram of this name, as it is sent, needs.
-    pub(super) fn shape_of(&self, metric: &str) -> Shape {
-        (self.shapes)(metric)
+        let Some(shard) = registration.purge.checked_sub(1) else { return };
+        registration.purge = shard;
+        drop(registration);
+        let Tables { counters, gauges, histograms } = &self.tables;
+        let gone = counters.purge(shard) + gauges.purge(shard) + histograms.purge(shard);
+        self.aliases.fetch_sub(gone, Ordering::Relaxed);
     }
 
     #[cold]
-    fn register<K: Registered>(&self, key: &Key) -> Option<Arc<Series<K>>> {
-        let named = self.named::<K>(key);
-        let shape = K::shape(self, &named);
-        let identity = self.identify(&named, K::own_tag(&shape));
-        let canonical = canonical(&named, &identity);
-        let (hash, line) = (canonical.get_hash(), identity.line.line());
-        let (head, tail) = line.parts();
-        if head.len() + SHORTEST_TIME_AND_VALUE + tail.len() > self.line_limit {
-            self.sizes.too_long.fetch_add(1, Ordering::Relaxed);
-            return self.refuse(key);
-        }
-        // A key whose name got a unit does not say what its line says either.
-        let is_alias = identity.canonical.is_some() || matches!(named, Cow::Owned(_));
-        let size = (&self.sizes.series, self.limit);
-        // Where nothing was refused yet, one look at who else writes the line is enough: the one under the lock.
-        let place = if self.told_refusal.load(Ordering::Relaxed) {
-            self.place::<K>(hash, line, &shape, size)
-        } else {
-            self.glance::<K>(hash, line, size)
+    fn register<K: RegistryKind>(&self, key: &Key, alias: Fingerprint) -> Option<Lookup<K>> {
+        let name = self.name_of::<K>(key);
+        let spec = K::spec(&self.specs, || self.rules.metric(&name));
+        let identity = self.rules.identify(&name, labels(key), K::own_tag(&spec));
+        let series = match self.enter(&identity, &spec, (&self.series, self.limit)) {
+            Entry::Known(series) => {
+                if series.fingerprint != alias && self.add_alias(alias, &series) {
+                    self.stats.series_merged.add(1);
+                    self.notices.note(Cause::Merged, key, "");
+                }
+                series
+            }
+            Entry::New(series) => {
+                if series.fingerprint != alias {
+                    self.add_alias(alias, &series);
+                }
+                if let Some(label) = identity.dropped.first() {
+                    self.stats.tags_dropped.add(identity.dropped.len() as u64);
+                    self.notices.note(Cause::TooManyTags, key, label);
+                }
+                series
+            }
+            Entry::Full => return self.overflow(&name, &spec),
+            Entry::Refused(cause) => {
+                self.stats.series_refused.add(1);
+                self.too_long.fetch_add(usize::from(cause == Cause::TooLong), Ordering::Relaxed);
+                self.notices.note(cause, key, "");
+                return None;
+            }
         };
-        match place {
-            Place::Known(series) if !is_alias || !self.has_room_for_alias() => return Some(series),
-            Place::Known(_) | Place::Free => {}
-            Place::Taken => return self.refuse(key),
-            Place::Beyond => return self.overflow(&named, shape),
+        Some(Lookup { series, is_own: true })
+    }
+
+    /// The series that new keys of this metric share.
+    fn overflow<K: RegistryKind>(&self, name: &str, spec: &K::Spec) -> Option<Lookup<K>> {
+        self.stats.series_overflow.add(1);
+        let identity = self.rules.identify(name, [OVERFLOW].into_iter(), K::own_tag(spec));
+        let series = match self.enter(&identity, spec, (&self.overflow, OVERFLOW_SERIES)) {
+            Entry::Known(series) | Entry::New(series) => series,
+            Entry::Full | Entry::Refused(_) => return None,
+        };
+        Some(Lookup { series, is_own: false })
+    }
+
+    /// Finds or makes the series of an identity, if there are fewer than `limit` of them.
+    fn enter<K: RegistryKind>(
+        &self,
+        identity: &Identity<'_>,
+        spec: &K::Spec,
+        (size, limit): (&AtomicUsize, usize),
+    ) -> Entry<K> {
+        let (table, fingerprint) = (K::table(&self.tables), self.fingerprint(identity));
+        let find = || table.find(fingerprint).map(Entry::Known);
+        let is_full = || (size.load(Ordering::Relaxed) >= limit).then_some(Entry::Full);
+        if let Some(entry) = find() {
+            return entry;
         }
+        if identity.shortest_line() > self.line_limit {
+            return Entry::Refused(Cause::TooLong);
+        }
+        if let Some(entry) = is_full() {
+            return entry;
+        }
+        let line = identity.line();
+        let line = line.line();
         let mut registration = self.registration();
-        // Once more, now that nobody else registers.
-        let place = match self.place::<K>(hash, line, &shape, size) {
-            Place::Free if registration.raw.contains(&self.print(&canonical)) => Place::Taken,
-            place => place,
-        };
-        let is_merged = is_alias && matches!(place, Place::Known(_));
-        let series = match place {
-            Place::Known(series) => series,
-            Place::Free => {
-                self.sizes.series.fetch_add(1, Ordering::Relaxed);
-                self.insert(&mut registration, &canonical, &identity, shape)
-            }
-            Place::Taken => {
-                drop(registration);
-                return self.refuse(key);
-            }
-            Place::Beyond => {
-                drop(registration);
-                return self.overflow(&named, shape);
-            }
-        };
-        if is_alias && self.has_room_for_alias() {
-            let is_new = K::table(self).insert_alias(key, &series);
-            self.sizes.aliases.fetch_add(usize::from(is_new), Ordering::Relaxed);
+        // Checked again under the lock.
+        if let Some(entry) = find().or_else(is_full) {
+            return entry;
         }
-        drop(registration);
-        if is_merged {
-            self.note_merge(key);
+        let shared = (&self.tables, &self.secrets);
+        if !registration.conflicts.claim::<K>(shared, line.metric(), fingerprint, spec) {
+            return Entry::Refused(Cause::Taken);
         }
-        Some(series)
-    }
-
-    /// What becomes of a key with this line, if there are so many series and may be so many.
-    fn place<K: Registered>(
-        &self,
-        hash: u64,
-        line: Line<'_>,
-        shape: &K::Shape,
-        (size, limit): (&AtomicUsize, usize),
-    ) -> Place<K> {
-        match self.glance(hash, line, (size, limit)) {
-            Place::Free if K::is_taken(self, &WireName::of(line, hash), shape) => Place::Taken,
-            place => place,
-        }
-    }
-
-    /// The same, but for who else writes the line.
-    fn glance<K: Registered>(
-        &self,
-        hash: u64,
-        line: Line<'_>,
-        (size, limit): (&AtomicUsize, usize),
-    ) -> Place<K> {
-        match K::table(self).find_line(hash, line) {
-            Some(series) => Place::Known(series),
-            None if size.load(Ordering::Relaxed) >= limit => Place::Beyond,
-            None => Place::Free,
-        }
-    }
-
-    fn print(&self, key: &Key) -> Print {
-        self.secrets.print(key.name(), words(key))
-    }
-
-    fn has_room_for_alias(&self) -> bool {
-        self.sizes.aliases.load(Ordering::Relaxed) < self.limit
-    }
-
-    fn insert<K: Registered>(
-        &self,
-        registration: &mut Registration,
-        canonical: &Key,
-        identity: &Identity,
-        shape: K::Shape,
-    ) -> Arc<Series<K>> {
-        self.stats.tags_dropped.add(identity.dropped_tags as u64);
-        let is_whole = identity.dropped_tags == 0;
-        let print = is_whole.then(|| self.secrets.print(canonical.name(), words(canonical)));
-        let table = K::table(self);
-        let at = table.packed.append(identity.line.line());
-        let series = Arc::new(Series::new(canonical.get_hash(), print, at, K::cell(shape)));
+        let series = Series::new(fingerprint, table.lines.append(line), K::cell(spec));
+        let series = Arc::new(series);
         table.insert(&series);
         K::fresh(&mut registration.fresh).push(Arc::clone(&series));
+        if std::ptr::eq(size, &self.overflow) {
+            registration.overflow.insert(fingerprint);
+        }
+        size.fetch_add(1, Ordering::Relaxed);
         self.publish_sizes();
-        series
+        Entry::New(series)
+    }
+
+    /// Lets a key lead to a series by its own words; answers whether it did not before.
+    fn add_alias<K: RegistryKind>(&self, alias: Fingerprint, series: &Arc<Series<K>>) -> bool {
+        if self.aliases.load(Ordering::Relaxed) >= self.limit {
+            return false;
+        }
+        let is_new = K::table(&self.tables).insert_alias(alias, series);
+        self.aliases.fetch_add(usize::from(is_new), Ordering::Relaxed);
+        is_new
     }
 
     /// Called under the lock of registration.
     fn publish_sizes(&self) {
-        let Sizes { series, overflow, .. } = &self.sizes;
-        let all = series.load(Ordering::Relaxed) + overflow.load(Ordering::Relaxed);
+        let all = self.series.load(Ordering::Relaxed) + self.overflow.load(Ordering::Relaxed);
         self.stats.series.set(all as u64);
     }
 
-    /// The series that new keys of this metric share.
-    fn overflow<K: Registered>(&self, key: &Key, shape: K::Shape) -> Option<Arc<Series<K>>> {
-        self.stats.series_overflow.add(1);
-        let shared = Label::from_static_parts(OVERFLOW.0, OVERFLOW.1);
-        let key = Key::from_parts(key.name().to_owned(), vec![shared]);
-        let identity = self.identify(&key, K::own_tag(&shape));
-        let canonical = canonical(&key, &identity);
-        let hash = canonical.get_hash();
-        let place = || {
-            let line = identity.line.line();
-            self.place::<K>(hash, line, &shape, (&self.sizes.overflow, OVERFLOW_SERIES))
-        };
-        match place() {
-            Place::Known(series) => return Some(series),
-            Place::Beyond | Place::Taken => return None,
-            Place::Free => {}
-        }
-        let mut registration = self.registration();
-        match place() {
-            Place::Known(series) => return Some(series),
-            Place::Beyond | Place::Taken => return None,
-            Place::Free => {}
-        }
-        self.sizes.overflow.fetch_add(1, Ordering::Relaxed);
-        let series = self.insert(&mut registration, &canonical, &identity, shape);
-        registration.overflow.insert(Arc::as_ptr(&series) as usize);
-        Some(series)
-    }
-
-    /// The key under the name that it is sent by.
-    fn named<'a, K: Registered>(&self, key: &'a Key) -> Cow<'a, Key> {
-        if !self.has_unit_suffixes {
-            return Cow::Borrowed(key);
-        }
-        match self.descriptions.with_unit(K::KIND, key.name()) {
-            Cow::Borrowed(_) => Cow::Borrowed(key),
-            Cow::Owned(name) => Cow::Owned(Key::from_parts(name, key.labels())),
+    /// The name that a key is sent by, not yet cleaned.
+    fn name_of<'a, K: RegistryKind>(&self, key: &'a Key) -> Cow<'a, str> {
+        if self.has_unit_suffixes {
+            self.descriptions.with_unit(K::KIND, key.name())
+        } else {
+            Cow::Borrowed(key.name())
         }
     }
 
-    fn identify(&self, key: &Key, own_tag: OwnTag) -> Identity {
-        self.rules.identify(key.name(), words(key), own_tag)
-    }
-
-    fn note_merge(&self, key: &Key) {
-        self.stats.series_merged.add(1);
-        if !self.told_merge.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                metric = key.name(),
-                "keys that differ only in what cannot be sent are one series and share its value"
-            );
-        }
-    }
-
-    fn refuse<T>(&self, key: &Key) -> Option<T> {
-        self.stats.series_refused.add(1);
-        if !self.told_refusal.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                metric = key.name(),
-                "another metric writes lines of this name and these tags; only the one that came first is sent"
-            );
-        }
-        None
+    fn fingerprint(&self, identity: &Identity<'_>) -> Fingerprint {
+        self.secrets.fingerprint(&identity.name, identity.labels())
     }
 
     fn registration(&self) -> MutexGuard<'_, Registration> {
@@ -450,19 +356,43 @@ impl Registry {
     }
 }
 
-/// The key in the words that a series is kept under: those of any plain key of it.
-fn canonical<'a>(key: &'a Key, identity: &Identity) -> Cow<'a, Key> {
-    let Some((name, own)) = &identity.canonical else { return Cow::Borrowed(key) };
-    let label = |(key, value): &(String, String)| Label::new(key.clone(), value.clone());
-    Cow::Owned(Key::from_parts(name.clone(), own.iter().map(label).collect::<Vec<_>>()))
+#[cfg(test)]
+impl Options {
+    /// For tests that have other things in mind.
+    pub(crate) fn of_a_test(rules: Rules, limit: usize) -> Self {
+        let spec = |_: &str| super::histogram::HistogramSpec {
+            scheme: super::histogram::buckets::Scheme::Log,
+            own_tag: None,
+            suffixes: vec![".count".into(), ".sum".into()],
+        };
+        let (specs, reserved) = (Box::new(spec), Vec::new());
+        Options { rules, specs, limit, has_unit_suffixes: false, line_limit: 1024, reserved }
+    }
+}
+
+#[cfg(test)]
+impl Registry {
+    pub(crate) fn of_a_test(rules: Rules, limit: usize) -> (Self, Arc<Counters>) {
+        let stats = Arc::new(Counters::default());
+        (Registry::new(Options::of_a_test(rules, limit), Arc::clone(&stats)), stats)
+    }
+
+    /// The line of a raw point.
+    pub(crate) fn line_of(&self, name: &str, tags: &[(String, String)]) -> String {
+        let tags = tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        self.rules.identify(name, tags, None).line().line().text()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::counter::Counter;
+    use super::super::gauge::Gauge;
+    use super::super::histogram::Histogram;
+    use super::super::table::COMPARISONS;
     use super::*;
-    use crate::record::buckets::Scheme;
     use crate::wire::charset::Charset;
-    use metrics::CounterFn;
+    use metrics::{CounterFn, Label};
     use metrics_util::MetricKind;
     use proptest::prelude::*;
 
@@ -475,16 +405,7 @@ mod tests {
             host: Some(("host".into(), "a".into())),
         };
         let stats = Arc::new(Counters::default());
-        let shapes =
-            Box::new(|_: &str| Shape { scheme: Scheme::Log, own_tag: None, names: Arc::new(()) });
-        let options = Options {
-            rules,
-            shapes,
-            limit,
-            has_unit_suffixes: true,
-            line_limit: 1024,
-            reserved: Vec::new(),
-        };
+        let options = Options { has_unit_suffixes: true, ..Options::of_a_test(rules, limit) };
         (Registry::new(options, Arc::clone(&stats)), stats)
     }
 
@@ -497,13 +418,12 @@ mod tests {
         name: &'static str,
         labels: &[(&'static str, &'static str)],
     ) -> Arc<Series<Counter>> {
-        registry.get(&key(name, labels)).unwrap()
+        registry.get(&key(name, labels)).unwrap().series
     }
 
     /// The line of a counter.
     fn text(registry: &Registry, series: &Series<Counter>) -> String {
-        let blocks = registry.counters.packed.read();
-        blocks.line(series).unwrap().text()
+        registry.tables.counters.lines.text(&series.location)
     }
 
     #[test]
@@ -545,12 +465,12 @@ mod tests {
                     Key::from_parts(name, labels.into_iter().map(label).collect::<Vec<_>>())
                 })
                 .collect();
-            let series: Vec<Arc<Series<Counter>>> = keys.iter().map(|key| registry.get(key).unwrap()).collect();
+            let series: Vec<Arc<Series<Counter>>> = keys.iter().map(|key| registry.get(key).unwrap().series).collect();
             for (key, series) in keys.iter().zip(&series) {
-                let identity = registry.identify(key, None);
-                let line = identity.line.line().text();
+                let identity = registry.rules.identify(key.name(), labels(key), None);
+                let line = identity.line().line().text();
                 prop_assert_eq!(line, text(&registry, series), "{}", key);
-                prop_assert!(Arc::ptr_eq(series, &registry.get(key).unwrap()), "{} again", key);
+                prop_assert!(Arc::ptr_eq(series, &registry.get(key).unwrap().series), "{} again", key);
             }
             for (one, other) in series.iter().flat_map(|one| series.iter().map(move |other| (one, other))) {
                 prop_assert_eq!(Arc::ptr_eq(one, other), text(&registry, one) == text(&registry, other));
@@ -603,7 +523,7 @@ mod tests {
             for user in ["1", "2", "3", "4"] {
                 let label = Label::new("user", format!("{user} {round}"));
                 let key = Key::from_parts("m", vec![label]);
-                registry.get::<Counter>(&key).unwrap().increment(1);
+                registry.get::<Counter>(&key).unwrap().series.increment(1);
             }
             assert_eq!((stats.series.get(), stats.series_overflow.get()), (3, 2 * (round + 1)));
             let mut fresh = registry.take_fresh();
@@ -633,9 +553,8 @@ mod tests {
         // With the lock held here, each of these would hang if it asked for it.
         assert!(Arc::ptr_eq(&shared[0], &counter(&registry, "m", &[("user", "3")])));
         assert!(Arc::ptr_eq(&shared[1], &counter(&registry, "a b", &[("user", "3")])));
-        assert!(registry.get::<Gauge>(&key("m", &[("user", "1")])).is_none());
         drop(registration);
-        assert_eq!((stats.series_overflow.get(), stats.series_refused.get()), (5, 0));
+        assert_eq!(stats.series_overflow.get(), 4);
     }
 
     #[test]
@@ -646,14 +565,15 @@ mod tests {
             let key = Key::from_parts("m", vec![Label::new("user", format!("new {user}"))]);
             assert!(registry.get::<Counter>(&key).is_some());
         }
-        assert_eq!(registry.sizes.aliases.load(Ordering::Relaxed), 0);
+        assert_eq!(registry.aliases.load(Ordering::Relaxed), 0);
     }
 
     #[test]
     fn only_a_series_that_nobody_holds_is_evicted() {
         let (registry, stats) = registry(100);
         let held = counter(&registry, "held", &[]);
-        let local = counter(&registry, "local", &[]).adopt(1).upgrade().unwrap();
+        let local =
+            counter(&registry, "local", &[]).adopt(1).and_then(|local| local.upgrade()).unwrap();
         drop(counter(&registry, "free b", &[]));
         let mut evicted: Vec<bool> = registry
             .take_fresh()
@@ -676,5 +596,100 @@ mod tests {
             .map(|series| registry.evict(series, |_| true).is_ok())
             .collect();
         assert_eq!(evicted, [true]);
+    }
+
+    #[test]
+    fn keys_of_equal_hash_are_found_as_fast_as_others() {
+        const LABELS: usize = 13;
+        // The facade's hash has no secret, and is a sum over the labels: with two values of equal
+        // hash there are as many keys of equal hash as there are ways to choose between them.
+        let hash = |value: &str| Key::from_parts("m", &[("k", value.to_owned())]).get_hash();
+        let mut known = std::collections::HashMap::new();
+        let pair = (0..300_000).find_map(|n: u32| {
+            let value = n.to_string();
+            known.insert(hash(&value), value.clone()).map(|other| [other, value])
+        });
+        let Some(values) = pair else { return };
+        let keys: Vec<Key> = (0..1 << LABELS)
+            .map(|bits: usize| {
+                let value = |n: usize| values[bits >> n & 1].clone();
+                let labels = (0..LABELS).map(|n| Label::new(format!("k{n}"), value(n)));
+                Key::from_parts("m", labels.collect::<Vec<_>>())
+            })
+            .collect();
+        assert!(keys.iter().all(|key| key.get_hash() == keys[0].get_hash()));
+
+        let (registry, stats) =
+            Registry::of_a_test(Rules { max_tags: 20, ..Rules::of_a_test() }, keys.len());
+        let compared = |keys: &[Key]| {
+            let before = COMPARISONS.get();
+            keys.iter().for_each(|key| drop(registry.get::<Counter>(key)));
+            (COMPARISONS.get() - before) / keys.len()
+        };
+        assert!(compared(&keys) <= 1, "to register them");
+        assert!(compared(&keys) <= 2, "to find them");
+        assert_eq!(stats.series.get(), keys.len() as u64);
+    }
+
+    #[test]
+    fn a_series_whose_line_cannot_fit_is_refused_and_named() {
+        let (registry, stats) = Registry::of_a_test(Rules::of_a_test(), 100);
+        let around = "put m 1700000000 0 host=a k=\n".len();
+        let key = |length: usize| Key::from_parts("m", &[("k", "x".repeat(length - around))]);
+        assert!(registry.get::<Counter>(&key(1024)).is_some());
+        for _ in 0..3 {
+            assert!(registry.get::<Counter>(&key(1025)).is_none());
+            assert!(registry.get::<Histogram>(&key(8 * 1024)).is_none());
+        }
+        assert_eq!((stats.series.get(), stats.series_refused.get()), (1, 6));
+        let long = Key::from_name("n".repeat(10_000));
+        assert!(registry.get::<Counter>(&long).is_none());
+        // The first one is named, cut if it is long, and after that the next.
+        assert_eq!(registry.take_notice(Cause::TooLong).unwrap().metric, "m");
+        assert_eq!(registry.take_notice(Cause::TooLong), None);
+        assert!(registry.get::<Counter>(&long).is_none());
+        assert_eq!(registry.take_notice(Cause::TooLong).unwrap().metric, "n".repeat(100));
+        registry.take_fresh();
+        assert_eq!((stats.points_taken.get(), stats.dropped_too_long.get()), (8, 8));
+    }
+
+    #[test]
+    fn what_is_merged_refused_or_cut_is_named_once_until_it_is_logged() {
+        let (registry, stats) = registry(100);
+        let noticed = |cause| registry.take_notice(cause).map(|found| (found.metric, found.label));
+        for (name, twin) in [("a b", "a_b"), ("c d", "c_d")] {
+            counter(&registry, twin, &[]);
+            counter(&registry, name, &[]);
+            counter(&registry, name, &[]);
+            assert!(registry.get::<Gauge>(&key(twin, &[])).is_none());
+            counter(&registry, twin, &[("k", "1"), ("l", "2"), ("m", "3")]);
+            assert_eq!(noticed(Cause::Merged), Some((name.into(), String::new())));
+            assert_eq!(noticed(Cause::Taken), Some((twin.into(), String::new())));
+            assert_eq!(noticed(Cause::TooManyTags), Some((twin.into(), "m".into())));
+        }
+        assert!(Cause::ALL.into_iter().all(|cause| noticed(cause).is_none()));
+        assert_eq!((stats.series_merged.get(), stats.series_refused.get()), (2, 2));
+        assert_eq!(stats.tags_dropped.get(), 2);
+    }
+
+    #[test]
+    fn aliases_of_evicted_series_go_shard_by_shard() {
+        let (registry, _) = registry(1_000);
+        for n in 0..500 {
+            let key = Key::from_name(format!("m {n}"));
+            registry.get::<Counter>(&key).unwrap();
+        }
+        let held = registry.get::<Counter>(&Key::from_name("m 0")).unwrap().series;
+        for series in registry.take_fresh().counters {
+            let is_held = Arc::ptr_eq(&series, &held);
+            assert_eq!(registry.evict(series, |_| true).is_err(), is_held);
+        }
+        let mut left = vec![500];
+        for _ in 0..SHARDS + 1 {
+            registry.purge_aliases();
+            left.push(registry.aliases.load(Ordering::Relaxed));
+        }
+        assert!(left.windows(2).all(|pair| pair[0] - pair[1] < 50), "{left:?}");
+        assert_eq!(left[SHARDS..], [1, 1]);
     }
 }

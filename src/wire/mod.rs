@@ -2,14 +2,12 @@
 //!
 //! 1. [`charset`]: which characters a server takes, and what becomes of the others;
 //! 2. [`series`]: a name and its labels become one identity, rendered once;
-//! 3. [`kept`]: the lines of series, as they are kept;
-//! 4. [`value`]: how a number is written;
-//! 5. [`point`]: a raw point;
-//! 6. [`line`](mod@line): series, time and number become a `put` line;
-//! 7. [`reply`]: what a server says, and what it means.
+//! 3. [`value`]: how a number is written;
+//! 4. [`point`]: a raw point;
+//! 5. [`line`](mod@line): series, time and number become a `put` line;
+//! 6. [`reply`]: what a server says, and what it means.
 
 pub(crate) mod charset;
-pub(crate) mod kept;
 pub(crate) mod line;
 pub(crate) mod point;
 pub(crate) mod reply;

@@ -1,141 +1,262 @@
 //! A name and its labels become one identity, rendered once.
 //!
-//! **Problem.** A TSD tells series apart by what is on the wire. Labels in another order, or names that differ only in characters
-//! that may not be sent, are the same series there; two cells for it would overwrite each other, and two different values at one
-//! time make the row unreadable.
+//! **Problem.** A TSD tells series apart by what is on the wire. Labels in another order, or names
+//! that differ only in characters that cannot be sent, are the same series there; two cells for it
+//! would overwrite each other, and two values at one time make the row unreadable.
 //!
-//! **Idea.** The identity of a series *is* its rendered line without time and value. It is made when a key is first seen: clean
-//! each word, let a metric's label win over a global one and that over the host tag, leave out tags beyond the limit, sort by key.
+//! **Idea.** The identity of a series *is* its line without time and value, made when a key is first
+//! seen: clean each word, let a metric's label win over a global one and that over the host tag,
+//! leave out labels beyond the limit, sort by key.
 //!
-//! **Mechanism.** [`Rules::identify`] renders a [`LineBuf`]. A key that says in its own words what the line says, no more and no less, is
-//! *plain*. For any other key the identity carries its canonical words, which a registry goes by in place of the key's.
+//! **Mechanism.** [`Rules::identify`] gives an [`Identity`]: the clean name, and tags of which some
+//! are the key's own words. Name and own words say as much as the line does, since the rest is
+//! the same for all series; given as a key, they lead to the same identity again.
+
+use std::borrow::Cow;
+use std::fmt;
 
 use super::charset::Charset;
-use super::kept::{LineBuf, PUT};
 
-/// Keys that some server reads as something else: InfluxDB drops a point with a tag `time`, VictoriaMetrics renames the metric to
-/// the value of `__name__`, and `value` is the field that servers with fields store the number in.
+/// Keys that some server reads as something else: InfluxDB drops a point with a tag `time`,
+/// VictoriaMetrics takes the value of `__name__` for the metric's name, and servers with fields keep
+/// the number in `value`.
 const RESERVED_KEYS: [&str; 3] = ["time", "__name__", "value"];
 /// Added to a reserved key until it is none.
 const RESERVED_SUFFIX: char = '_';
+/// The command that begins a line.
+const PUT: &str = "put ";
+/// The least that stands between a line's name and its tags.
+const SHORTEST_TIME_AND_VALUE: &str = " 1700000000 0";
 
 /// What is the same for all series of an exporter.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
     pub(crate) charset: Charset,
-    /// The most tags of a series, host tag included; at least 1.
+    /// The most tags of a series, those of every series included, which are fewer.
     pub(crate) max_tags: usize,
     /// Before each name, clean; may be empty.
     pub(crate) prefix: String,
-    /// Tags of every series unless it has its own of that key, clean, keys unique; in order of importance.
+    /// Tags of every series unless it has its own of that key, clean, keys unique.
     pub(crate) globals: Vec<(String, String)>,
-    /// The host tag, clean; comes after the globals.
+    /// The host tag, clean.
     pub(crate) host: Option<(String, String)>,
 }
 
 /// A tag that the exporter adds to some lines of a series itself, as a histogram's `le`.
 pub(crate) type OwnTag = Option<&'static str>;
 
-/// What [`Rules::identify`] makes of a key.
+/// What [`Rules::identify`] makes of a name and labels.
 #[derive(Debug)]
-pub(crate) struct Identity {
-    pub(crate) line: LineBuf,
-    /// The clean name and own tags, when they are not the key's own words; `None` for a plain key.
-    pub(crate) canonical: Option<(String, Vec<(String, String)>)>,
-    /// How many tags were left out.
-    pub(crate) dropped_tags: usize,
+pub(crate) struct Identity<'a> {
+    prefix: &'a str,
+    /// Clean, without the prefix.
+    pub(crate) name: Cow<'a, str>,
+    /// In order of their keys.
+    tags: Vec<Tag<'a>>,
+    /// The keys of the labels that were left out, the last label first.
+    pub(crate) dropped: Vec<Cow<'a, str>>,
 }
 
-/// A tag while an identity is made.
-struct Tag {
-    key: String,
-    value: String,
-    /// Whether every series has it that says nothing else.
-    is_default: bool,
+/// A clean tag.
+#[derive(Debug)]
+struct Tag<'a> {
+    key: Cow<'a, str>,
+    value: Cow<'a, str>,
+    source: Source,
+}
+
+/// Where a tag comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// A label, which goes when there are too many tags.
+    Label,
+    /// A label in place of a tag that every series has; it tells senders apart and never goes.
+    Override,
+    /// A tag that every series has, or a label that says the same.
+    Default,
 }
 
 impl Rules {
-    /// The identity of a name with labels. `own_tag` is kept free for the exporter, and one tag fewer is let through.
+    /// The identity of a name with labels. `own_tag` is kept free for the exporter, and one tag
+    /// fewer is let through.
     pub(crate) fn identify<'a>(
-        &self,
-        name: &str,
+        &'a self,
+        name: &'a str,
         labels: impl Iterator<Item = (&'a str, &'a str)>,
         own_tag: OwnTag,
-    ) -> Identity {
-        let mut plain = self.charset.is_clean(name);
-        let mut own: Vec<Tag> = Vec::new();
-        for (raw_key, raw_value) in labels {
-            let key = self.clean_key(raw_key, own_tag);
-            let value = self.charset.clean(raw_value).into_owned();
-            plain &= key == raw_key && value == raw_value;
-            match own.iter_mut().find(|tag| tag.key == key) {
-                Some(tag) => (tag.value, plain) = (value, false),
-                None => own.push(Tag { key, value, is_default: false }),
+    ) -> Identity<'a> {
+        let room = labels.size_hint().0 + self.globals.len() + 1;
+        let mut tags: Vec<Tag<'a>> = Vec::with_capacity(room);
+        for (key, value) in labels {
+            let (key, value) = (self.clean_key(key, own_tag), self.charset.clean(value));
+            match tags.iter_mut().find(|tag| tag.key == key) {
+                Some(tag) => tag.value = value,
+                None => tags.push(Tag { key, value, source: Source::Label }),
             }
         }
-        let mut defaults: Vec<Tag> = Vec::new();
-        for (key, value) in self.globals.iter().chain(&self.host) {
-            // Clean already, but this may be the one metric whose own tag it is.
+        let own = tags.len();
+        for (key, value) in self.defaults() {
+            // Clean already, but `own_tag` may be its key.
             let key = self.clean_key(key, own_tag);
-            match own.iter_mut().find(|tag| tag.key == key) {
-                Some(tag) => tag.is_default = tag.value == *value,
-                None => defaults.push(Tag { key, value: value.clone(), is_default: true }),
+            match tags[..own].iter_mut().find(|tag| tag.key == key) {
+                Some(tag) if tag.value == value => tag.source = Source::Default,
+                Some(tag) => tag.source = Source::Override,
+                None => tags.push(Tag { key, value: value.into(), source: Source::Default }),
             }
         }
-        plain &= !own.iter().any(|tag| tag.is_default);
-        let dropped_tags = self.limit(&mut own, &mut defaults, own_tag);
-        let mut tags = own;
-        tags.append(&mut defaults);
+        let dropped = self.drop_labels(&mut tags, own_tag);
         tags.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        let name = self.charset.clean(name);
-        let line = self.render(&name, &tags);
-        tags.retain(|tag| !tag.is_default);
-        let is_plain = plain && dropped_tags == 0;
-        let canonical = (!is_plain).then(|| {
-            (name.into_owned(), tags.into_iter().map(|tag| (tag.key, tag.value)).collect())
-        });
-        Identity { line, canonical, dropped_tags }
+        Identity { prefix: &self.prefix, name: self.charset.clean(name), tags, dropped }
     }
 
-    /// Leaves out tags beyond the limit: global ones first, then the host's, then the metric's own from the last.
-    fn limit(&self, own: &mut Vec<Tag>, defaults: &mut Vec<Tag>, own_tag: OwnTag) -> usize {
-        let most = self.max_tags.saturating_sub(usize::from(own_tag.is_some())).max(1);
-        let excess = (own.len() + defaults.len()).saturating_sub(most);
-        for _ in 0..excess {
-            let is_host = |tag: &Tag| self.host.as_ref().is_some_and(|(key, _)| *key == tag.key);
-            if let Some(last_global) = defaults.iter().rposition(|tag| !is_host(tag)) {
-                defaults.remove(last_global);
-            } else if defaults.pop().is_none() {
-                own.pop();
+    /// Leaves out the last labels when there are too many tags; answers their keys.
+    fn drop_labels<'a>(&self, tags: &mut Vec<Tag<'a>>, own_tag: OwnTag) -> Vec<Cow<'a, str>> {
+        let most = self.max_tags - usize::from(own_tag.is_some()).min(self.max_tags);
+        let mut dropped = Vec::new();
+        while tags.len() > most {
+            match tags.iter().rposition(|tag| tag.source == Source::Label) {
+                Some(last) => dropped.push(tags.remove(last).key),
+                None => break,
             }
         }
-        excess
+        dropped
     }
 
-    /// Whether every series has this tag that says nothing else.
-    pub(crate) fn is_default(&self, key: &str, value: &str) -> bool {
-        self.globals
-            .iter()
-            .chain(&self.host)
-            .any(|(known, default)| known == key && default == value)
+    /// The tags that every series has.
+    fn defaults(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.globals.iter().chain(&self.host).map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// A metric's name as it is sent.
+    pub(crate) fn metric(&self, name: &str) -> Cow<'static, str> {
+        format!("{}{}", self.prefix, self.charset.clean(name)).into()
     }
 
     /// A key that can be sent, is not reserved, and is not the exporter's.
-    pub(crate) fn clean_key(&self, key: &str, own_tag: OwnTag) -> String {
-        let mut key = self.charset.clean(key).into_owned();
-        while RESERVED_KEYS.contains(&key.as_str()) || own_tag == Some(key.as_str()) {
-            key.push(RESERVED_SUFFIX);
+    pub(crate) fn clean_key<'a>(&self, key: &'a str, own_tag: OwnTag) -> Cow<'a, str> {
+        let mut key = self.charset.clean(key);
+        while RESERVED_KEYS.contains(&&*key) || own_tag == Some(&*key) {
+            key.to_mut().push(RESERVED_SUFFIX);
         }
         key
     }
+}
 
-    fn render(&self, name: &str, tags: &[Tag]) -> LineBuf {
-        let mut tail = String::new();
-        for tag in tags {
-            tail.extend([" ", &tag.key, "=", &tag.value]);
+impl Identity<'_> {
+    /// The labels that, with the name, say what the line says.
+    pub(crate) fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        let own = self.tags.iter().filter(|tag| tag.source != Source::Default);
+        own.map(|tag| (&*tag.key, &*tag.value))
+    }
+
+    /// The length of the shortest line of the series.
+    pub(crate) fn shortest_line(&self) -> usize {
+        let (head, tail) = self.lengths();
+        head + SHORTEST_TIME_AND_VALUE.len() + tail
+    }
+
+    /// The line but for time and value.
+    pub(crate) fn line(&self) -> LineBuf {
+        let (head, tail) = self.lengths();
+        let mut text = String::with_capacity(head + tail);
+        for word in [PUT, self.prefix, &self.name] {
+            text.push_str(word);
         }
-        tail.push('\n');
-        LineBuf::new(&[PUT, &self.prefix, name].concat(), &tail)
+        for Tag { key, value, .. } in &self.tags {
+            for word in [" ", key, "=", value] {
+                text.push_str(word);
+            }
+        }
+        text.push('\n');
+        LineBuf { text, head }
+    }
+
+    /// The lengths of the line's two parts.
+    fn lengths(&self) -> (usize, usize) {
+        let tags = self.tags.iter().map(|tag| tag.key.len() + tag.value.len() + " =".len());
+        (PUT.len() + self.prefix.len() + self.name.len(), tags.sum::<usize>() + "\n".len())
+    }
+}
+
+/// The line of a series but for time and value: the head `put NAME` and the tail ` TAGS\n`, one
+/// behind the other.
+#[derive(Clone, Copy)]
+pub(crate) struct Line<'a> {
+    /// Head, tail, and whatever follows them.
+    bytes: &'a [u8],
+    head: usize,
+    tail: usize,
+}
+
+/// A [`Line`] that stands alone.
+#[derive(Debug)]
+pub(crate) struct LineBuf {
+    text: String,
+    head: usize,
+}
+
+impl LineBuf {
+    pub(crate) fn line(&self) -> Line<'_> {
+        Line { bytes: self.text.as_bytes(), head: self.head, tail: self.text.len() - self.head }
+    }
+}
+
+impl<'a> Line<'a> {
+    /// A line whose parts have these lengths, at the start of `bytes`.
+    #[inline]
+    pub(crate) fn of_parts(bytes: &'a [u8], head: usize, tail: usize) -> Option<Self> {
+        (head + tail <= bytes.len()).then_some(Line { bytes, head, tail })
+    }
+
+    /// Head and tail, each with its length and with what follows it, if that is `N` bytes in all.
+    #[inline]
+    pub(crate) fn and_beyond<const N: usize>(self) -> Option<[(&'a [u8; N], usize); 2]> {
+        let tail = self.bytes.get(self.head..)?.first_chunk()?;
+        Some([(self.bytes.first_chunk()?, self.head), (tail, self.tail)])
+    }
+
+    /// Head and tail.
+    #[inline]
+    pub(crate) fn parts(self) -> (&'a [u8], &'a [u8]) {
+        self.bytes[..self.head + self.tail].split_at(self.head)
+    }
+
+    /// The length of both.
+    pub(crate) fn len(self) -> usize {
+        self.head + self.tail
+    }
+
+    /// ` TAGS\n`.
+    pub(crate) fn tail(self) -> &'a [u8] {
+        self.parts().1
+    }
+
+    /// The metric's name, prefix included.
+    pub(crate) fn metric(self) -> &'a str {
+        as_str(self.parts().0.get(PUT.len()..).unwrap_or_default())
+    }
+
+    /// The tags, in order of their keys.
+    pub(crate) fn tags(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        as_str(self.tail()).split_ascii_whitespace().filter_map(|tag| tag.split_once('='))
+    }
+}
+
+impl fmt::Debug for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(as_str(&self.bytes[..self.len()]), f)
+    }
+}
+
+/// A part of a line, which was made of strings.
+fn as_str(part: &[u8]) -> &str {
+    std::str::from_utf8(part).unwrap_or_default()
+}
+
+#[cfg(test)]
+impl Line<'_> {
+    pub(crate) fn text(self) -> String {
+        as_str(&self.bytes[..self.len()]).to_owned()
     }
 }
 
@@ -168,195 +289,139 @@ mod tests {
         }
     }
 
-    fn identify(rules: &Rules, name: &str, labels: &[(&str, &str)]) -> Identity {
-        rules.identify(name, labels.iter().copied(), None)
-    }
-
     struct Case {
         name: &'static str,
         labels: &'static [(&'static str, &'static str)],
         max_tags: usize,
         line: &'static str,
-        plain: bool,
+        /// The labels that say what the line says.
+        own: &'static str,
+    }
+
+    const fn case(
+        labels: &'static [(&'static str, &'static str)],
+        line: &'static str,
+        own: &'static str,
+    ) -> Case {
+        Case { name: "m", labels, max_tags: 8, line, own }
     }
 
     const CASES: &[Case] = &[
-        Case {
-            name: "m",
-            labels: &[],
-            max_tags: 8,
-            line: "put m dc=fra env=prod host=a\n",
-            plain: true,
-        },
-        Case {
-            name: "m",
-            labels: &[("z", "1"), ("b", "2")],
-            max_tags: 8,
-            line: "put m b=2 dc=fra env=prod host=a z=1\n",
-            plain: true,
-        },
+        case(&[], "put m dc=fra env=prod host=a\n", ""),
+        case(&[("z", "1"), ("b", "2")], "put m b=2 dc=fra env=prod host=a z=1\n", "b=2 z=1"),
         // A metric's label wins over a global one and over the host tag.
+        case(&[("host", "b"), ("dc", "ams")], "put m dc=ams env=prod host=b\n", "dc=ams host=b"),
+        case(&[("host", "a")], "put m dc=fra env=prod host=a\n", ""),
+        // Of two labels with one key the later wins.
+        case(&[("k", "1"), ("k", "2")], "put m dc=fra env=prod host=a k=2\n", "k=2"),
+        case(&[("a b", ""), ("a_b", "x y")], "put m a_b=x_y dc=fra env=prod host=a\n", "a_b=x_y"),
+        case(
+            &[("time", "1"), ("__name__", "2"), ("value", "3")],
+            "put m __name___=2 dc=fra env=prod host=a time_=1 value_=3\n",
+            "__name___=2 time_=1 value_=3",
+        ),
+        case(
+            &[("value", "1"), ("value_", "2")],
+            "put m dc=fra env=prod host=a value_=2\n",
+            "value_=2",
+        ),
+        Case { name: "a b", ..case(&[], "put a_b dc=fra env=prod host=a\n", "") },
+        Case { name: "", ..case(&[], "put _ dc=fra env=prod host=a\n", "") },
+        // Over the limit labels go from the last, and those that every series has stay.
         Case {
-            name: "m",
-            labels: &[("host", "b"), ("dc", "ams")],
-            max_tags: 8,
-            line: "put m dc=ams env=prod host=b\n",
-            plain: true,
+            max_tags: 4,
+            ..case(
+                &[("k", "1"), ("b", "2"), ("c", "3")],
+                "put m dc=fra env=prod host=a k=1\n",
+                "k=1",
+            )
         },
         Case {
-            name: "m",
-            labels: &[("host", "a")],
-            max_tags: 8,
-            line: "put m dc=fra env=prod host=a\n",
-            plain: false,
+            max_tags: 4,
+            ..case(
+                &[("k", "1"), ("host", "b"), ("c", "3"), ("dc", "ams")],
+                "put m dc=ams env=prod host=b k=1\n",
+                "dc=ams host=b k=1",
+            )
         },
-        // Unclean words.
-        Case {
-            name: "a b",
-            labels: &[],
-            max_tags: 8,
-            line: "put a_b dc=fra env=prod host=a\n",
-            plain: false,
-        },
-        Case {
-            name: "",
-            labels: &[("", "")],
-            max_tags: 8,
-            line: "put _ _=_ dc=fra env=prod host=a\n",
-            plain: false,
-        },
-        Case {
-            name: "m",
-            labels: &[("k", "1 x=2\nput y")],
-            max_tags: 8,
-            line: "put m dc=fra env=prod host=a k=1_x_2_put_y\n",
-            plain: false,
-        },
-        // Two labels that become one key: the later wins, as with two labels of one key.
-        Case {
-            name: "m",
-            labels: &[("a b", "1"), ("a_b", "2")],
-            max_tags: 8,
-            line: "put m a_b=2 dc=fra env=prod host=a\n",
-            plain: false,
-        },
-        Case {
-            name: "m",
-            labels: &[("k", "1"), ("k", "1")],
-            max_tags: 8,
-            line: "put m dc=fra env=prod host=a k=1\n",
-            plain: false,
-        },
-        // Reserved keys.
-        Case {
-            name: "m",
-            labels: &[("time", "1")],
-            max_tags: 8,
-            line: "put m dc=fra env=prod host=a time_=1\n",
-            plain: false,
-        },
-        Case {
-            name: "m",
-            labels: &[("value", "1"), ("value_", "2")],
-            max_tags: 8,
-            line: "put m dc=fra env=prod host=a value_=2\n",
-            plain: false,
-        },
-        // Over the limit: globals from the last, then the host, then own labels from the last.
-        Case {
-            name: "m",
-            labels: &[("k", "1")],
-            max_tags: 3,
-            line: "put m dc=fra host=a k=1\n",
-            plain: false,
-        },
-        Case {
-            name: "m",
-            labels: &[("k", "1")],
-            max_tags: 2,
-            line: "put m host=a k=1\n",
-            plain: false,
-        },
-        Case { name: "m", labels: &[("k", "1")], max_tags: 1, line: "put m k=1\n", plain: false },
-        Case {
-            name: "m",
-            labels: &[("k", "1"), ("b", "2"), ("c", "3")],
-            max_tags: 2,
-            line: "put m b=2 k=1\n",
-            plain: false,
-        },
+        Case { max_tags: 3, ..case(&[("k", "1")], "put m dc=fra env=prod host=a\n", "") },
     ];
+
+    fn own(identity: &Identity<'_>) -> String {
+        let own: Vec<_> = identity.labels().map(|(key, value)| format!("{key}={value}")).collect();
+        own.join(" ")
+    }
 
     #[test]
     fn a_key_becomes_one_line() {
         for case in CASES {
-            let identity = identify(&rules(case.max_tags), case.name, case.labels);
-            assert_eq!(identity.line.line().text(), case.line, "{:?} {:?}", case.name, case.labels);
-            assert_eq!(
-                identity.canonical.is_none(),
-                case.plain,
-                "{:?} {:?}",
-                case.name,
-                case.labels
-            );
+            let rules = rules(case.max_tags);
+            let identity = rules.identify(case.name, case.labels.iter().copied(), None);
+            let found = (identity.line().line().text(), own(&identity));
+            assert_eq!(found, (case.line.into(), case.own.into()), "{:?}", case.labels);
+            let line = identity.line().line().len() + " 1700000000 0".len();
+            assert_eq!(identity.shortest_line(), line);
         }
     }
 
     #[test]
-    fn labels_in_another_order_are_the_same_series() {
-        let one = identify(&rules(8), "m", &[("a", "1"), ("b", "2")]);
-        let other = identify(&rules(8), "m", &[("b", "2"), ("a", "1")]);
-        assert!(one.line.line().is_same_series(other.line.line()));
+    fn what_is_left_out_is_named() {
+        let labels = [("k", "1"), ("b c", "2"), ("d", "3")];
+        let rules = rules(4);
+        let identity = rules.identify("m", labels.into_iter(), None);
+        assert_eq!(identity.dropped, ["d", "b_c"]);
     }
 
     #[test]
     fn the_exporters_own_tag_is_kept_free() {
         let rules = rules(8);
-        let labels = [("le", "1")];
-        let identity = rules.identify("m", labels.into_iter(), Some("le"));
-        assert_eq!(identity.line.line().text(), "put m dc=fra env=prod host=a le_=1\n");
-        let many: Vec<_> = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|key| (key, "1")).into();
-        assert_eq!(rules.identify("m", many.into_iter(), Some("le")).line.line().tags().count(), 7);
+        let identity = rules.identify("m", [("le", "1")].into_iter(), Some("le"));
+        assert_eq!(identity.line().line().text(), "put m dc=fra env=prod host=a le_=1\n");
+        let many = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|key| (key, "1"));
+        let identity = rules.identify("m", many.into_iter(), Some("le"));
+        assert_eq!(identity.line().line().tags().count(), 7);
     }
 
     #[test]
     fn the_exporters_own_tag_is_kept_free_of_global_labels_too() {
         let rules = Rules { globals: vec![("le".into(), "x".into())], ..rules(8) };
-        for (labels, expected) in [
-            (&[][..], "put m host=a le_=x\n"),
-            (&[("le", "x")], "put m host=a le_=x\n"),
-            (&[("le", "1")], "put m host=a le_=1\n"),
+        for (labels, line, words) in [
+            (&[][..], "put m host=a le_=x\n", ""),
+            (&[("le", "x")], "put m host=a le_=x\n", ""),
+            (&[("le", "1")], "put m host=a le_=1\n", "le_=1"),
         ] {
             let identity = rules.identify("m", labels.iter().copied(), Some("le"));
-            assert_eq!(identity.line.line().text(), expected, "{labels:?}");
-            assert_eq!(identity.canonical.is_none(), labels.is_empty(), "{labels:?}");
+            assert_eq!(
+                (identity.line().line().text(), own(&identity)),
+                (line.into(), words.into())
+            );
         }
     }
 
     proptest! {
         #[test]
-        fn any_key_gives_one_valid_line_and_its_canonical_words_give_the_same(
+        fn any_key_gives_one_valid_line_and_its_own_words_give_the_same(
             name in ".{0,12}",
-            labels in proptest::collection::vec(("[a-d =\n]{0,2}", "[a-c\u{e9} ]{0,2}"), 0..12),
-            max_tags in 1usize..10,
+            labels in proptest::collection::vec(("[a-d =\n]{0,2}|host|dc", "[a-c\u{e9} ]{0,2}|fra"), 0..12),
+            max_tags in 3usize..10,
         ) {
             let rules = rules(max_tags);
-            let labels: Vec<_> = labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-            let identity = identify(&rules, &name, &labels);
-            let line = identity.line.line().text();
+            let labels = labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+            let identity = rules.identify(&name, labels, None);
+            let line = identity.line().line().text();
             prop_assert_eq!(line.matches('\n').count(), 1);
             prop_assert!(line.ends_with('\n'));
             let words: Vec<_> = line.trim_end().split(' ').collect();
             prop_assert_eq!(words[0], "put");
             prop_assert!(Charset::Tsd.is_clean(words[1]));
             let tags: Vec<_> = words[2..].iter().map(|word| word.split_once('=').unwrap()).collect();
-            prop_assert!((1..=max_tags).contains(&tags.len()));
+            prop_assert!((3..=max_tags).contains(&tags.len()));
+            prop_assert!(["dc", "env", "host"].iter().all(|key| tags.iter().any(|tag| tag.0 == *key)));
             prop_assert!(tags.windows(2).all(|pair| pair[0].0 < pair[1].0));
             prop_assert!(tags.iter().all(|(key, value)| Charset::Tsd.is_clean(key) && Charset::Tsd.is_clean(value)));
-            if let (Some((name, own)), 0) = (&identity.canonical, identity.dropped_tags) {
-                let own: Vec<_> = own.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-                prop_assert!(identify(&rules, name, &own).line.line().is_same_series(identity.line.line()));
-            }
+            let again = rules.identify(&identity.name, identity.labels(), None);
+            prop_assert_eq!(again.line().line().text(), line);
+            prop_assert!(again.labels().eq(identity.labels()) && again.dropped.is_empty());
         }
     }
 }

@@ -154,7 +154,7 @@ fn no_other_metric_writes_the_line_of_a_histogram() {
             histogram!("latency", "k" => "v").record(0.5);
             counter!("latency.count", "k" => "v").increment(100);
             gauge!("latency.p99", "k" => "v").set(100.0);
-            counter!("latency.count", "k" => "other").increment(100);
+            counter!("latency.counts", "k" => "v").increment(100);
             gauge!("size.bucket", "le" => "1.0").set(100.0);
             histogram!("size").record(0.5);
         });
@@ -195,7 +195,7 @@ fn nobody_writes_the_lines_of_the_exporters_own_telemetry() {
         builder(&tsd).with_telemetry(true).build().expect("the fake TSD is there");
     with_local_recorder(&recorder, || {
         counter!("opentsdb.client.connects").increment(100);
-        counter!("opentsdb.client.connects", "mine" => "yes").increment(100);
+        counter!("opentsdb.client.mine").increment(100);
     });
     let raw = handle.send(Point::new("opentsdb.client.series", 1));
     assert!(matches!(raw, Err(SendError::Recorded)), "{raw:?}");

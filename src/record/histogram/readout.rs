@@ -11,16 +11,8 @@
 
 use super::buckets::Bucket;
 use super::pages::{self, PAGE, Page};
+use crate::record::locals::Take;
 use crate::sync::atomic::Ordering::Relaxed;
-
-/// What happens to what is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Take {
-    /// The interval ends here and the next begins.
-    Drain,
-    /// Nothing changes.
-    Peek,
-}
 
 /// What a histogram held; reused.
 #[derive(Default)]

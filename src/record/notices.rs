@@ -1,0 +1,85 @@
+//! What there is to log of keys that are not sent as they are.
+//!
+//! The application's threads only note the first metric of each cause; the flusher logs it, at most
+//! once a minute and cause, and the next one is noted.
+
+use std::sync::{Mutex, PoisonError};
+
+use metrics::Key;
+
+/// The most characters of a name or a label that are kept.
+const LONGEST: usize = 100;
+
+/// Why a key is not sent as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Its line would be longer than the server reads.
+    TooLong,
+    /// Another metric writes its lines.
+    Taken,
+    /// It became the same series as another key.
+    Merged,
+    /// It has more labels than a series may have.
+    TooManyTags,
+}
+
+/// A metric that met a [`Cause`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Notice {
+    cause: Cause,
+    pub(crate) metric: String,
+    /// The label that was left out, for [`Cause::TooManyTags`].
+    pub(crate) label: String,
+}
+
+/// The first metric of each cause since the last one was taken.
+#[derive(Default)]
+pub(crate) struct Notices(Mutex<[Option<Notice>; Cause::ALL.len()]>);
+
+impl Cause {
+    pub(crate) const ALL: [Cause; 4] =
+        [Cause::TooLong, Cause::Taken, Cause::Merged, Cause::TooManyTags];
+}
+
+impl Notice {
+    pub(crate) fn log(&self) {
+        let Notice { metric, label, .. } = self;
+        match self.cause {
+            Cause::TooLong => tracing::warn!(
+                metric,
+                "a metric is not sent: its line is longer than the server reads; shorten its labels"
+            ),
+            Cause::Taken => tracing::warn!(
+                metric,
+                "a metric is not sent: another one writes lines of its name; rename one of them"
+            ),
+            Cause::Merged => tracing::warn!(
+                metric,
+                "keys that differ only in what cannot be sent are one series and share its value"
+            ),
+            Cause::TooManyTags => tracing::warn!(
+                metric,
+                label,
+                "a label is not sent: the metric has more than with_max_tags allows"
+            ),
+        }
+    }
+}
+
+impl Notices {
+    /// Notes a metric, and the label that was left out, unless one waits to be taken.
+    pub(super) fn note(&self, cause: Cause, key: &Key, label: &str) {
+        // Never waits for the lock: the metric is noted the next time.
+        let Ok(mut notices) = self.0.try_lock() else { return };
+        let cut = |text: &str| text.chars().take(LONGEST).collect();
+        notices[cause as usize].get_or_insert_with(|| Notice {
+            cause,
+            metric: cut(key.name()),
+            label: cut(label),
+        });
+    }
+
+    pub(super) fn take(&self, cause: Cause) -> Option<Notice> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)[cause as usize].take()
+    }
+}
