@@ -1,7 +1,7 @@
 //! The test's side: starts the server, tells it what to do, asks what it has received, waits.
 //!
-//! A busy server's thread holds the lock of the [`Server`] most of the time, and could take it again and
-//! again while a test waits for it. So both take the `gate` first.
+//! A busy server's thread holds the lock of the [`Server`] most of the time, and could take it again
+//! and again while a test waits for it. So both take the `gate` first.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -11,6 +11,7 @@ use mio::{Events, Poll, Waker};
 
 use super::fault::{Action, Step};
 use super::log::Log;
+use super::options::FakeTsdBuilder;
 use super::replies::Replies;
 use super::server::{Server, WAKER};
 use crate::builder::{ConnectivityCheck, Flavor, HostTag, OpenTsdbBuilder};
@@ -48,26 +49,10 @@ pub struct FakeTsd {
     thread: Option<JoinHandle<()>>,
 }
 
-/// The options of a [`FakeTsd`], from [`FakeTsd::builder`].
-///
-/// ```
-/// use metrics_exporter_opentsdb::{Flavor, testing::FakeTsd};
-///
-/// let influx = FakeTsd::builder().replies(Flavor::InfluxDb).keep_lines(false).start();
-/// assert!(influx.address().starts_with("127.0.0.1:"));
-/// ```
-#[derive(Clone, Debug)]
-pub struct FakeTsdBuilder {
-    replies: Replies,
-    keeps_lines: bool,
-    takes_histograms: bool,
-    max_tags: usize,
-}
-
 /// What the server's thread and the test's threads share.
 #[derive(Debug)]
 struct Shared {
-    /// Held only while waiting for `server`, see above.
+    /// Held only while waiting for `server`; see the module.
     gate: Mutex<()>,
     server: Mutex<Server>,
     /// Counts the turns of the server; changes after each.
@@ -77,37 +62,6 @@ struct Shared {
 }
 
 impl FakeTsdBuilder {
-    /// Which server it is, for example a [`Flavor`]. Defaults to [`Flavor::OpenTsdb`].
-    #[must_use]
-    pub fn replies(mut self, replies: impl Into<Replies>) -> Self {
-        self.replies = replies.into();
-        self
-    }
-
-    /// Whether the text of all lines is kept. Without it, for tests of many millions, all lists of
-    /// points and lines are empty, and a value is compared with those of the last 64 times of its
-    /// series only. Defaults to `true`.
-    #[must_use]
-    pub fn keep_lines(mut self, keeps_lines: bool) -> Self {
-        self.keeps_lines = keeps_lines;
-        self
-    }
-
-    /// Whether `tsd.core.histograms.config` is set, without which `histogram` is an error. Defaults
-    /// to `false`, as a TSD's.
-    #[must_use]
-    pub fn histograms(mut self, takes_histograms: bool) -> Self {
-        self.takes_histograms = takes_histograms;
-        self
-    }
-
-    /// `tsd.storage.max_tags`. Defaults to 8.
-    #[must_use]
-    pub fn max_tags(mut self, max_tags: usize) -> Self {
-        self.max_tags = max_tags;
-        self
-    }
-
     /// Starts it.
     ///
     /// # Panics
@@ -118,9 +72,7 @@ impl FakeTsdBuilder {
         let poll = Poll::new().expect(REASON);
         let waker = Waker::new(poll.registry(), WAKER).expect(REASON);
         let registry = poll.registry().try_clone().expect(REASON);
-        let mut server = Server::new(registry, self.replies, self.keeps_lines).expect(REASON);
-        server.takes_histograms = self.takes_histograms;
-        server.max_tags = self.max_tags;
+        let server = Server::new(registry, self).expect(REASON);
         let address = server.address();
         let shared = Arc::new(Shared {
             gate: Mutex::new(()),
@@ -184,7 +136,7 @@ impl FakeTsd {
     /// ```
     pub fn exporter(&self) -> OpenTsdbBuilder {
         OpenTsdbBuilder::new(self.address())
-            .with_flavor(self.shared.lock().replies.flavor)
+            .with_flavor(self.shared.lock().options.replies.flavor)
             .with_connectivity_check(ConnectivityCheck::Off)
             .with_flush_interval(LONG_INTERVAL)
             .with_rate_limit(RateLimit::Unlimited)
@@ -212,13 +164,7 @@ impl FakeTsd {
 
     /// Answers as another server from now on, for example as a [`Flavor`].
     pub fn replies(&self, replies: impl Into<Replies>) {
-        self.change(|server| server.replies = replies.into());
-    }
-
-    /// Makes a metric known without a point, as `tsdb mkmetric` does; for
-    /// [`Fault::UnknownMetrics`](super::Fault::UnknownMetrics).
-    pub fn make_metric(&self, metric: &str) {
-        self.change(|server| server.log_mut().store.make_metric(metric.as_bytes()));
+        self.change(|server| server.options.replies = replies.into());
     }
 
     // ---- waiting ----
@@ -365,7 +311,7 @@ mod tests {
     use std::io::{Read, Write};
 
     use super::super::Fault;
-    use super::super::client::{Client, PATIENCE, put};
+    use super::super::tests::{Client, PATIENCE, put};
     use super::*;
 
     #[test]
@@ -408,7 +354,7 @@ mod tests {
     #[test]
     #[should_panic(
         expected = "3 points expected within 0ns, there are 1 accepted, 1 refused, 1 connections (1 open), 1 times `version`\n  \
-                    put m 1 1 host=a\n  put m  -> put: illegal argument: not enough arguments (need least 4, got 1)"
+                    put m 1 1 host=a\n  put m -> put: illegal argument: not enough arguments (need least 4, got 1)"
     )]
     fn who_expects_points_is_told_what_came_instead() {
         let tsd = FakeTsd::start();

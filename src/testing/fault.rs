@@ -33,11 +33,10 @@ pub enum Action {
     /// Sends a FIN on each connection and goes on reading and storing. Under [`Fault::StopReading`]
     /// it reads on once that is healed.
     HalfClose,
-    /// Sends a FIN on each connection, and throws away whatever comes on it from now on.
+    /// Throws away what has arrived and was not handled, sends a FIN on each connection, and throws
+    /// away whatever comes on it from now on. A client sees the same as with
+    /// [`Close`](Action::Close). A TSD that hangs and is then stopped ends so.
     CloseUnread,
-    /// Reads what has arrived, throws it away, and closes each connection (FIN): a client sees
-    /// the same as with [`Close`](Action::Close). A TSD that hangs and is then stopped ends so.
-    CloseUnhandled,
     /// Sends these bytes on each connection, in addition to all replies.
     Say(Vec<u8>),
     /// [`Close`](Action::Close), then refuses connections for a while, then listens again on the
@@ -139,6 +138,51 @@ impl Fault {
     }
 }
 
+/// The faults in force on a connection.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Mode {
+    pub(super) is_stopped: bool,
+    pub(super) is_mute: bool,
+    pub(super) is_held_open: bool,
+    pub(super) is_flooded: bool,
+    pub(super) is_read_only: bool,
+    pub(super) is_frozen: bool,
+    pub(super) refuses_unknown_metrics: bool,
+    pub(super) delay: Duration,
+    /// How much is read at a time, and how long the wait is between two reads.
+    pub(super) trickle: Option<(usize, Duration)>,
+    /// How much is read before the connection breaks.
+    pub(super) breaks_after: Option<usize>,
+    /// What is answered to the first bytes, before a FIN; nothing is handled.
+    pub(super) alien: Option<Vec<u8>>,
+    /// What each `put` is answered with instead of being stored.
+    pub(super) refusal: Option<String>,
+}
+
+impl Mode {
+    pub(super) fn begin(&mut self, fault: &Fault) {
+        const THROTTLE: &str = "put: Please throttle writes: 10000 RPCs waiting on this region";
+        match fault {
+            Fault::StopReading => self.is_stopped = true,
+            Fault::Mute => self.is_mute = true,
+            Fault::HoldOpen => self.is_held_open = true,
+            Fault::Flood => self.is_flooded = true,
+            Fault::ReadOnly => self.is_read_only = true,
+            Fault::FreezeStorage => self.is_frozen = true,
+            Fault::UnknownMetrics => self.refuses_unknown_metrics = true,
+            Fault::Delay(delay) => self.delay = *delay,
+            Fault::Trickle { bytes, every } => self.trickle = Some((*bytes, *every)),
+            Fault::BreakAfter(bytes) => self.breaks_after = Some(*bytes),
+            Fault::Alien(bytes) => self.alien = Some(bytes.clone()),
+            Fault::Throttle => self.refusal = Some(THROTTLE.into()),
+            Fault::Refusal(text) => self.refusal = Some(text.clone()),
+            // The port sees to these.
+            Fault::ReceiveBuffer(_) => {}
+            Fault::Refuse | Fault::IgnoreNew | Fault::ResetNew | Fault::CloseNew => {}
+        }
+    }
+}
+
 /// An [`Action`] or a [`Fault`] and its moment, for [`FakeTsd::script`](super::FakeTsd::script).
 ///
 /// ```
@@ -218,12 +262,9 @@ pub(super) enum When {
 /// The steps that wait for their moment.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
+    /// What is left to wait is counted down in the first one.
     steps: VecDeque<Step>,
-    /// Bytes read since the first step became the first.
-    bytes: usize,
-    /// Lines handled since then.
-    lines: usize,
-    /// When that was.
+    /// When the first became the first.
     since: Option<Instant>,
 }
 
@@ -240,19 +281,12 @@ impl Plan {
         self.steps.len()
     }
 
-    /// How many bytes may be read before a step is due.
-    pub(super) fn bytes_left(&self) -> usize {
+    /// How many bytes may be read, and how many lines handled, before a step is due.
+    pub(super) fn left(&self) -> (usize, usize) {
         match self.next() {
-            Some(When::Bytes(bytes)) => bytes.saturating_sub(self.bytes),
-            _ => usize::MAX,
-        }
-    }
-
-    /// How many lines may be handled before a step is due.
-    pub(super) fn lines_left(&self) -> usize {
-        match self.next() {
-            Some(When::Lines(lines)) => lines.saturating_sub(self.lines),
-            _ => usize::MAX,
+            Some(When::Bytes(bytes)) => (bytes, usize::MAX),
+            Some(When::Lines(lines)) => (usize::MAX, lines),
+            _ => (usize::MAX, usize::MAX),
         }
     }
 
@@ -268,15 +302,21 @@ impl Plan {
         self.steps.front().map(|step| step.when)
     }
 
+    /// So many bytes were read and lines handled.
     pub(super) fn count(&mut self, bytes: usize, lines: usize) {
-        self.bytes += bytes;
-        self.lines += lines;
+        match self.steps.front_mut().map(|step| &mut step.when) {
+            Some(When::Bytes(left)) => *left = left.saturating_sub(bytes),
+            Some(When::Lines(left)) => *left = left.saturating_sub(lines),
+            _ => {}
+        }
     }
 
     /// The step whose moment has come; [`begin`](Self::begin) when it is done.
     pub(super) fn due(&mut self, now: Instant) -> Option<Step> {
-        let is_timely = self.deadline().is_some_and(|deadline| deadline <= now);
-        let is_due = is_timely || self.bytes_left() == 0 || self.lines_left() == 0;
+        let is_due = match self.next()? {
+            When::Bytes(left) | When::Lines(left) => left == 0,
+            _ => self.deadline().is_some_and(|deadline| deadline <= now),
+        };
         if is_due { self.steps.pop_front() } else { None }
     }
 
@@ -287,8 +327,6 @@ impl Plan {
 
     /// The step before is done: the first one counts from now on.
     pub(super) fn begin(&mut self) {
-        self.bytes = 0;
-        self.lines = 0;
         self.since = Some(Instant::now());
     }
 }
@@ -297,7 +335,7 @@ impl Plan {
 mod tests {
     use std::io::ErrorKind;
 
-    use super::super::client::{Client, LONG, PATIENCE, expect, put};
+    use super::super::tests::{Client, LONG, PATIENCE, expect, put};
     use super::super::{End, FakeTsd, Replies};
     use super::*;
     use crate::builder::Flavor;
@@ -349,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn close_unhandled_looks_like_the_end_of_work_that_was_never_done() {
+    fn close_unread_looks_like_the_end_of_work_that_was_never_done() {
         let (tsd, mut client) = tsd_and_client();
         tsd.script(Fault::FreezeStorage);
         client
@@ -359,7 +397,7 @@ mod tests {
             .shutdown(std::net::Shutdown::Write)
             .unwrap();
         expect(&tsd, |log| log.open_connection_count() == 0);
-        tsd.script(Action::CloseUnhandled);
+        tsd.script(Action::CloseUnread);
         assert_eq!(client.rest(), "");
         let connection = tsd.log().connection(0).unwrap();
         assert_eq!(connection.bytes as usize, put(1, 1).len() + "version\n".len());
@@ -633,10 +671,9 @@ mod tests {
         client.send(put(1, 1));
         expect(&tsd, |log| log.accepted_count() == 1);
         tsd.script(Fault::UnknownMetrics);
-        tsd.make_metric("made");
-        client.send("put made 1 1 k=v\nput n.unknown 1 1 k=v\n").send(put(2, 2));
+        client.send("put n.unknown 1 1 k=v\n").send(put(2, 2));
         client.expect("put: unknown metric: No such name for 'metrics': 'n.unknown'\n");
-        expect(&tsd, |log| log.accepted_count() == 3);
+        expect(&tsd, |log| log.accepted_count() == 2);
     }
 
     #[test]

@@ -1,7 +1,4 @@
 //! What was received, for the questions of a test.
-//!
-//! A test may send millions of lines, so the text of all lines lies in one buffer; strings and points
-//! are made when they are asked for.
 
 use std::fmt;
 use std::time::Instant;
@@ -40,42 +37,30 @@ const SHOWN_LINES: usize = 20;
 pub struct Log {
     /// Whether lines are kept, or only counted.
     keeps_lines: bool,
-    /// The lines, one after the other, without line feeds.
-    text: Vec<u8>,
-    /// One for each line in `text`.
     lines: Vec<Line>,
     accepted: usize,
     rejected: usize,
-    /// The replies to the refused lines, in their order; empty where lines are not kept.
-    replies: Vec<String>,
     versions: usize,
-    connections: Vec<Record>,
+    /// Without their lines, which are in `lines`.
+    connections: Vec<Connection>,
     arrivals: Vec<(Instant, usize)>,
     pub(super) store: Store,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Line {
-    /// Where it ends in the text; it begins where the one before ends.
-    end: usize,
+    text: String,
+    /// The index of its connection.
     connection: usize,
     kind: Kind,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
     Point,
     Histogram,
-    Rejected,
-}
-
-/// What is known of a connection beside its lines.
-#[derive(Clone, Debug)]
-struct Record {
-    /// Without its lines.
-    connection: Connection,
-    /// Whether the client has closed its side, though the server has not read so far.
-    is_left: bool,
+    /// The reply that a TSD gives.
+    Rejected(String),
 }
 
 /// How a connection ended.
@@ -126,6 +111,8 @@ pub struct Connection {
     pub opened: Instant,
     /// When it ended.
     pub closed: Option<Instant>,
+    /// Whether the client has closed its side, though the server has not read so far.
+    is_left: bool,
 }
 
 impl Log {
@@ -135,23 +122,24 @@ impl Log {
 
     /// The accepted points, in the order of their arrival, each with its timestamp.
     pub fn points(&self) -> Vec<Point> {
-        self.texts(Kind::Point).map(point).collect()
+        self.texts(&Kind::Point).map(|text| point(text.as_bytes())).collect()
     }
 
     /// Every complete line that was received, bad ones too, in order; `version` is not among them.
     pub fn lines(&self) -> Vec<String> {
-        self.all_texts().map(|(_, text)| lossy(text)).collect()
+        self.lines.iter().map(|line| line.text.clone()).collect()
     }
 
     /// The accepted `histogram` lines.
     pub fn histograms(&self) -> Vec<String> {
-        self.texts(Kind::Histogram).map(lossy).collect()
+        self.texts(&Kind::Histogram).map(str::to_owned).collect()
     }
 
     /// The lines that were refused, each with the reply that a TSD gives for it, sent or not. The
     /// reply to a line that is too long is empty.
     pub fn rejected(&self) -> Vec<(String, String)> {
-        self.texts(Kind::Rejected).map(lossy).zip(self.replies.iter().cloned()).collect()
+        let lines = self.lines.iter();
+        lines.filter_map(|line| Some((line.text.clone(), line.reply()?.to_owned()))).collect()
     }
 
     /// The last value of the one series of this metric that has at least these tags, by the time of
@@ -186,9 +174,9 @@ impl Log {
 
     /// The connection that was accepted as the `index`th, from 0.
     pub fn connection(&self, index: usize) -> Option<Connection> {
-        let mut connection = self.connections.get(index)?.connection.clone();
-        let lines = self.all_texts().filter(|(line, _)| line.connection == index);
-        connection.lines = lines.map(|(_, text)| lossy(text)).collect();
+        let mut connection = self.connections.get(index)?.clone();
+        let lines = self.lines.iter().filter(|line| line.connection == index);
+        connection.lines = lines.map(|line| line.text.clone()).collect();
         Some(connection)
     }
 
@@ -225,24 +213,18 @@ impl Log {
 
     /// How many connections neither side has ended.
     pub fn open_connection_count(&self) -> usize {
-        let is_open = |record: &&Record| record.connection.end == End::Open && !record.is_left;
-        self.connections.iter().filter(is_open).count()
+        self.connections.iter().filter(|it| it.end == End::Open && !it.is_left).count()
     }
 
-    fn all_texts(&self) -> impl Iterator<Item = (&Line, &[u8])> {
-        let starts = std::iter::once(0).chain(self.lines.iter().map(|line| line.end));
-        self.lines.iter().zip(starts).map(|(line, start)| (line, &self.text[start..line.end]))
-    }
-
-    fn texts(&self, kind: Kind) -> impl Iterator<Item = &[u8]> {
-        self.all_texts().filter(move |(line, _)| line.kind == kind).map(|(_, text)| text)
+    fn texts<'a>(&'a self, kind: &'a Kind) -> impl Iterator<Item = &'a str> {
+        self.lines.iter().filter(move |line| line.kind == *kind).map(|line| line.text.as_str())
     }
 
     // ---- what the server writes down ----
 
     /// A new connection; answers its index.
     pub(super) fn open(&mut self, now: Instant) -> usize {
-        let connection = Connection {
+        self.connections.push(Connection {
             lines: Vec::new(),
             first_bytes: Vec::new(),
             unterminated: Vec::new(),
@@ -250,20 +232,20 @@ impl Log {
             end: End::Open,
             opened: now,
             closed: None,
-        };
-        self.connections.push(Record { connection, is_left: false });
+            is_left: false,
+        });
         self.connections.len() - 1
     }
 
     pub(super) fn read(&mut self, connection: usize, bytes: &[u8]) {
-        let connection = &mut self.connections[connection].connection;
+        let connection = &mut self.connections[connection];
         let room = FIRST_BYTES - connection.first_bytes.len();
         connection.first_bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
         connection.bytes += bytes.len() as u64;
     }
 
     pub(super) fn leave_tail(&mut self, connection: usize, tail: &[u8]) {
-        self.connections[connection].connection.unterminated = tail.to_vec();
+        self.connections[connection].unterminated = tail.to_vec();
     }
 
     pub(super) fn left(&mut self, connection: usize) {
@@ -272,7 +254,7 @@ impl Log {
 
     /// The end of a connection; only the first one counts.
     pub(super) fn end(&mut self, connection: usize, end: End, now: Instant) {
-        let connection = &mut self.connections[connection].connection;
+        let connection = &mut self.connections[connection];
         if connection.end == End::Open {
             (connection.end, connection.closed) = (end, Some(now));
         }
@@ -287,10 +269,7 @@ impl Log {
 
     pub(super) fn reject(&mut self, connection: usize, line: &[u8], reply: &str) {
         self.rejected += 1;
-        if self.keeps_lines {
-            self.replies.push(reply.to_owned());
-        }
-        self.keep(connection, line, Kind::Rejected);
+        self.keep(connection, line, Kind::Rejected(reply.to_owned()));
     }
 
     pub(super) fn asked_version(&mut self) {
@@ -305,30 +284,35 @@ impl Log {
 
     fn keep(&mut self, connection: usize, line: &[u8], kind: Kind) {
         if self.keeps_lines {
-            self.text.extend_from_slice(line);
-            self.lines.push(Line { end: self.text.len(), connection, kind });
+            self.lines.push(Line { text: lossy(line), connection, kind });
+        }
+    }
+}
+
+impl Line {
+    fn reply(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Rejected(reply) => Some(reply),
+            _ => None,
         }
     }
 }
 
 impl fmt::Display for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (accepted, rejected, connections) =
-            (self.accepted, self.rejected, self.connections.len());
-        let (open, questions) = (self.open_connection_count(), self.versions);
         write!(
             f,
-            "{accepted} accepted, {rejected} refused, {connections} connections ({open} open), \
-             {questions} times `version`"
+            "{} accepted, {} refused, {} connections ({} open), {} times `version`",
+            self.accepted,
+            self.rejected,
+            self.connections.len(),
+            self.open_connection_count(),
+            self.versions
         )?;
-        let mut replies = self.replies.iter();
         let skipped = self.lines.len().saturating_sub(SHOWN_LINES);
-        for (index, (line, text)) in self.all_texts().enumerate() {
-            let reply = if line.kind == Kind::Rejected { replies.next() } else { None };
-            if index >= skipped {
-                write!(f, "\n  {}", lossy(text))?;
-                reply.map_or(Ok(()), |reply| write!(f, "  -> {reply}"))?;
-            }
+        for line in &self.lines[skipped..] {
+            let arrow = if line.reply().is_some() { " -> " } else { "" };
+            write!(f, "\n  {}{arrow}{}", line.text, line.reply().unwrap_or_default())?;
         }
         Ok(())
     }
@@ -348,7 +332,7 @@ fn point(line: &[u8]) -> Point {
 
 #[cfg(test)]
 mod tests {
-    use super::super::client::{Client, expect, put};
+    use super::super::tests::{Client, expect, put};
     use super::super::{Action, FakeTsd};
     use super::*;
 

@@ -1,35 +1,47 @@
-//! A scripted TSD, for tests of what sends to one. Feature `testing`.
+//! A scripted TSD for tests. Feature `testing`.
 //!
-//! A real TSD takes half a minute to start and never misbehaves when it is told to. [`FakeTsd`] starts at once on a port of its own,
-//! is as strict as OpenTSDB 2.4 and answers in its words, and can be told to stop reading, reset, throttle, hang or go away and come
-//! back, at a given byte, line or moment.
+//! A real TSD takes half a minute to start and never misbehaves on command. [`FakeTsd`] starts at once,
+//! on a port of its own, is as strict as OpenTSDB 2.4 and answers in its words. It can be told to stop
+//! reading, reset, throttle, hang, or go away and come back: at once, or at a given byte, line or
+//! moment.
+//!
+//! Use it for what a service sends, and for how it fares when the server misbehaves. Where only names
+//! and values matter, [`render`](crate::OpenTsdbHandle::render) needs no server at all. The guide has a
+//! [chapter on testing](crate::docs::testing).
 //!
 //! ```
-//! use metrics_exporter_opentsdb::{Point, testing::{Action, FakeTsd}};
-//! use std::{io::Write, net::TcpStream, time::Duration};
+//! use metrics_exporter_opentsdb::{Value, testing::{Action, FakeTsd}};
+//! use std::time::Duration;
 //!
 //! let tsd = FakeTsd::start();
-//! let mut client = TcpStream::connect(tsd.address())?;
-//! client.write_all(b"put requests 1700000000 7 host=a\n")?;
-//! assert!(tsd.wait_for(1, Duration::from_secs(5)));
-//! assert_eq!(tsd.points(), [Point::new("requests", 7).tag("host", "a").timestamp(1_700_000_000)]);
+//! let (recorder, exporter) = tsd.exporter().build()?;
+//! metrics::with_local_recorder(&recorder, || metrics::counter!("cups", "tea" => "assam").increment(2));
 //!
-//! tsd.script(Action::Reset); // and the connection is gone
-//! assert_eq!(tsd.log().open_connection_count(), 0);
-//! # std::io::Result::Ok(())
+//! tsd.script(Action::Restart { down: Duration::from_millis(20) });
+//! let report = exporter.flush(Duration::from_secs(5))?; // returns when the TSD has parsed all
+//! assert_eq!((report.confirmed, report.pending), (1, 0));
+//! assert_eq!(tsd.value("cups", &[("tea", "assam")]), Some(Value::Integer(2)));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! 1. `fake`: [`FakeTsd`], the test's side: asks and waits;
-//! 2. `fault`: what it can be told to do wrong, and when;
-//! 3. `server`: the loop over a `port` and its `session`s, each of which turns bytes into lines;
-//! 4. `rpc`: one line is handled, with `parse` (strict as `java` is) and `replies`;
-//! 5. `log`: what was received; `store`: what a TSD would have stored of it.
+//! In a `#[tokio::test]` hold the guard of `metrics::set_default_local_recorder` instead of a closure,
+//! and run `flush` in `spawn_blocking`: it waits. What `FakeTsd` itself waits for blocks its thread too.
+//!
+//! *Not seen:* a local recorder is for its own thread. What other threads and the tasks of a
+//! multi-threaded runtime record, and handles that were made before, go to the global recorder: test
+//! those in a binary of their own, with `install`.
+//!
+//! 1. `options`: what a server is from its start on; `replies`: how each kind of server answers
+//! 2. `fake`: [`FakeTsd`], the test's side, which asks and waits
+//! 3. `fault`: what it can be told to do, and when
+//! 4. `server`: the loop over a `port` and its `session`s, each of which turns bytes into lines
+//! 5. `rpc`: one line is handled; `parse`: as strictly as a TSD does
+//! 6. `log`: what was received; `store`: what a TSD would have stored of it
 
-#[cfg(test)]
-mod client;
 mod fake;
 mod fault;
 mod log;
+mod options;
 mod parse;
 mod port;
 mod replies;
@@ -37,8 +49,11 @@ mod rpc;
 mod server;
 mod session;
 mod store;
+#[cfg(test)]
+mod tests;
 
-pub use fake::{FakeTsd, FakeTsdBuilder};
+pub use fake::FakeTsd;
 pub use fault::{Action, Fault, Step};
 pub use log::{Connection, End, Log};
+pub use options::FakeTsdBuilder;
 pub use replies::Replies;

@@ -8,6 +8,8 @@
 //! Not imitated: hexadecimal floats, which Java reads and this refuses, and the texts of Java's own
 //! exceptions on numbers.
 
+use std::fmt::Display;
+
 use crate::wire::value::Value;
 
 /// What a server accepts.
@@ -36,26 +38,8 @@ pub(super) struct Put<'a> {
 /// A key and its value.
 pub(super) type Tag<'a> = (&'a [u8], &'a [u8]);
 
-/// Why a line was refused; the text is Java's exception.
-#[derive(Debug)]
-pub(super) enum Refusal {
-    IllegalArgument(String),
-    InvalidValue(String),
-    UnknownMetric(String),
-}
-
-impl Refusal {
-    /// The reply to `command`, without its line feed.
-    pub(super) fn reply(&self, command: &str) -> String {
-        match self {
-            Refusal::IllegalArgument(text) => format!("{command}: illegal argument: {text}"),
-            Refusal::InvalidValue(text) => format!("{command}: invalid value: {text}"),
-            Refusal::UnknownMetric(metric) => {
-                format!("{command}: unknown metric: No such name for 'metrics': '{metric}'")
-            }
-        }
-    }
-}
+/// Why a line was refused: a TSD's reply without the command before it.
+pub(super) type Refusal = String;
 
 /// Reads a `put` line, given without its line feed.
 pub(super) fn put<'a>(line: &'a [u8], rules: Rules) -> Result<Put<'a>, Refusal> {
@@ -115,7 +99,7 @@ fn head(line: &[u8], claimed: usize) -> Result<(Words<'_>, &[u8], u64), Refusal>
         true => time.iter().copied().filter(|&byte| byte != b'.').collect::<Vec<_>>().into(),
         false => std::borrow::Cow::Borrowed(time),
     };
-    match parse_long(&time).map_err(Refusal::InvalidValue)? {
+    match parse_long(&time)? {
         time if time > 0 => Ok((words, metric, time.unsigned_abs())),
         time => illegal(format!("invalid timestamp: {time}")),
     }
@@ -143,7 +127,7 @@ fn tags<'a>(words: Words<'a>) -> Result<Vec<Tag<'a>>, Refusal> {
 
 fn number(text: &[u8], metric: &[u8], time: u64) -> Result<Value, Refusal> {
     if !text.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
-        return parse_long(text).map(Value::Integer).map_err(Refusal::InvalidValue);
+        return parse_long(text).map(Value::Integer);
     }
     let number = match text {
         [number @ .., b'f' | b'F' | b'd' | b'D'] => number,
@@ -151,7 +135,7 @@ fn number(text: &[u8], metric: &[u8], time: u64) -> Result<Value, Refusal> {
     };
     let float = std::str::from_utf8(number).ok().and_then(|number| number.parse::<f64>().ok());
     let Some(float) = float else {
-        return Err(Refusal::InvalidValue(format!("For input string: \"{}\"", latin1(text))));
+        return Err(format!("invalid value: For input string: \"{}\"", latin1(text)));
     };
     if float.is_infinite() {
         let sign = if float < 0.0 { "-" } else { "" };
@@ -196,22 +180,23 @@ fn check_word(word: &[u8], what: impl Fn() -> String) -> Result<(), Refusal> {
 }
 
 /// `Tags.parseLong`, or what it says is wrong.
-fn parse_long(text: &[u8]) -> Result<i64, String> {
+fn parse_long(text: &[u8]) -> Result<i64, Refusal> {
     let digits = match text {
         [b'+' | b'-', digits @ ..] => digits,
         digits => digits,
     };
     if digits.is_empty() {
-        return Err("Empty string".into());
+        return Err("invalid value: Empty string".into());
     }
     if digits.len() > 19 {
-        return Err(format!("Value too long: {}", latin1(text)));
+        return Err(format!("invalid value: Value too long: {}", latin1(text)));
     }
     if let Some(&strange) = digits.iter().find(|digit| !digit.is_ascii_digit()) {
-        return Err(format!("Invalid character '{}' in {}", char::from(strange), latin1(text)));
+        let strange = char::from(strange);
+        return Err(format!("invalid value: Invalid character '{strange}' in {}", latin1(text)));
     }
     let integer = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
-    integer.ok_or_else(|| format!("Overflow in {}", latin1(text)))
+    integer.ok_or_else(|| format!("invalid value: Overflow in {}", latin1(text)))
 }
 
 /// The tags as Java prints a map, but in the order in which they were sent.
@@ -225,30 +210,15 @@ pub(super) fn latin1(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
 }
 
-/// The bytes that a TSD, which decodes them as ISO-8859-1, allows in a name. A table, for a debug build spends most of its time on
-/// this otherwise.
-const NAME: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = match byte as u8 {
-            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'_' | b'.' | b'/' => true,
-            // `Character.isLetter` knows the letters beyond ASCII.
-            0xaa | 0xb5 | 0xba | 0xc0..=0xd6 | 0xd8..=0xf6 | 0xf8..=0xff => true,
-            _ => false,
-        };
-        byte += 1;
-    }
-    table
-};
-
-/// Whether a TSD allows the byte in a name.
+/// Whether a TSD, which decodes bytes as ISO-8859-1, allows the byte in a name. `Character.isLetter`
+/// knows the letters beyond ASCII.
 fn is_name(byte: u8) -> bool {
-    NAME[usize::from(byte)]
+    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'/'
+        | 0xaa | 0xb5 | 0xba | 0xc0..=0xd6 | 0xd8..=0xf6 | 0xf8..=0xff)
 }
 
-fn illegal<T>(text: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal::IllegalArgument(text.into()))
+fn illegal<T>(text: impl Display) -> Result<T, Refusal> {
+    Err(format!("illegal argument: {text}"))
 }
 
 #[cfg(test)]
@@ -329,7 +299,9 @@ mod tests {
         for Case { line, result } in CASES {
             match (put(line.as_bytes(), TSD), result) {
                 (Ok(put), Is(value)) => assert_eq!(put.value, Some(*value), "{line}"),
-                (Err(refusal), Reply(reply)) => assert_eq!(refusal.reply("put"), *reply, "{line}"),
+                (Err(refusal), Reply(reply)) => {
+                    assert_eq!(format!("put: {refusal}"), *reply, "{line}")
+                }
                 (put, _) => panic!("{line}: {put:?} is not {result:?}"),
             }
         }
@@ -365,7 +337,7 @@ mod tests {
             ("histogram m 1700000000 1,2=3 host", "invalid tag: host"),
         ] {
             let refusal = histogram(line.as_bytes(), TSD).unwrap_err();
-            assert_eq!(refusal.reply("histogram"), format!("histogram: illegal argument: {reply}"));
+            assert_eq!(refusal, format!("illegal argument: {reply}"));
         }
     }
 }

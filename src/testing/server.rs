@@ -13,12 +13,12 @@ use mio::event::Event;
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
-use super::fault::{Action, Fault, Plan, Step, Task, When};
+use super::fault::{Action, Fault, Mode, Plan, Step, Task, When};
 use super::log::{End, Log};
+use super::options::FakeTsdBuilder;
 use super::port::Port;
-use super::replies::Replies;
-use super::rpc::{Desk, Settings};
-use super::session::{Mode, Progress, READ_SIZE, Session};
+use super::rpc::Desk;
+use super::session::{READ_SIZE, Session};
 
 pub(super) const LISTENER: Token = Token(0);
 pub(super) const WAKER: Token = Token(1);
@@ -39,12 +39,9 @@ enum Door {
 pub(super) struct Server {
     /// Shared with who asks for it; see [`log_mut`](Self::log_mut).
     pub(super) log: Arc<Log>,
-    pub(super) replies: Replies,
+    pub(super) options: FakeTsdBuilder,
     pub(super) plan: Plan,
     pub(super) is_stopped: bool,
-    pub(super) max_tags: usize,
-    pub(super) takes_histograms: bool,
-    settings: Settings,
     /// How connections to come are treated.
     mode: Mode,
     port: Port,
@@ -60,15 +57,12 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(registry: Registry, replies: Replies, keeps_lines: bool) -> io::Result<Self> {
+    pub(super) fn new(registry: Registry, options: FakeTsdBuilder) -> io::Result<Self> {
         Ok(Server {
-            log: Arc::new(Log::new(keeps_lines)),
-            replies,
+            log: Arc::new(Log::new(options.keeps_lines)),
+            options,
             plan: Plan::default(),
             is_stopped: false,
-            max_tags: 8,
-            takes_histograms: false,
-            settings: Settings::default(),
             mode: Mode::default(),
             port: Port::bind(registry.try_clone()?, LISTENER)?,
             door: Door::Open,
@@ -153,8 +147,8 @@ impl Server {
 
     /// Reads once, handles what that completed, writes, and closes when all is said.
     fn serve(&mut self, number: usize, now: Instant) {
-        let (bytes, lines) = (self.plan.bytes_left(), self.plan.lines_left());
-        if let Progress::Ended(end) = self.receive(number, bytes, lines, now) {
+        let (bytes, lines) = self.plan.left();
+        if let Err(end) = self.receive(number, bytes, lines, now) {
             return self.close(number, end, now);
         }
         let Some(session) = self.sessions.get_mut(&number) else { return };
@@ -172,27 +166,26 @@ impl Server {
     }
 
     /// Reads once and handles what that completed, at most so many bytes and lines.
-    fn receive(&mut self, number: usize, bytes: usize, lines: usize, now: Instant) -> Progress {
-        let Server { log, replies, plan, sessions, settings, buffer, .. } = self;
-        let Some(session) = sessions.get_mut(&number) else { return Progress::Nothing };
+    fn receive(
+        &mut self,
+        number: usize,
+        bytes: usize,
+        lines: usize,
+        now: Instant,
+    ) -> Result<usize, End> {
+        let Server { log, options, plan, sessions, buffer, .. } = self;
+        let Some(session) = sessions.get_mut(&number) else { return Ok(0) };
         let log = Arc::make_mut(log);
         let progress = session.read(buffer, bytes, now, log);
         let before = log.accepted_count();
-        let mut desk = Desk {
-            replies,
-            settings,
-            max_tags: self.max_tags,
-            takes_histograms: self.takes_histograms,
-            log,
-            connection: number,
-        };
+        let mut desk = Desk { options, log, connection: number };
         let handled = session.handle(lines, now, &mut desk);
         if handled < lines && session.is_read_out() {
             session.handle_tail(now, &mut desk);
         }
         let points = log.accepted_count() - before;
         log.arrived(points, now);
-        plan.count(if let Progress::Bytes(bytes) = progress { bytes } else { 0 }, handled);
+        plan.count(progress.unwrap_or(0), handled);
         progress
     }
 
@@ -233,9 +226,9 @@ impl Server {
             match action {
                 Action::Reset | Action::Crash { .. } => self.reset(number, now),
                 Action::Close | Action::Restart { .. } => self.end_politely(number, now),
-                Action::CloseUnhandled => self.end_unhandled(number, now),
                 Action::CloseUnread => {
                     self.with(number, Session::close_unread);
+                    self.read_out(number, now);
                     self.log_mut().end(number, End::ByServer, now);
                 }
                 Action::HalfClose => self.with(number, |session| session.half_close(now)),
@@ -257,28 +250,16 @@ impl Server {
     }
 
     fn begin(&mut self, fault: &Fault, spares_new: bool, targets: &[usize]) {
-        let settings = &mut self.settings;
         match fault {
-            Fault::Throttle => settings.refusal = Some(THROTTLE.into()),
-            Fault::Refusal(text) => settings.refusal = Some(text.clone()),
-            Fault::ReadOnly => settings.is_read_only = true,
-            Fault::UnknownMetrics => settings.refuses_unknown_metrics = true,
-            Fault::FreezeStorage => settings.is_frozen = true,
             Fault::Refuse if self.port.close() => {}
             Fault::Refuse | Fault::ResetNew => self.door = Door::Reset,
             Fault::IgnoreNew => self.door = Door::Ignore,
             Fault::CloseNew => self.door = Door::Close,
+            Fault::ReceiveBuffer(bytes) => self.set_receive_buffer(*bytes, spares_new, targets),
             fault => {
+                targets.iter().for_each(|&number| self.with(number, |it| it.mode.begin(fault)));
                 if !spares_new {
-                    set_mode(&mut self.mode, fault);
-                }
-                for number in targets {
-                    if let Some(session) = self.sessions.get_mut(number) {
-                        set_mode(&mut session.mode, fault);
-                    }
-                }
-                if let Fault::ReceiveBuffer(bytes) = fault {
-                    self.set_receive_buffer(*bytes, spares_new, targets);
+                    self.mode.begin(fault);
                 }
             }
         }
@@ -296,7 +277,6 @@ impl Server {
 
     /// Ends every lasting fault.
     fn heal(&mut self) {
-        self.settings = Settings::default();
         self.mode = Mode::default();
         self.door = Door::Open;
         self.port.set_receive_buffer(None).expect("the port is ours");
@@ -326,25 +306,18 @@ impl Server {
         self.is_called = true;
     }
 
-    /// Handles what has arrived, answers, and closes. That sends a FIN, or a RST if something is left unread.
+    /// Handles what has arrived, answers, and closes. That sends a FIN, or a RST if something is
+    /// left unread.
     fn end_politely(&mut self, number: usize, now: Instant) {
-        if let Some(session) = self.sessions.get_mut(&number) {
-            // The system may have more to say than was asked so far.
-            (session.is_readable, session.is_writable) = (true, true);
-        }
-        while let Progress::Bytes(_) = self.receive(number, usize::MAX, usize::MAX, now) {}
-        if let Some(session) = self.sessions.get_mut(&number) {
-            session.write(now);
-        }
+        self.read_out(number, now);
+        self.with(number, |session| session.write(now));
         self.close(number, End::ByServer, now);
     }
 
-    /// Reads what has arrived, which lets closing send a FIN, and does nothing with it.
-    fn end_unhandled(&mut self, number: usize, now: Instant) {
-        if let Some(session) = self.sessions.get_mut(&number) {
-            session.read_away(&mut self.buffer, Arc::make_mut(&mut self.log));
-        }
-        self.close(number, End::ByServer, now);
+    fn read_out(&mut self, number: usize, now: Instant) {
+        // The system may have more to say than was asked so far.
+        self.with(number, |session| (session.is_readable, session.is_writable) = (true, true));
+        while self.receive(number, usize::MAX, usize::MAX, now).is_ok_and(|bytes| bytes > 0) {}
     }
 
     fn reset(&mut self, number: usize, now: Instant) {
@@ -358,21 +331,5 @@ impl Server {
     fn close(&mut self, number: usize, end: End, now: Instant) {
         self.sessions.remove(&number);
         self.log_mut().end(number, end, now);
-    }
-}
-
-const THROTTLE: &str = "put: Please throttle writes: 10000 RPCs waiting on this region";
-
-fn set_mode(mode: &mut Mode, fault: &Fault) {
-    match fault {
-        Fault::StopReading => mode.is_stopped = true,
-        Fault::Mute => mode.is_mute = true,
-        Fault::HoldOpen => mode.is_held_open = true,
-        Fault::BreakAfter(bytes) => mode.breaks_after = Some(*bytes),
-        Fault::Flood => mode.is_flooded = true,
-        Fault::Alien(bytes) => mode.alien = Some(bytes.clone()),
-        Fault::Delay(delay) => mode.delay = *delay,
-        Fault::Trickle { bytes, every } => mode.trickle = Some((*bytes, *every)),
-        _ => {}
     }
 }

@@ -3,41 +3,21 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mio::net::TcpStream;
 
+use super::fault::Mode;
 use super::log::{End, Log};
-use super::replies::{LongLine, Replies};
+use super::replies::{Length, Replies};
 use super::rpc::{Desk, Outcome};
 
-/// The longest line that a TSD reads, its line feed included.
-const MAX_LINE: usize = 1024;
 /// How much is read at a time.
 pub(super) const READ_SIZE: usize = 64 * 1024;
 /// Complaints are dropped when so many bytes wait to be written (Netty's high water mark).
 const HIGH_WATER: usize = 64 * 1024;
-/// What VictoriaMetrics answers to what is not a `put`.
-const BAD_REQUEST: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n\
-     400 Bad Request";
 /// What a flood consists of: bytes that are no text, and empty lines. It ends with a line, so that an answer in it can be read.
 const GARBAGE: &[u8] = b"put: garbage \xff\xfe\x00 of no known kind\n\n\n\xc3\x28\r\n";
-
-/// How a connection is to be treated.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Mode {
-    pub(super) is_stopped: bool,
-    pub(super) is_mute: bool,
-    pub(super) is_held_open: bool,
-    pub(super) is_flooded: bool,
-    pub(super) delay: Duration,
-    /// How much is read at a time, and how long the wait is between two reads.
-    pub(super) trickle: Option<(usize, Duration)>,
-    /// How much is read before the connection breaks.
-    pub(super) breaks_after: Option<usize>,
-    /// What is answered to the first bytes, before a FIN; nothing is handled.
-    pub(super) alien: Option<Vec<u8>>,
-}
 
 /// What the first byte made of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +39,6 @@ pub(super) struct Session {
     start: usize,
     /// How many bytes were read in all.
     taken: usize,
-    /// Whether the rest of a line that was too long is to be skipped.
-    skips: bool,
     /// Whether the line at `start` waits for storage.
     pub(super) is_blocked: bool,
     /// Whether the system said that there is something to read, and has not said otherwise since.
@@ -81,16 +59,6 @@ pub(super) struct Session {
     later: VecDeque<(Instant, Vec<u8>)>,
 }
 
-/// What is known after a read.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Progress {
-    /// There was nothing to read, or reading is not allowed.
-    Nothing,
-    /// So many bytes were read.
-    Bytes(usize),
-    Ended(End),
-}
-
 impl Session {
     pub(super) fn new(stream: TcpStream, number: usize, mode: Mode) -> Self {
         Session {
@@ -101,7 +69,6 @@ impl Session {
             inbox: Vec::new(),
             start: 0,
             taken: 0,
-            skips: false,
             is_blocked: false,
             is_readable: true,
             is_writable: true,
@@ -115,44 +82,44 @@ impl Session {
         }
     }
 
-    /// Reads once, at most `limit` bytes; the buffer is lent for it.
+    /// Reads once, at most `limit` bytes; the buffer is lent for it. Returns how many there were, or
+    /// how the connection has ended.
     pub(super) fn read(
         &mut self,
         buffer: &mut [u8],
         limit: usize,
         now: Instant,
         log: &mut Log,
-    ) -> Progress {
+    ) -> Result<usize, End> {
         let is_early = self.next_read.is_some_and(|next| next > now);
-        if self.mode.is_stopped || self.is_blocked || self.is_closing || is_early {
-            return Progress::Nothing;
+        if is_early || !self.can_handle() || !self.is_readable || self.finished.is_some() {
+            return Ok(0);
         }
         let portion = self.mode.trickle.map_or(usize::MAX, |(bytes, _)| bytes);
         let rest =
             self.mode.breaks_after.map_or(usize::MAX, |most| most.saturating_sub(self.taken));
         let size = limit.min(portion).min(rest).min(buffer.len());
-        if !self.is_readable || self.finished.is_some() || size == 0 {
-            return Progress::Nothing;
+        if size == 0 {
+            return Ok(0);
         }
         match self.stream.read(&mut buffer[..size]) {
-            Ok(0) => {
-                self.finished = Some(now + self.mode.delay);
-                Progress::Nothing
-            }
+            Ok(0) => self.finished = Some(now + self.mode.delay),
             Ok(count) => {
                 self.taken += count;
                 self.inbox.extend_from_slice(&buffer[..count]);
                 log.read(self.number, &buffer[..count]);
                 self.next_read = self.mode.trickle.map(|(_, every)| now + every);
-                Progress::Bytes(count)
+                return Ok(count);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.is_readable = false;
-                Progress::Nothing
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Progress::Nothing,
-            Err(_) => Progress::Ended(End::ResetByClient),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_readable = false,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Err(End::ResetByClient),
         }
+        Ok(0)
+    }
+
+    fn can_handle(&self) -> bool {
+        !(self.mode.is_stopped || self.is_blocked || self.is_closing)
     }
 
     /// Whether so much was read that the connection is to break.
@@ -160,41 +127,27 @@ impl Session {
         self.mode.breaks_after.is_some_and(|most| self.taken >= most)
     }
 
-    /// Reads what there is, whatever keeps it from being handled.
-    pub(super) fn read_away(&mut self, buffer: &mut [u8], log: &mut Log) {
-        loop {
-            match self.stream.read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(0) | Err(_) => return,
-                Ok(count) => log.read(self.number, &buffer[..count]),
-            }
-        }
-    }
-
     /// Handles at most `limit` of the lines that were read; answers how many.
     pub(super) fn handle(&mut self, limit: usize, now: Instant, desk: &mut Desk<'_>) -> usize {
         let mut lines = 0;
-        while lines < limit && !self.mode.is_stopped && !self.is_blocked && !self.is_closing {
-            self.greet(desk.replies, now);
+        while lines < limit && self.can_handle() {
+            self.greet(&desk.options.replies, now);
             if self.protocol == Protocol::Ignored {
                 self.start = self.inbox.len();
             }
-            let Some(length) = line_feed(&self.inbox[self.start..]) else {
-                self.check_partial_line(desk);
-                break;
+            let rest = &self.inbox[self.start..];
+            let feed = line_feed(rest);
+            let line = &rest[..feed.unwrap_or(rest.len())];
+            let outcome = match desk.options.replies.line(line.len()) {
+                Length::Take | Length::Skip if feed.is_none() => break,
+                Length::Take => desk.handle(line.strip_suffix(b"\r").unwrap_or(line), &self.mode),
+                length => desk.reject_long(line, length),
             };
-            let is_skipped = std::mem::take(&mut self.skips);
-            if is_skipped || !self.allows_line(length, desk) {
-                self.start += length + 1;
-                continue;
-            }
-            let line = &self.inbox[self.start..self.start + length];
-            let outcome = desk.handle(line.strip_suffix(b"\r").unwrap_or(line));
             self.is_blocked = outcome == Outcome::Blocked;
             if self.is_blocked {
                 break;
             }
-            self.start += length + 1;
+            self.start = (self.start + line.len() + 1).min(self.inbox.len());
             lines += 1;
             self.settle(outcome, now);
         }
@@ -213,8 +166,8 @@ impl Session {
         if tail.is_empty() || self.protocol == Protocol::Ignored {
             return;
         }
-        if desk.replies.takes_tail() {
-            let outcome = desk.handle(&tail);
+        if desk.options.replies.takes_tail() {
+            let outcome = desk.handle(&tail, &self.mode);
             self.settle(outcome, now);
         }
         desk.log.leave_tail(self.number, &tail);
@@ -276,7 +229,7 @@ impl Session {
 
     /// When there is something to do without a word from the system.
     pub(super) fn next_turn(&self, now: Instant) -> Option<Instant> {
-        let can_handle = !(self.mode.is_stopped || self.is_blocked || self.is_closing);
+        let can_handle = self.can_handle();
         let can_read = self.is_readable && self.finished.is_none() && can_handle;
         let read = can_read.then(|| self.next_read.unwrap_or(now));
         let handle = (can_handle && line_feed(&self.inbox[self.start..]).is_some()).then_some(now);
@@ -318,40 +271,14 @@ impl Session {
                 self.is_half_closing = true;
             }
         }
-        if self.protocol != Protocol::Unknown || self.inbox.is_empty() {
-            return;
-        }
-        let first = self.inbox[0];
-        self.protocol = Protocol::Telnet;
-        if replies.is_bad_request(first) {
-            self.protocol = Protocol::Ignored;
-            self.settle(Outcome::Close(BAD_REQUEST.into()), now);
-        } else if replies.is_http(first) {
-            self.protocol = Protocol::Ignored;
-        }
-    }
-
-    /// Whether the line at `start` may have this length, without its line feed; if not, what comes of it is done.
-    fn allows_line(&mut self, length: usize, desk: &mut Desk<'_>) -> bool {
-        let handling = desk.replies.long_line();
-        let is_allowed = match handling {
-            LongLine::Close => length < MAX_LINE,
-            LongLine::Skip => length <= MAX_LINE,
-            LongLine::Take => true,
-        };
-        if !is_allowed {
-            self.is_closing = handling == LongLine::Close;
-            desk.reject_long(&self.inbox[self.start..self.start + length]);
-        }
-        is_allowed
-    }
-
-    /// A line that has not ended may be too long already.
-    fn check_partial_line(&mut self, desk: &mut Desk<'_>) {
-        let length = self.inbox.len() - self.start;
-        if self.skips || !self.allows_line(length, desk) {
-            self.skips = true;
-            self.start = self.inbox.len();
+        let Some(&first) = self.inbox.first() else { return };
+        if self.protocol == Protocol::Unknown {
+            self.protocol = Protocol::Telnet;
+            if let Some(answer) = replies.turns_away(first) {
+                self.protocol = Protocol::Ignored;
+                self.is_closing = !answer.is_empty();
+                self.answer(answer.into(), now);
+            }
         }
     }
 
@@ -364,10 +291,7 @@ impl Session {
                 self.answer(reply.into(), now);
             }
             Outcome::Answer(answer) => self.answer(answer.into(), now),
-            Outcome::Close(answer) => {
-                self.answer(answer.into(), now);
-                self.is_closing = true;
-            }
+            Outcome::Close => self.is_closing = true,
         }
     }
 

@@ -86,11 +86,6 @@ impl Store {
         self.uids.contains_key(&uid(METRIC, metric))
     }
 
-    /// Makes the metric known, as `tsdb mkmetric` does.
-    pub(super) fn make_metric(&mut self, metric: &[u8]) {
-        self.uids.entry(uid(METRIC, metric)).or_default();
-    }
-
     /// Whether metric, keys and values were all seen before.
     pub(super) fn knows_uids(&self, put: &Put<'_>) -> bool {
         let knows = |kind, name: &[u8]| self.uids.contains_key(&uid(kind, name));

@@ -69,7 +69,7 @@ fn a_server_stopped_while_its_storage_hangs_confirms_nothing_by_closing() {
         // Longer than an endpoint that never answered may be silent.
         pass(&rig, &clock, ANSWER_TIME);
         assert_eq!(tsd.log().open_connection_count(), 1, "it is not half-closed");
-        tsd.script(Action::CloseUnhandled);
+        tsd.script(Action::CloseUnread);
         let closed = tsd.log().connection(round - 1).unwrap();
         let earlier = if round == 1 { before } else { 0 };
         assert_eq!(closed.bytes as usize, earlier + burst, "it has read what it closes");
@@ -158,7 +158,7 @@ fn a_proxy_without_its_server_confirms_nothing_in_auto_whenever_it_closes() {
                 rig.until(|_| proxy.log().open_connection_count() == 0);
             }
             pass(&rig, &mock, Duration::from_secs(1));
-            proxy.script(Action::CloseUnhandled);
+            proxy.script(Action::CloseUnread);
             pass_until(&rig, &mock, || proxy.log().connection_count() > round);
             let stats = rig.counters.stats();
             assert_eq!((stats.points_confirmed, stats.confirmation), (0, None));

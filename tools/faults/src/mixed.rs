@@ -51,7 +51,7 @@ fn random_trouble(random: &mut fastrand::Rng) -> Trouble {
         }),
         12 => Lasting(Fault::CloseNew),
         13 => Lasting(Fault::IgnoreNew),
-        14 => Once(Action::CloseUnhandled),
+        14 => Once(Action::CloseUnread),
         15 => Lasting(Fault::Delay(Duration::from_millis(random.u64(1..400)))),
         _ => Once(Action::Say((0..random.usize(1..20_000)).map(|_| random.u8(..)).collect())),
     }
@@ -126,10 +126,10 @@ fn spell(seed: u64) -> Told {
             let trouble = random_trouble(&mut random);
             let is_polite = matches!(
                 trouble,
-                Once(Action::Close | Action::CloseUnhandled | Action::Restart { .. })
+                Once(Action::Close | Action::CloseUnread | Action::Restart { .. })
             );
             let trouble = match trouble {
-                Once(Action::CloseUnhandled) if has_fallen_back => Once(Action::Reset),
+                Once(Action::CloseUnread) if has_fallen_back => Once(Action::Reset),
                 _ if is_polite && !is_stopped_politely => Once(Action::Reset),
                 _ if is_polite && is_frozen && has_fallen_back => Once(Action::Reset),
                 Lasting(Fault::FreezeStorage) if !is_frozen => Lasting(Fault::Mute),
