@@ -9,22 +9,39 @@ use std::time::Duration;
 
 /// How the exporter knows that the server has parsed a point; set by
 /// [`with_confirmation`](crate::OpenTsdbBuilder::with_confirmation).
+///
+/// What is confirmed was parsed, not stored. What a mode proves depends on what is between the
+/// exporter and the server, and on the system that the exporter runs on:
+///
+/// | | [`Version`](Self::Version) | [`HalfClose`](Self::HalfClose) | [`Auto`](Self::Auto) | [`Written`](Self::Written) |
+/// |---|---|---|---|---|
+/// | OpenTSDB, InfluxDB, KairosDB | parsed | parsed | parsed | nothing |
+/// | VictoriaMetrics | confirms nothing | parsed | parsed | nothing |
+/// | a server that is no TSD but replies (HTTP, TLS, …) | confirms nothing | confirms nothing | confirms nothing | nothing |
+/// | one that reads and never replies (netcat) | confirms nothing | nothing | nothing | nothing |
+/// | a TCP proxy (HAProxy, a load balancer) before a server that answers `version` | parsed | the proxy has read it, and may lose it while its server is away | parsed; in the first 2 s of an outage that begins before the first answer, as `HalfClose` by chance | nothing |
+/// | the same before VictoriaMetrics | confirms nothing | the proxy has read it | as `HalfClose` | nothing |
+/// | on Linux, macOS and BSD | as above | as above | as above | as above |
+/// | on Windows and gVisor | as above | no reset came within 2 s of the server's end | as `HalfClose` where the server does not answer `version` | as above |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Confirmation {
-    /// Asks `version` once, after the first points, and takes [`Version`](Self::Version) if it is answered within 2 s,
-    /// [`HalfClose`](Self::HalfClose) if not. A server that answered once has to be silent several times in a row for that. The
-    /// default.
+    /// Asks `version` behind the first points. An endpoint that answers is confirmed by
+    /// [`Version`](Self::Version) from then on. One that has not answered within 2 s, and closes
+    /// when the exporter does, is confirmed by [`HalfClose`](Self::HalfClose) until it is asked
+    /// again: after 10 minutes, or after a failure. An endpoint that has answered counts as silent
+    /// no sooner than 10 minutes after its last answer. The default.
     #[default]
     Auto,
-    /// Sends `version` behind the points: a server handles one connection in order, so its answer proves that everything before
-    /// was parsed. OpenTSDB, InfluxDB and KairosDB answer; VictoriaMetrics does not.
+    /// Sends `version` behind the points. A server handles one connection in order, so its answer
+    /// proves that everything before was parsed. OpenTSDB, InfluxDB and KairosDB answer;
+    /// VictoriaMetrics does not.
     Version,
-    /// Ends a burst of points with a half-close and waits for the server to close its side, which every server does only when it
-    /// has read everything. Each burst then needs a connection of its own.
+    /// Ends a burst of points with a half-close and waits for the server to close its side, which
+    /// every server does only when it has read everything. Each burst needs a connection of its own.
     HalfClose,
-    /// Believes the kernel: what `write` took counts as confirmed. On a reset connection points are lost unseen, as with every
-    /// other client of this protocol.
+    /// Believes the kernel: what `write` took counts as confirmed. When a connection is reset points
+    /// are lost unseen, as with every other client of this protocol.
     Written,
 }
 

@@ -1,8 +1,8 @@
 //! One socket to a server, whatever protocol is spoken on it.
 //!
-//! Non-blocking in everything, so that no server can hold the writer. There is no `write_all`, whose
-//! retry after a timeout splices lines, and no vectored write, which raises SIGPIPE on a connection
-//! that is gone.
+//! Non-blocking in everything, so that no server can hold the writer. There is no `write_all`,
+//! whose retry after a timeout splices lines, and no vectored write, which raises SIGPIPE on a
+//! connection that is gone.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -22,8 +22,8 @@ use crate::clock::Instant;
 const UNSENT_BYTES: u32 = 16 * 1024;
 /// How much is read before the writer has its turn again.
 const READ_TURN: usize = 64 * 1024;
-/// How long a connection is silent before the kernel asks whether the other side is still there, and
-/// how often it then asks.
+/// How long a connection is silent before the kernel asks whether the other side is still there,
+/// and how often it then asks.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(15));
 /// How long a connection that was given up is read on from.
 const LINGER: Duration = Duration::from_secs(60);
@@ -63,7 +63,8 @@ impl Connection {
             Err(error) => return Err(error),
             Ok(_) => {}
         }
-        // With nobody listening on a port of the ephemeral range, the kernel may connect the socket to itself.
+        // With nobody listening on a port of the ephemeral range, the kernel may connect the socket
+        // to itself.
         if self.stream.local_addr()? == self.peer {
             return Err(ErrorKind::ConnectionRefused.into());
         }
@@ -127,8 +128,8 @@ impl Connection {
     /// | gVisor | after a minute where we closed first |
     /// | Windows | never |
     ///
-    /// Where it does not say so the caller waits for a while, and a reset that comes later than that
-    /// is missed. `version` depends on none of this.
+    /// Where it does not say so the caller waits for a while, and a reset that comes later than
+    /// that is missed. `version` depends on none of this.
     pub(super) fn is_settled(&self) -> io::Result<bool> {
         let is_over = self.stream.peer_addr().is_err();
         // Only after the question above: a reset sets the error first and takes the peer away then.
@@ -149,8 +150,8 @@ impl Connection {
         let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
     }
 
-    /// Lets the kernel hold more than it does otherwise, for the rest of a line on a connection that
-    /// takes nothing.
+    /// Lets the kernel hold more than it does otherwise, for the rest of a line on a connection
+    /// that takes nothing.
     fn make_room(&self) {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         let _ = SockRef::from(&self.stream).set_tcp_notsent_lowat(u32::MAX);

@@ -9,7 +9,7 @@
 //! 7. [`telnet`]: what is written to it and read from it; its sessions answer each [`turn`] alike;
 //! 8. [`delivery`]: what outlives a connection: the [`window`] of unconfirmed lines, and the
 //!    [`limiter`];
-//! 9. [`failure`], [`replies`] and [`status`]: what went wrong, and what the log says of it.
+//! 9. [`failure`] and [`status`]: what went wrong, and what the log says of it.
 
 mod backoff;
 mod check;
@@ -19,7 +19,6 @@ mod dial;
 pub(crate) mod endpoint;
 mod failure;
 pub(crate) mod limiter;
-mod replies;
 mod resolve;
 mod rotation;
 mod status;
@@ -56,7 +55,7 @@ use crate::stats::{Confirmation, Counters};
 
 /// The name of the thread.
 pub(crate) const THREAD: &str = "opentsdb-writer";
-/// The most that a connect waits after a quiet time: this part of the interval, and this.
+/// Upper bound of the random connect delay: a tenth of the interval, at most 1 s.
 const SCATTER: (u32, Duration) = (10, Duration::from_secs(1));
 /// The thread is woken by the queue or a resolver.
 const WAKE: Token = Token(0);
@@ -85,7 +84,8 @@ pub(crate) enum SpawnError {
     Thread(io::Error),
 }
 
-/// Starts the writer. It ends, and says so to the queue, when that is closed and everything is confirmed, or when it is abandoned.
+/// Starts the writer. It ends, and says so to the queue, when that is closed and everything is
+/// confirmed, or when it is abandoned.
 pub(crate) fn spawn(
     options: Options,
     queue: Arc<Queue>,

@@ -1,18 +1,21 @@
 //! What was taken from the queue and is not confirmed yet.
 //!
-//! **Problem.** A write that succeeded proves nothing: the kernel may hold megabytes that a reset throws away. And a line that was
-//! cut may only ever be sent again whole, or a server stores its half as a point of its own.
+//! **Problem.** A write that succeeded proves nothing: the kernel may hold megabytes that a reset
+//! throws away. And a line that was cut must only ever be sent again whole, or a server stores its
+//! half as a point of its own.
 //!
-//! **Idea.** The lines form one stream, and the state is four places in it: `confirmed <= written <= granted <= end`. All but
-//! `written` are always between two lines. To lose a connection is to set `written` back to `confirmed`.
+//! **Idea.** The lines form one stream, and the state is four places in it: `confirmed <= written
+//! <= granted <= end`. All but `written` are always between two lines. To lose a connection is to
+//! set `written` back to `confirmed`.
 //!
 //! ```text
 //!   | first batch        | second batch       | last batch         |
 //!         ^ confirmed         ^ written  ^ granted                 ^ end
 //! ```
 //!
-//! **Mechanism.** A batch leaves when `confirmed` has passed its end. `high_water` is the farthest that `written` ever was: what is
-//! written before it is written again, and what lies behind it no server has seen.
+//! **Mechanism.** A batch leaves when `confirmed` has passed its end. `high_water` is the farthest
+//! that `written` ever was: what is written before it is written again, and no server has seen what
+//! lies behind it.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -65,7 +68,8 @@ pub(super) struct Window {
     end: Place,
     /// The farthest that `written` ever was.
     high_water: Place,
-    /// The batch in which the next byte to grant lies, and where it begins. `written` is in it or in the one before.
+    /// The batch in which the next byte to grant lies, and where it begins. `written` is in it or
+    /// in the one before.
     cursor: Cursor,
     /// Lines between `confirmed` and `end`.
     unconfirmed: usize,
@@ -103,8 +107,8 @@ impl Window {
         self.batches.push_back(batch);
     }
 
-    /// Lets the next lines be written, at most `points`, none that begins behind `bytes`, and none beyond the batch that is being
-    /// written. Answers how many.
+    /// Lets the next lines be written: at most `points`, none that begins behind `bytes`, and none
+    /// beyond the batch that is being written. Answers how many.
     pub(super) fn grant(&mut self, points: usize, bytes: u64) -> usize {
         self.step_cursor();
         let Some(batch) = self.batches.get(self.cursor.index) else { return 0 };
@@ -148,8 +152,8 @@ impl Window {
         written
     }
 
-    /// Everything before `place`, which is between two lines and was written, is confirmed. Hands back the batches that are done
-    /// with, and answers how many points were confirmed by it.
+    /// Everything before `place`, which is between two lines and was written, is confirmed. Hands
+    /// back the batches that are done with, and answers how many points were confirmed by it.
     pub(super) fn confirm(&mut self, place: Place, mut done: impl FnMut(Batch)) -> usize {
         let before = self.unconfirmed;
         while let Some(batch) = self.batches.front() {
@@ -266,7 +270,8 @@ fn lines_in(batch: &Batch, bytes: Range<usize>) -> usize {
     if bytes == (0..batch.lines().len()) {
         return batch.points();
     }
-    // In pieces whose count fits a byte, which lets the compiler compare and add 16 bytes at a time: a tenth of the instructions.
+    // In pieces whose count fits a byte, which lets the compiler compare and add 16 bytes at a
+    // time: a tenth of the instructions.
     let count = |piece: &[u8]| piece.iter().map(|&byte| u8::from(byte == b'\n')).sum::<u8>();
     batch.lines()[bytes].chunks(u8::MAX.into()).map(|piece| usize::from(count(piece))).sum()
 }

@@ -1,10 +1,10 @@
 //! The writer: from the queue to a server, for as long as there is something to send.
 //!
-//! **Problem.** A server may be absent, slow, mute, hostile, or go away in the middle of a line, and
-//! none of that may reach the application or lose a point unseen.
+//! **Problem.** A server may be absent, slow, mute, hostile, or go away in the middle of a line,
+//! and none of that may reach the application or lose a point unseen.
 //!
-//! **Idea.** One thread that blocks in one place alone, its wait for events, and looks at everything
-//! anew after each of them.
+//! **Idea.** One thread that blocks in one place alone, its wait for events, and looks at
+//! everything anew after each of them.
 //!
 //! **Mechanism.** Its states:
 //!
@@ -21,9 +21,9 @@
 //! the server has of it does not end within a line.
 //!
 //! The writer ends when the queue is closed and everything is confirmed, or when the queue is
-//! abandoned. It abandons the queue itself when no handle is left to do it and the time for that has
-//! come, and when it cannot wait for events any more. A panic, which only a user's log subscriber
-//! should be able to cause, costs the connection and is counted.
+//! abandoned. It abandons the queue itself when no handle is left to do it and the time for that
+//! has come, and when it cannot wait for events any more. A panic, which only a user's log
+//! subscriber should be able to cause, costs the connection and is counted.
 
 use std::collections::VecDeque;
 use std::io;
@@ -68,7 +68,7 @@ pub(super) struct Writer {
     pub(super) state: State,
     /// Connections that were given up, oldest first; at most `MAX_RELEASED`.
     pub(super) released: VecDeque<Released>,
-    /// The most that a connect waits after a quiet time, unless somebody waits for it.
+    /// Upper bound of the random connect delay, which does not apply while somebody waits.
     pub(super) scatter: Duration,
     pub(super) status: Status,
     /// When to give up.
@@ -126,7 +126,7 @@ impl Writer {
         let is_late = self.ends_at.is_some_and(|at| now >= at);
         if is_late && self.delivery.queue.phase() < Phase::Abandoned {
             self.delivery.queue.abandon();
-            tracing::warn!("nobody has the exporter any more, and it gives its last points up");
+            tracing::warn!("the last points are dropped: no handle is left to wait for them");
         }
         let phase = self.delivery.queue.phase();
         if phase >= Phase::Abandoned {
@@ -138,7 +138,7 @@ impl Writer {
         }
         match &mut self.state {
             State::Idle(_) | State::Scattered(_) if !self.delivery.has_work() => {
-                // The phase was asked first: so nothing can have come in between that would be left behind.
+                // The phase was asked first, so nothing that came in between is left behind.
                 (phase == Phase::Open).then_some(Next::Wait(None))
             }
             State::Idle(Some(not_before)) if now < *not_before => {

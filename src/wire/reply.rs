@@ -2,8 +2,8 @@
 //!
 //! A good line gets no reply; a bad one may get a line of text that does not name the point;
 //! `version` gets one or two lines, from some servers without a line feed. A reply may come in
-//! pieces, span lines, hold anything, or never end. So the parser keeps the beginning of one line, at
-//! most [`KEPT`] bytes, and skips the rest of a longer one.
+//! pieces, span lines, hold anything, or never end. So the parser keeps the beginning of one line,
+//! at most [`KEPT`] bytes, and skips the rest of a longer one.
 //!
 //! What comes on a connection also tells whether the peer is a TSD at all. Everything that one says
 //! begins with a reply of a known form; what follows may be the rest of a long one. So a connection
@@ -32,7 +32,8 @@ pub(crate) enum Reply {
 
 /// How everything begins that a TSD says to a point, known to us or not.
 const FAMILIES: [&str; 2] = ["put: ", "histogram: "];
-/// How replies begin (net.opentsdb.tsd.PutDataPointRpc, RpcHandler, and the answers of each server to `version`).
+/// How replies begin (net.opentsdb.tsd.PutDataPointRpc, RpcHandler, and the answers of each server
+/// to `version`).
 const BEGINNINGS: &[(&str, Reply)] = &[
     ("put: illegal argument: ", Reply::IllegalArgument),
     ("put: invalid value: ", Reply::InvalidValue),
@@ -161,8 +162,8 @@ impl Parser {
     }
 }
 
-/// Whether a TSD's answer to `version` is in this line: `net.opentsdb.tools 2.4.1 built at …`, perhaps
-/// behind a reply that lacked its line feed. A line of a Java exception begins with the package too.
+/// Whether a TSD's answer to `version` is in this line: `net.opentsdb.tools 2.4.1 built at …`,
+/// perhaps behind a reply that lacked its line feed. A Java exception begins with the package too.
 fn is_version_of_tsd(line: &[u8]) -> bool {
     let has = |words: &[u8]| line.windows(words.len()).any(|window| window == words);
     has(b" built ") && (line.starts_with(b"net.opentsdb") || has(b"net.opentsdb.tools "))
@@ -195,7 +196,8 @@ mod tests {
         replies
     }
 
-    /// Among random bytes such a line would confirm points that no server has seen (`tools/faults/run mixed` sends them).
+    /// Among random bytes such a line would confirm points that no server has seen
+    /// (`tools/faults/run mixed` sends them).
     #[test]
     fn a_bare_1_is_an_answer_only_of_a_server_that_says_nothing_else() {
         use Reply::{Other, Version};

@@ -1,8 +1,9 @@
 //! How it is known that a server has parsed what was written.
 //!
 //! **Problem.** Servers differ. Most answer `version` in order, so that its answer proves the lines
-//! before it. VictoriaMetrics answers nothing; it closes its side when it has read everything before
-//! our half-close. But so does a proxy whose TSD is away, and a web server that understood nothing.
+//! before it. VictoriaMetrics answers nothing; it closes its side when it has read everything
+//! before our half-close. But so does a proxy whose TSD is away, and a web server that understood
+//! nothing.
 //!
 //! **Idea.** An answer to `version` proves more than any end of a stream, so [`Auto`] asks whenever
 //! it may. It half-closes only where asking was in vain.

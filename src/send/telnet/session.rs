@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use super::agenda::{Plan, View};
 use super::confirm::{ANSWER_TIME, Barrier, Mode, PROMPT, Patience, Profile, QUESTION};
+use super::replies::ReplyTally;
 use crate::clock::Instant;
 use crate::send::connection::{Connection, Drained, Released};
 use crate::send::delivery::{Delivery, Work};
 use crate::send::failure::Failure;
-use crate::send::replies::ReplyTally;
 use crate::send::turn::{End, Next, earliest};
 use crate::send::window::Place;
 use crate::wire::reply::Parser;
@@ -345,7 +345,9 @@ impl Session {
     fn check_deadline(&self, cx: &Context<'_>) -> Result<Option<Instant>, End> {
         let timeout = cx.delivery.write_timeout;
         let (due, end) = if let Some(half_close) = self.half_close {
-            if cx.delivery.window.has_unconfirmed_writes() {
+            if half_close.ended.is_some() {
+                (None, End::Finished)
+            } else if cx.delivery.window.has_unconfirmed_writes() {
                 let due = half_close.patience.ends_at(timeout);
                 (Some(due), End::Failed(Failure::NotClosed(timeout)))
             } else {

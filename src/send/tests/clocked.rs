@@ -1,4 +1,5 @@
-//! The writer on a clock that the test moves: what it does after seconds and minutes, whatever the machine's speed.
+//! The writer on a clock that the test moves: what it does after seconds and minutes, whatever the
+//! machine's speed.
 
 use std::time::Duration;
 
@@ -220,7 +221,8 @@ fn a_writer_that_nobody_can_end_gives_up_at_its_time_and_counts_what_it_had() {
     assert_eq!((stats.points_dropped.shutdown, stats.points_pending), (2, 0));
 }
 
-/// The wait after a failure may be half an hour by then, and the shutdown's deadline is a matter of seconds.
+/// The wait after a failure may be half an hour by then, and the shutdown's deadline is a matter of
+/// seconds.
 #[test]
 fn at_the_end_a_server_that_has_come_back_is_found_though_the_last_failure_is_fresh() {
     let (socket, address) = nobody();

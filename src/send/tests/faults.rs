@@ -58,7 +58,8 @@ fn a_server_that_accepts_and_closes_does_not_bring_the_backoff_down() {
     let mut rig = Rig::with(options);
     rig.push(10);
     server.wait(|log| log.len() >= 10);
-    // Nine waits under ceilings of 20, 40, 80, 160 and five times 320 ms; were each connect to begin anew, of 20 ms each.
+    // Nine waits under ceilings of 20, 40, 80, 160 and five times 320 ms; were each connect to
+    // begin anew, of 20 ms each.
     assert!(start.elapsed() > Duration::from_millis(400), "{:?}", start.elapsed());
 }
 
@@ -145,7 +146,8 @@ fn a_server_that_hangs_gets_one_connection_at_a_time_and_never_before_the_backof
 #[test]
 fn an_abandoned_writer_ends_at_once_and_not_within_a_line() {
     let server = Server::start(&[Script::Stuck]);
-    // An answer to a question that comes after the end would make the kernel give up what is under way.
+    // An answer to a question that comes after the end would make the kernel give up what is under
+    // way.
     let mut rig = Rig::new(&server, Confirmation::HalfClose);
     rig.push(100_000);
     let sent = rig.until(|stats| stats.points_sent > 100).points_sent;
@@ -192,7 +194,8 @@ fn at_the_end_an_undecided_server_is_asked_all_the_same() {
     }
 }
 
-/// A writer, not running yet, whose resolver has been asked and will not answer while the senders live.
+/// A writer, not running yet, whose resolver has been asked and will not answer while the senders
+/// live.
 fn stuck(options: Options) -> (Rig, Writer, Vec<impl Sized + use<>>) {
     let counters = Arc::new(Counters::default());
     let queue = Arc::new(Queue::new(100, Arc::clone(&counters)));

@@ -1,7 +1,7 @@
 //! A server on a loopback address of its own that does with each connection what it was told to.
 //!
-//! Of its own, since the port of 127.0.0.1 that one test got may be one that another's client, of this or of any other process, still
-//! tries to reach.
+//! Of its own, since the port of 127.0.0.1 that one test got may be one that another's client, of
+//! this or of any other process, still tries to reach.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -26,7 +26,8 @@ pub(super) enum Script {
     CloseAfterAnswers(usize),
     /// Reads nothing before [`Server::resume`], then as `Tsd`.
     Stuck,
-    /// Reads so many bytes every two milliseconds, with a receive buffer of 4 KiB; answers as `Tsd`.
+    /// Reads so many bytes every two milliseconds, with a receive buffer of 4 KiB; answers as
+    /// `Tsd`.
     Slow(usize),
     /// As `Tsd`, and refuses each line.
     Refusing(&'static str),
