@@ -24,8 +24,9 @@ use super::confirm::Mode;
 use crate::clock::Instant;
 use crate::send::delivery::Work;
 
-/// How long nothing has come for a burst to be over, unless somebody waits: a snapshot comes in
-/// several batches.
+/// How long nothing has come for a burst to be over: a snapshot comes in several batches. Where
+/// somebody waits a question is asked at once. A half-close is not: a peer that closes of itself, as a
+/// proxy does whose server is away, is then seen to before we close.
 const QUIET: Duration = Duration::from_millis(20);
 /// How long after a half-close the next one comes, unless somebody waits: single points get no
 /// connection each.
@@ -122,7 +123,8 @@ impl View {
 
     /// When the burst counts as over if no line comes until then; `None` for at once.
     fn quiet_at(&self) -> Option<Instant> {
-        self.burst.filter(|_| !self.work.demand.is_expedited).map(|(_, last)| last + QUIET)
+        let is_awaited = self.mode == Mode::HalfClose || !self.work.demand.is_expedited;
+        self.burst.filter(|_| is_awaited).map(|(_, last)| last + QUIET)
     }
 
     /// When the next half-close may come; `None` for at once.
@@ -194,7 +196,7 @@ mod tests {
         type Case = (&'static str, fn(View) -> View, [Plan; 4]);
         let cases: &[Case] = &[
             ("a burst is over", |v| later(v, QUIET), [Ask, Ask, HalfClose, idle]),
-            ("somebody waits for it", expedited, [Ask, Ask, HalfClose, idle]),
+            ("somebody waits for it", |v| expedited(later(v, QUIET)), [Ask, Ask, HalfClose, idle]),
             ("there is more", with_more, [Send; 4]),
             (
                 "there is more, and it lasts",
@@ -224,11 +226,15 @@ mod tests {
             ),
             (
                 "asked, and waiting",
-                |v| View { is_askable: false, ..expedited(v) },
+                |v| View { is_askable: false, ..expedited(later(v, QUIET)) },
                 [idle, idle, HalfClose, idle],
             ),
             ("everything is confirmed", confirmed, [idle; 4]),
-            ("the shutdown, unconfirmed", closing, [Ask, Ask, HalfClose, HalfClose]),
+            (
+                "the shutdown, unconfirmed",
+                |v| closing(later(v, QUIET)),
+                [Ask, Ask, HalfClose, HalfClose],
+            ),
             ("the shutdown, confirmed", |v| confirmed(closing(v)), [HalfClose; 4]),
             ("the shutdown, unsent", |v| with_more(closing(v)), [Send; 4]),
         ];
@@ -244,6 +250,11 @@ mod tests {
             let view = just_sent(mode);
             assert_eq!(view.plan(), Plan::Wait(Some(view.now + QUIET)), "{mode:?}");
         }
+        for mode in [Mode::Undecided, Mode::Version] {
+            assert_eq!(expedited(just_sent(mode)).plan(), Plan::Ask, "{mode:?}");
+        }
+        let view = expedited(just_sent(Mode::HalfClose));
+        assert_eq!(view.plan(), Plan::Wait(Some(view.now + QUIET)), "it may be closing");
         let view = just_sent(Mode::HalfClose);
         let rested_at = view.now + REST / 2;
         let view = View { half_closed: Some(rested_at - REST), ..later(view, QUIET) };

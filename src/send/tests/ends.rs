@@ -13,6 +13,7 @@ use crate::clock::{Clock, Instant};
 use crate::queue::{Phase, Queue};
 use crate::send::prepare;
 use crate::stats::{Confirmation, Counters};
+use crate::testing::{FakeTsd, Fault};
 
 /// A listener whose connections have a small receive buffer, and a rig that sends to it until the
 /// kernel takes no more.
@@ -148,6 +149,26 @@ fn a_peer_that_is_no_tsd_confirms_nothing_by_its_end() {
                     (Confirmation::Auto, Some(Confirmation::HalfClose))
                 );
             }
+        }
+    }
+}
+
+/// As a proxy does whose server refuses: nothing of what it has read is parsed.
+#[test]
+fn a_peer_that_closes_of_itself_confirms_nothing() {
+    for confirmation in [Confirmation::HalfClose, Confirmation::Auto, Confirmation::Version] {
+        for is_shutdown in [false, true] {
+            let proxy = FakeTsd::start();
+            proxy.script(Fault::Alien(Vec::new()));
+            let mut rig = Rig::with(options(&[proxy.address().parse().unwrap()], confirmation));
+            rig.push(100);
+            if is_shutdown {
+                rig.queue.close();
+            }
+            let _expedite = rig.queue.expedite();
+            let stats = rig.until(|stats| stats.disconnects >= 5);
+            assert_eq!(stats.points_confirmed, 0, "{confirmation:?}");
+            assert_eq!((stats.points_pending, stats.points_dropped.total()), (100, 0));
         }
     }
 }
