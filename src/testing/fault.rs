@@ -264,7 +264,7 @@ pub(super) enum When {
 pub(super) struct Plan {
     /// What is left to wait is counted down in the first one.
     steps: VecDeque<Step>,
-    /// When the first became the first.
+    /// When the first became the first; `None` while the step before is done.
     since: Option<Instant>,
 }
 
@@ -304,7 +304,8 @@ impl Plan {
 
     /// So many bytes were read and lines handled.
     pub(super) fn count(&mut self, bytes: usize, lines: usize) {
-        match self.steps.front_mut().map(|step| &mut step.when) {
+        let first = self.steps.front_mut().filter(|_| self.since.is_some());
+        match first.map(|step| &mut step.when) {
             Some(When::Bytes(left)) => *left = left.saturating_sub(bytes),
             Some(When::Lines(left)) => *left = left.saturating_sub(lines),
             _ => {}
@@ -317,12 +318,17 @@ impl Plan {
             When::Bytes(left) | When::Lines(left) => left == 0,
             _ => self.deadline().is_some_and(|deadline| deadline <= now),
         };
-        if is_due { self.steps.pop_front() } else { None }
+        if is_due { self.take() } else { None }
     }
 
     /// The step that waits for a connection, if it is the first.
     pub(super) fn due_at_connection(&mut self) -> Option<Step> {
-        if self.next()? == When::Connection { self.steps.pop_front() } else { None }
+        if self.next()? == When::Connection { self.take() } else { None }
+    }
+
+    fn take(&mut self) -> Option<Step> {
+        self.since = None;
+        self.steps.pop_front()
     }
 
     /// The step before is done: the first one counts from now on.
@@ -758,6 +764,18 @@ mod tests {
         }
         client.send(put(60, 60).repeat(10)).finish();
         assert_eq!((tsd.log().accepted_count(), tsd.log().resent_count()), (110, 59));
+    }
+
+    #[test]
+    fn what_a_step_handles_does_not_count_for_the_next_one() {
+        let (tsd, mut client) = tsd_and_client();
+        tsd.script(Fault::StopReading);
+        client.send(put(1, 1).repeat(10));
+        tsd.script(Action::Close.after_lines(2));
+        tsd.script(Action::Close.after_lines(2));
+        tsd.heal();
+        assert_eq!(client.rest(), "");
+        assert_eq!((tsd.log().accepted_count(), tsd.pending_step_count()), (10, 1));
     }
 
     #[test]

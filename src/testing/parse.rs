@@ -300,7 +300,7 @@ mod tests {
             match (put(line.as_bytes(), TSD), result) {
                 (Ok(put), Is(value)) => assert_eq!(put.value, Some(*value), "{line}"),
                 (Err(refusal), Reply(reply)) => {
-                    assert_eq!(format!("put: {refusal}"), *reply, "{line}")
+                    assert_eq!(format!("put: {refusal}"), *reply, "{line}");
                 }
                 (put, _) => panic!("{line}: {put:?} is not {result:?}"),
             }
