@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use super::faults::nobody;
-use super::server::{Script, Server};
-use super::{Rig, options};
+use super::{Rig, address, options};
 use crate::clock::{Clock, Instant, Mock};
 use crate::queue::Phase;
 use crate::send::telnet::{ANSWER_TIME, LEARNED_FOR, QUESTION};
@@ -225,10 +224,11 @@ fn a_writer_that_nobody_can_end_gives_up_at_its_time_and_counts_what_it_had() {
 /// seconds.
 #[test]
 fn at_the_end_a_server_that_has_come_back_is_found_though_the_last_failure_is_fresh() {
-    let (socket, address) = nobody();
+    let tsd = FakeTsd::start();
+    tsd.script(Fault::Refuse);
     let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
     let longest = Duration::from_secs(3600);
-    let mut options = options(&[address], Confirmation::Version);
+    let mut options = options(&[address(&tsd)], Confirmation::Version);
     options.backoff = Duration::from_millis(10)..=longest;
     let rig = Rig::at(options, clock.clone());
     push(&rig, ["put m 1700000000 1 host=a"]);
@@ -244,8 +244,7 @@ fn at_the_end_a_server_that_has_come_back_is_found_though_the_last_failure_is_fr
         });
     }
     std::thread::park_timeout(Duration::from_millis(50));
-    socket.listen(8).unwrap();
-    let server = Server::on(socket.into(), &[Script::Tsd]);
+    tsd.heal();
     let closed = clock.now();
     rig.queue.close();
     pass_until(&rig, &mock, || {
@@ -253,5 +252,5 @@ fn at_the_end_a_server_that_has_come_back_is_found_though_the_last_failure_is_fr
         assert!(passed < Duration::from_secs(2), "{:?}", rig.counters.stats());
         rig.counters.stats().points_confirmed == 1
     });
-    assert_eq!(server.received().len(), 1);
+    assert_eq!(tsd.log().accepted_count(), 1);
 }

@@ -1,12 +1,13 @@
 //! The writer against servers that misbehave.
 
-use std::net::{SocketAddr, TcpListener};
+use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::server::{Script, Server, own_address};
-use super::{Rig, SECOND, assert_arrived, options};
+use super::{Rig, SECOND, address, assert_arrived, options};
+use crate::builder::Flavor;
 use crate::clock::{Clock, Instant};
 use crate::queue::{Link, Phase, Queue};
 use crate::send::endpoint::Endpoint;
@@ -15,6 +16,7 @@ use crate::send::resolve::Resolver;
 use crate::send::writer::Writer;
 use crate::send::{Options, prepare};
 use crate::stats::{Confirmation, Counters};
+use crate::testing::{Action, FakeTsd, Fault};
 
 const MODES: [Confirmation; 3] =
     [Confirmation::Version, Confirmation::HalfClose, Confirmation::Auto];
@@ -22,7 +24,7 @@ const MODES: [Confirmation; 3] =
 /// An address on which nobody listens, held so that nobody else does.
 pub(super) fn nobody() -> (socket2::Socket, SocketAddr) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((own_address(), 0)).into()).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     (socket, address)
 }
@@ -30,34 +32,30 @@ pub(super) fn nobody() -> (socket2::Socket, SocketAddr) {
 #[test]
 fn a_server_that_accepts_and_closes_confirms_nothing_in_any_mode() {
     for confirmation in MODES {
-        let mut scripts = vec![Script::Close; 20];
-        scripts.push(Script::Mute);
-        let scripts = match confirmation {
-            Confirmation::Version => [vec![Script::Close; 20], vec![Script::Tsd]].concat(),
-            _ => scripts,
-        };
-        let server = Server::start(&scripts);
-        let mut rig = Rig::new(&server, confirmation);
+        let tsd = FakeTsd::start();
+        tsd.script(Fault::CloseNew);
+        let mut rig = Rig::new(&tsd, confirmation);
         let lines = rig.push(3000);
-        let stats = rig.settle();
-        let received = server.received();
-        assert!(received.len() >= 21, "{}", received.len());
-        assert_arrived(&received, &lines);
-        assert_eq!(stats.connect_failures, 0);
+        let stats = rig.until(|stats| stats.disconnects >= 20);
+        assert_eq!((stats.points_confirmed, stats.connect_failures), (0, 0));
+        tsd.heal();
+        rig.settle();
+        assert_arrived(&tsd, &lines);
     }
 }
 
 #[test]
 fn a_server_that_accepts_and_closes_does_not_bring_the_backoff_down() {
-    let server = Server::start(&[Script::Close]);
-    let mut options = options(&[server.address], Confirmation::Version);
+    let tsd = FakeTsd::start();
+    tsd.script(Fault::CloseNew);
+    let mut options = options(&[address(&tsd)], Confirmation::Version);
     options.backoff = Duration::from_millis(20)..=Duration::from_millis(320);
     // The writer's own generator is made from this thread's.
     fastrand::seed(1);
     let start = Instant::now();
     let mut rig = Rig::with(options);
     rig.push(10);
-    server.wait(|log| log.len() >= 10);
+    rig.until(|stats| stats.disconnects >= 10);
     // Nine waits under ceilings of 20, 40, 80, 160 and five times 320 ms; were each connect to
     // begin anew, of 20 ms each.
     assert!(start.elapsed() > Duration::from_millis(400), "{:?}", start.elapsed());
@@ -65,34 +63,37 @@ fn a_server_that_accepts_and_closes_does_not_bring_the_backoff_down() {
 
 #[test]
 fn a_flood_of_replies_starves_nothing() {
-    let server = Server::start(&[Script::Flood]);
-    let mut rig = Rig::new(&server, Confirmation::Version);
+    let tsd = FakeTsd::start();
+    tsd.script(Fault::Flood);
+    let mut rig = Rig::new(&tsd, Confirmation::Version);
     let lines = rig.push(20_000);
     let stats = rig.settle();
     assert!(stats.points_rejected.other > 0);
     assert_eq!((stats.connects, stats.points_resent), (1, 0));
-    assert_arrived(&server.received(), &lines);
+    assert_arrived(&tsd, &lines);
 }
 
 #[test]
 fn an_idle_connection_that_the_server_closed_costs_no_point_and_no_wait() {
-    let server = Server::start(&[Script::CloseAfterAnswers(1)]);
-    let mut rig = Rig::new(&server, Confirmation::Version);
+    let tsd = FakeTsd::start();
+    let mut rig = Rig::new(&tsd, Confirmation::Version);
     let mut lines = Vec::new();
     for round in 1..=20 {
         lines.extend(rig.push(1));
         rig.settle();
+        tsd.script(Action::Close);
         let stats = rig.until(|stats| !stats.connected);
-        assert_eq!((stats.connects, stats.connect_failures), (round, 0));
+        assert_eq!((stats.connects, stats.connect_failures, stats.disconnects), (round, 0, round));
         assert_eq!((stats.points_sent, stats.points_resent), (round, 0));
     }
-    assert_arrived(&server.received(), &lines);
+    assert_arrived(&tsd, &lines);
 }
 
 #[test]
 fn replies_are_counted_and_a_refused_point_is_confirmed_all_the_same() {
-    let server = Server::start(&[Script::Refusing("put: unknown metric: No such name\n")]);
-    let mut rig = Rig::new(&server, Confirmation::Auto);
+    let tsd = FakeTsd::start();
+    tsd.script(Fault::Refusal("put: unknown metric: No such name".into()));
+    let mut rig = Rig::new(&tsd, Confirmation::Auto);
     rig.push(1234);
     let stats = rig.settle();
     assert_eq!(stats.points_rejected.unknown_metric, 1234);
@@ -102,53 +103,55 @@ fn replies_are_counted_and_a_refused_point_is_confirmed_all_the_same() {
 #[test]
 fn a_slow_reader_is_waited_for_while_it_makes_progress() {
     for confirmation in [Confirmation::Version, Confirmation::HalfClose] {
-        let server = Server::start(&[Script::Slow(512)]);
-        let mut options = options(&[server.address], confirmation);
+        let tsd = FakeTsd::start();
+        tsd.script(Fault::ReceiveBuffer(4096));
+        tsd.script(Fault::Trickle { bytes: 512, every: Duration::from_millis(2) });
+        let mut options = options(&[address(&tsd)], confirmation);
         options.write_timeout = Duration::from_millis(400);
         let mut rig = Rig::with(options);
         let lines = rig.push(2000);
         let stats = rig.settle();
         assert_eq!((stats.connects, stats.points_resent), (1, 0), "{confirmation:?}");
-        assert_arrived(&server.received(), &lines);
+        assert_arrived(&tsd, &lines);
     }
 }
 
 #[test]
 fn a_server_that_stops_reading_is_given_up_and_comes_back_to_everything() {
     for confirmation in MODES {
-        let answering = Script::Tsd;
-        let server = Server::start(&[Script::Stuck, answering]);
-        let mut options = options(&[server.address], confirmation);
+        let tsd = FakeTsd::start();
+        tsd.script(Fault::StopReading);
+        let mut options = options(&[address(&tsd)], confirmation);
         options.write_timeout = Duration::from_millis(100);
         let mut rig = Rig::with(options);
         let lines = rig.push(50_000);
+        rig.until(|stats| stats.disconnects > 0);
+        tsd.heal();
         let stats = rig.settle();
         assert!(stats.connects >= 2 && stats.points_resent > 0, "{confirmation:?}: {stats:?}");
-        server.resume();
-        let received = server.wait(|log| !log[0].bytes.is_empty());
-        assert_arrived(&received[1..], &lines);
+        assert_arrived(&tsd, &lines);
     }
 }
 
 #[test]
 fn a_server_that_hangs_gets_one_connection_at_a_time_and_never_before_the_backoff() {
-    let server = Server::start(&[Script::Stuck]);
-    let mut options = options(&[server.address], Confirmation::Version);
+    let tsd = FakeTsd::start();
+    tsd.script(Fault::StopReading);
+    let mut options = options(&[address(&tsd)], Confirmation::Version);
     options.write_timeout = Duration::from_millis(50);
     options.backoff = Duration::from_millis(100)..=Duration::from_millis(100);
     let start = Instant::now();
     let mut rig = Rig::with(options);
     rig.push(1);
-    server.wait(|log| log.len() >= 4);
+    rig.until(|stats| stats.connects >= 4);
     assert!(start.elapsed() >= 3 * Duration::from_millis(150), "{:?}", start.elapsed());
 }
 
 #[test]
-fn an_abandoned_writer_ends_at_once_and_not_within_a_line() {
-    let server = Server::start(&[Script::Stuck]);
-    // An answer to a question that comes after the end would make the kernel give up what is under
-    // way.
-    let mut rig = Rig::new(&server, Confirmation::HalfClose);
+fn an_abandoned_writer_ends_at_once_with_every_point_dropped() {
+    let tsd = FakeTsd::start();
+    tsd.script(Fault::StopReading);
+    let mut rig = Rig::new(&tsd, Confirmation::HalfClose);
     rig.push(100_000);
     let sent = rig.until(|stats| stats.points_sent > 100).points_sent;
     let start = Instant::now();
@@ -158,10 +161,6 @@ fn an_abandoned_writer_ends_at_once_and_not_within_a_line() {
     let stats = rig.counters.stats();
     assert!(stats.points_sent >= sent && stats.points_confirmed == 0);
     assert_eq!((stats.points_pending, stats.points_dropped.shutdown), (0, 100_000));
-    server.resume();
-    let received = server.wait(|log| log[0].is_ended);
-    // A line is cut only when the kernel had no room for its rest.
-    assert!(received[0].lines().len() as u64 >= stats.points_sent);
 }
 
 #[test]
@@ -180,17 +179,15 @@ fn an_absent_server_is_no_reason_to_stay_at_the_end() {
 
 #[test]
 fn at_the_end_an_undecided_server_is_asked_all_the_same() {
-    for (script, questions) in [(Script::Mute, 1), (Script::Tsd, 1)] {
-        let server = Server::start(&[script]);
-        let mut rig = Rig::new(&server, Confirmation::Auto);
+    for replies in [Flavor::VictoriaMetrics, Flavor::OpenTsdb] {
+        let tsd = FakeTsd::builder().replies(replies.clone()).start();
+        let mut rig = Rig::new(&tsd, Confirmation::Auto);
         let lines = rig.push(100);
         rig.close();
         let stats = rig.counters.stats();
         assert_eq!((stats.points_confirmed, stats.points_resent), (100, 0));
-        let received = server.received();
-        assert_arrived(&received, &lines);
-        assert_eq!(received.len(), 1);
-        assert_eq!(received[0].questions(), questions, "{script:?}");
+        assert_arrived(&tsd, &lines);
+        assert_eq!((stats.connects, tsd.log().version_count()), (1, 1), "{replies:?}");
     }
 }
 
@@ -210,8 +207,8 @@ fn stuck(options: Options) -> (Rig, Writer, Vec<impl Sized + use<>>) {
 
 #[test]
 fn a_resolver_that_never_answers_delays_neither_the_others_nor_the_end() {
-    let server = Server::start(&[Script::Tsd]);
-    let mut options = options(&[server.address], Confirmation::Version);
+    let tsd = FakeTsd::start();
+    let mut options = options(&[address(&tsd)], Confirmation::Version);
     options.endpoints.insert(0, Endpoint::parse("stuck.invalid").unwrap());
     options.connect_timeout = Duration::from_millis(200);
     let (mut rig, mut writer, _senders) = stuck(options);
@@ -219,7 +216,7 @@ fn a_resolver_that_never_answers_delays_neither_the_others_nor_the_end() {
         scope.spawn(|| writer.run());
         let lines = rig.push(10);
         rig.settle();
-        assert_arrived(&server.received(), &lines);
+        assert_arrived(&tsd, &lines);
         rig.queue.abandon();
     });
 }
@@ -242,33 +239,34 @@ fn while_a_name_is_being_resolved_the_end_comes_at_once() {
 #[test]
 fn when_the_first_endpoint_is_absent_or_sick_the_second_gets_everything() {
     let (_held, absent) = nobody();
-    let sick = Server::start(&[Script::Close]);
-    for (first, failures) in [(absent, 0), (sick.address, 0)] {
-        let server = Server::start(&[Script::Tsd]);
-        let mut rig = Rig::with(options(&[first, server.address], Confirmation::Version));
+    let sick = FakeTsd::start();
+    sick.script(Fault::CloseNew);
+    for first in [absent, address(&sick)] {
+        let tsd = FakeTsd::start();
+        let mut rig = Rig::with(options(&[first, address(&tsd)], Confirmation::Version));
         let lines = rig.push(3000);
         let stats = rig.settle();
-        assert_eq!(stats.connect_failures, failures);
-        assert_arrived(&server.received(), &lines);
+        assert_eq!(stats.connect_failures, 0);
+        assert_arrived(&tsd, &lines);
     }
 }
 
 #[test]
 fn a_server_that_starts_later_gets_everything() {
-    let (held, address) = nobody();
-    let mut rig = Rig::with(options(&[address], Confirmation::Version));
+    let tsd = FakeTsd::start();
+    tsd.script(Fault::Refuse);
+    let mut rig = Rig::new(&tsd, Confirmation::Version);
     let lines = rig.push(10);
-    rig.until(|stats| stats.connect_failures > 3);
-    held.listen(16).unwrap();
-    let server = Server::on(TcpListener::from(held), &[Script::Tsd]);
+    rig.until(|stats| stats.connect_failures + stats.disconnects > 3);
+    tsd.heal();
     rig.settle();
-    assert_arrived(&server.received(), &lines);
+    assert_arrived(&tsd, &lines);
 }
 
 #[test]
 fn a_cap_holds_on_the_wire() {
-    let server = Server::start(&[Script::Tsd]);
-    let mut options = options(&[server.address], Confirmation::Version);
+    let tsd = FakeTsd::start();
+    let mut options = options(&[address(&tsd)], Confirmation::Version);
     options.rate = RateLimit::PerSecond(NonZeroU32::new(2000).unwrap());
     let mut rig = Rig::with(options);
     let start = Instant::now();
@@ -282,8 +280,9 @@ fn a_cap_holds_on_the_wire() {
 
 #[test]
 fn a_complaint_slows_down() {
-    let server = Server::start(&[Script::Refusing("put: Please throttle writes: slow\n")]);
-    let mut options = options(&[server.address], Confirmation::Version);
+    let tsd = FakeTsd::start();
+    tsd.script(Fault::Refusal("put: Please throttle writes: slow".into()));
+    let mut options = options(&[address(&tsd)], Confirmation::Version);
     options.rate = RateLimit::PerSecond(NonZeroU32::new(1000).unwrap());
     let mut rig = Rig::with(options);
     rig.push(50);
@@ -325,14 +324,16 @@ impl tracing::Subscriber for Panicking {
 fn a_panic_is_counted_and_costs_nothing_but_the_connection() {
     // The only test of this binary that sets one; others are not disturbed by it.
     let _ = tracing::subscriber::set_global_default(Panicking);
-    let server = Server::start(&[Script::Refusing("put: HBase error: panic, please\n")]);
-    let mut rig = Rig::new(&server, Confirmation::Version);
+    let tsd = FakeTsd::start();
+    tsd.script(Fault::Refusal("put: HBase error: panic, please".into()));
+    let mut rig = Rig::new(&tsd, Confirmation::Version);
     let mut lines = rig.push(2000);
     rig.settle();
     rig.until(|stats| stats.restarts == 1);
     lines.extend(rig.push(1));
     rig.settle();
-    assert_arrived(&server.received(), &lines);
+    let refused: HashSet<_> = tsd.log().rejected().into_iter().map(|(line, _)| line).collect();
+    assert_eq!(refused, lines.into_iter().collect());
     rig.close();
     assert_eq!(rig.queue.phase(), Phase::Finished);
     rig.queue.set_link(Link::Up);

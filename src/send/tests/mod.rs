@@ -3,20 +3,20 @@
 mod clocked;
 mod ends;
 mod faults;
-mod server;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::server::{Received, Script, Server};
 use super::endpoint::Endpoint;
 use super::limiter::RateLimit;
 use super::{Options, spawn};
+use crate::builder::Flavor;
 use crate::clock::{Clock, Instant};
 use crate::queue::Queue;
 use crate::stats::{Confirmation, Counters, Stats};
+use crate::testing::{Action, End, FakeTsd, Fault};
 
 /// A queue with a writer behind it.
 struct Rig {
@@ -27,6 +27,10 @@ struct Rig {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+
+fn address(tsd: &FakeTsd) -> SocketAddr {
+    tsd.address().parse().unwrap()
+}
 
 fn options(addresses: &[SocketAddr], confirmation: Confirmation) -> Options {
     let endpoint = |address: &SocketAddr| Endpoint::parse(&address.to_string()).unwrap();
@@ -42,8 +46,8 @@ fn options(addresses: &[SocketAddr], confirmation: Confirmation) -> Options {
 }
 
 impl Rig {
-    fn new(server: &Server, confirmation: Confirmation) -> Self {
-        Self::with(options(&[server.address], confirmation))
+    fn new(tsd: &FakeTsd, confirmation: Confirmation) -> Self {
+        Self::with(options(&[address(tsd)], confirmation))
     }
 
     fn with(options: Options) -> Self {
@@ -104,87 +108,90 @@ impl Drop for Rig {
     }
 }
 
-/// Each of the lines arrived, and nothing else did.
-fn assert_arrived(received: &[Received], lines: &[String]) {
+/// Each of the lines arrived, nothing else did, and every connection began with one.
+fn assert_arrived(tsd: &FakeTsd, lines: &[String]) {
     let expected: HashSet<_> = lines.iter().cloned().collect();
-    let arrived: HashSet<_> = received.iter().flat_map(Received::lines).collect();
+    let arrived: HashSet<_> = tsd.lines().into_iter().collect();
     let strange: Vec<_> = arrived.difference(&expected).collect();
     assert!(strange.is_empty(), "{strange:?}");
     assert_eq!(arrived.len(), expected.len());
-    for received in received {
-        let start = &received.bytes[..received.bytes.len().min(4)];
-        assert!(b"put ".starts_with(start), "{received:?}");
+    let log = tsd.log();
+    assert_eq!(log.rejected_count(), 0);
+    for connection in (0..log.connection_count()).filter_map(|index| log.connection(index)) {
+        let start = &connection.first_bytes[..connection.first_bytes.len().min(4)];
+        assert!(b"put ".starts_with(start), "{connection:?}");
     }
 }
 
 #[test]
 fn version_confirms_on_one_connection() {
-    let server = Server::start(&[Script::Tsd]);
-    let mut rig = Rig::new(&server, Confirmation::Version);
+    let tsd = FakeTsd::start();
+    let mut rig = Rig::new(&tsd, Confirmation::Version);
     let mut lines = rig.push(5000);
     rig.settle();
     lines.extend(rig.push(1));
     let stats = rig.settle();
     rig.close();
-    let received = server.wait(|log| log.iter().all(|received| received.is_ended));
-    assert_arrived(&received, &lines);
-    assert_eq!((received.len(), stats.connects), (1, 1));
+    assert_arrived(&tsd, &lines);
+    let connection = tsd.log().connection(0).unwrap();
+    assert_eq!((stats.connects, stats.disconnects, connection.end), (1, 0, End::ByClient));
     assert_eq!((stats.points_sent, stats.points_resent), (5001, 0));
     assert_eq!(stats.confirmation, Some(Confirmation::Version));
-    assert_eq!(stats.bytes_sent, received[0].bytes.len() as u64);
+    assert_eq!(stats.bytes_sent, connection.bytes);
 }
 
 #[test]
 fn half_close_confirms_each_burst_on_a_connection_of_its_own() {
-    let server = Server::start(&[Script::Mute]);
-    let mut rig = Rig::new(&server, Confirmation::HalfClose);
+    let tsd = FakeTsd::builder().replies(Flavor::VictoriaMetrics).start();
+    let mut rig = Rig::new(&tsd, Confirmation::HalfClose);
     let mut lines = rig.push(1000);
     rig.settle();
     lines.extend(rig.push(500));
     let stats = rig.settle();
     rig.close();
-    let received = server.received();
-    assert_arrived(&received, &lines);
-    assert_eq!((received.len(), stats.connects, stats.connect_failures), (2, 2, 0));
+    assert_arrived(&tsd, &lines);
+    assert_eq!((tsd.log().connection_count(), stats.connects, stats.disconnects), (2, 2, 0));
     assert_eq!((stats.points_sent, stats.points_resent), (1500, 0));
-    assert!(received.iter().all(|received| received.questions() == 0));
+    assert_eq!(tsd.log().version_count(), 0);
 }
 
 #[test]
 fn what_the_kernel_took_is_confirmed_when_the_user_says_so() {
-    let server = Server::start(&[Script::Mute]);
-    let mut rig = Rig::new(&server, Confirmation::Written);
+    let tsd = FakeTsd::builder().replies(Flavor::VictoriaMetrics).start();
+    let mut rig = Rig::new(&tsd, Confirmation::Written);
     let lines = rig.push(5000);
     let stats = rig.settle();
     assert_eq!(stats.confirmation, Some(Confirmation::Written));
     rig.close();
-    let received = server.received();
-    assert_arrived(&received, &lines);
-    assert!(received[0].is_ended, "the writer waits for the server to close");
+    assert_arrived(&tsd, &lines);
+    let connection = tsd.log().connection(0).unwrap();
+    assert_eq!(connection.end, End::ByClient, "the writer waits for the server to close");
 }
 
 #[test]
 fn auto_finds_out_what_a_server_answers() {
+    let late = Some(Fault::Delay(Duration::from_millis(2500)));
     let cases = [
-        (Script::Tsd, Confirmation::Version, 1),
-        (Script::Mute, Confirmation::HalfClose, 2),
-        (Script::Late(2500), Confirmation::Version, 2),
+        (Flavor::OpenTsdb, None, Confirmation::Version, 1, 2),
+        (Flavor::VictoriaMetrics, None, Confirmation::HalfClose, 2, 1),
+        (Flavor::OpenTsdb, late, Confirmation::Version, 2, 2),
     ];
     std::thread::scope(|scope| {
-        for (script, expected, connects) in cases {
+        for (replies, fault, expected, connects, questions) in cases {
             scope.spawn(move || {
-                let server = Server::start(&[script]);
-                let mut rig = Rig::new(&server, Confirmation::Auto);
+                let tsd = FakeTsd::builder().replies(replies.clone()).start();
+                if let Some(fault) = fault {
+                    tsd.script(fault);
+                }
+                let mut rig = Rig::new(&tsd, Confirmation::Auto);
                 let mut lines = rig.push(100);
                 rig.settle();
                 lines.extend(rig.push(100));
                 let stats = rig.settle();
-                assert_eq!(stats.confirmation, Some(expected), "{script:?}");
-                assert_eq!(stats.connects, connects, "{script:?}");
-                assert_eq!(stats.points_resent, 0, "{script:?}");
-                let received = server.received();
-                assert_arrived(&received, &lines);
-                assert_eq!(received[0].questions(), if connects == 1 { 2 } else { 1 });
+                assert_eq!(stats.confirmation, Some(expected), "{replies:?}");
+                assert_eq!((stats.connects, stats.points_resent), (connects, 0), "{replies:?}");
+                assert_arrived(&tsd, &lines);
+                assert_eq!(tsd.log().version_count(), questions, "{replies:?}");
             });
         }
     });
@@ -193,16 +200,14 @@ fn auto_finds_out_what_a_server_answers() {
 #[test]
 fn after_resets_everything_arrives_whole_and_unchanged() {
     for confirmation in [Confirmation::Version, Confirmation::HalfClose] {
-        let mut scripts: Vec<_> = (0..30).map(|n| Script::ResetAfter(1 + n * 1777)).collect();
-        scripts.push(Script::Tsd);
-        let server = Server::start(&scripts);
-        let mut rig = Rig::new(&server, confirmation);
+        let tsd = FakeTsd::start();
+        (0..30).for_each(|n| tsd.script(Action::Reset.after_bytes(1 + n * 777)));
+        let mut rig = Rig::new(&tsd, confirmation);
         let lines = rig.push(5000);
         let stats = rig.settle();
-        assert!(stats.connects >= 31, "{}", stats.connects);
+        assert!(stats.disconnects >= 10, "{stats:?}");
         assert!(stats.points_resent > 0);
         assert!(stats.points_sent >= 5000 + stats.points_resent);
-        let received = server.received();
-        assert_arrived(&received, &lines);
+        assert_arrived(&tsd, &lines);
     }
 }
