@@ -1,53 +1,82 @@
 //! The application's hold on a running exporter: flush, shutdown, wait, send, render, stats.
 //!
-//! A call waits for the flusher's answer and then for the queue to settle, each with the caller's deadline; it never joins a thread
-//! and never waits for the network itself, so no state of the server can hold it longer.
+//! A call waits for the flusher's answer and then for the queue to settle, each within the caller's
+//! deadline. It never joins a thread and never waits for the network itself, so no state of the
+//! server can hold it longer. In a forked process, which has none of the threads and where nobody
+//! unlocks what was locked at that moment, it answers without a lock.
 
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Sender, bounded};
 
 use crate::clock::{Clock, Instant};
 use crate::error::{FlushError, SendError};
 use crate::flush::flusher::Request;
 use crate::flush::raw::RawPoints;
 use crate::flush::render::Renderer;
-use crate::queue::Queue;
+use crate::flush::schedule::Occasion;
+use crate::queue::{Phase, Queue, Watermark};
 use crate::record::descriptions::Description;
 use crate::stats::{Counters, Stats};
 use crate::wire::point::Point;
 
-/// How long past its deadline a shutdown waits for the writer to be between two lines.
-const LAST_LINE: Duration = Duration::from_millis(60);
+/// How long a shutdown that has given up lets the writer finish the line that it is in, so that no
+/// server stores half of one.
+const LINE_TIME: Duration = Duration::from_millis(75);
 
-/// What became of the points of a [`flush`](OpenTsdbHandle::flush) or [`shutdown`](OpenTsdbHandle::shutdown): those that were
-/// pending when it was called and those that were made until it returned.
+/// What became of the points of a [`flush`](OpenTsdbHandle::flush) or
+/// [`shutdown`](OpenTsdbHandle::shutdown): those that were pending when it was called, and those
+/// that were made until it returned.
 ///
-/// `points = confirmed + pending + dropped`.
+/// `points = confirmed + pending + dropped`, and after a shutdown `pending` is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FlushReport {
     /// All of them.
     pub points: u64,
-    /// Those that the server has parsed.
+    /// Those that the server has parsed, or that the system has taken with
+    /// [`Confirmation::Written`](crate::Confirmation::Written).
     pub confirmed: u64,
-    /// Those of which that is not known: still in the queue, or written but not confirmed.
+    /// Those of the confirmed ones that the server has refused; see
+    /// [`Rejections`](crate::Rejections). A refusal may come after the report: a server answers
+    /// late while its storage is slow.
+    pub rejected: u64,
+    /// Those that are still in the queue, or written and not confirmed. They go on being sent.
     pub pending: u64,
-    /// Those that were given up, see [`Drops`](crate::Drops).
+    /// Those that were given up; see [`Drops`](crate::Drops).
     pub dropped: u64,
+}
+
+impl FlushReport {
+    /// Whether the server has parsed every point and refused none of them, as far as it has said.
+    pub fn is_delivered(&self) -> bool {
+        self.confirmed == self.points && self.rejected == 0
+    }
 }
 
 /// The hold on a running exporter. Cheap to clone, may be shared by threads.
 ///
-/// Dropping it does nothing while the recorder or another handle lives, and an installed recorder lives as long as the process. When
-/// the last of them is gone, the exporter takes a last snapshot, within a second or so, and ends when everything is confirmed, or
-/// after 30 s; what was not sent then is lost. [`shutdown`](Self::shutdown) tells what became of it, and lets the process wait.
+/// Dropping it does nothing while the recorder or another handle lives, and an installed recorder
+/// lives as long as the process. When the last of them is gone, the exporter takes a last snapshot,
+/// within two seconds, and ends when everything is confirmed, or after 30 s; what was not sent then
+/// is lost. [`shutdown`](Self::shutdown) says what became of it, and lets the process wait.
+///
+/// In a process that was forked from the exporter's, [`flush`](Self::flush) and
+/// [`shutdown`](Self::shutdown) answer [`FlushError::Forked`], [`send`](Self::send) refuses,
+/// [`render`](Self::render) and [`describe`](Self::describe) are empty, and [`stats`](Self::stats)
+/// are those of the moment of the fork.
 #[derive(Clone)]
 pub struct OpenTsdbHandle {
     shared: Arc<Shared>,
 }
+
+/// A panic of the application leaves no state behind that it could not go on with: every lock here
+/// guards a few plain fields.
+impl UnwindSafe for OpenTsdbHandle {}
+impl RefUnwindSafe for OpenTsdbHandle {}
 
 pub(crate) struct Shared {
     pub(crate) requests: Sender<Request>,
@@ -72,53 +101,89 @@ impl OpenTsdbHandle {
         OpenTsdbHandle { shared: Arc::new(shared) }
     }
 
-    /// Takes a snapshot now and waits until it, and every point before it, is confirmed or dropped; at most for `timeout`.
+    /// Takes a snapshot now and waits until it, and every point before it, is confirmed or dropped;
+    /// at most for `timeout`.
     ///
     /// The points are sent at once instead of spread over the interval, but never faster than
-    /// [`RateLimit::PerSecond`](crate::RateLimit::PerSecond) allows. In a second that has a snapshot already, only series that
-    /// changed are sent, under the next second: who flushes more often than once a second for long sends points from the future.
+    /// [`RateLimit::PerSecond`](crate::RateLimit::PerSecond) allows.
+    ///
+    /// A timestamp is used once, and none is more than a second ahead of the clock:
+    ///
+    /// | in this second there was | the flush |
+    /// |---|---|
+    /// | no snapshot yet | sends all series |
+    /// | one | sends the series that changed since, under the next second; nothing if none did |
+    /// | that flush as well | waits for the next second, together with all others that wait |
+    ///
+    /// A flush whose `timeout` ends while it waits for its second takes no snapshot. Nor does one
+    /// while the clock shows a time before 2001 or after 2286. With a `timeout` of zero it asks for
+    /// a snapshot and returns at once.
     ///
     /// # Errors
-    /// After [`shutdown`](Self::shutdown), and in a forked process. Running out of time is no error: what could not be confirmed
-    /// is in [`FlushReport::pending`] and goes on being sent.
+    /// After [`shutdown`](Self::shutdown), and in a forked process. Running out of time is no error:
+    /// what could not be confirmed is in [`FlushReport::pending`] and goes on being sent. A
+    /// shutdown meanwhile ends the flush with it.
     pub fn flush(&self, timeout: Duration) -> Result<FlushReport, FlushError> {
         self.check()?;
         let deadline = deadline(timeout);
+        let queue = &self.shared.queue;
         let before = self.stats();
-        let _expedite = self.shared.queue.expedite();
-        if let Some(watermark) = self.ask(Request::Flush, deadline) {
-            self.shared.queue.wait_settled(watermark, deadline);
-        }
+        let _expedite = queue.expedite();
+        match self.ask(Occasion::Manual, deadline) {
+            Some(watermark) => queue.wait_settled(watermark, deadline),
+            // The exporter is being shut down: its last snapshot holds what this one would have.
+            None => queue.phase() != Phase::Open && queue.wait_finished(deadline),
+        };
         Ok(self.report(&before))
     }
 
-    /// Takes the last snapshot, sends everything, waits for the confirmation and closes the connection; at most for `timeout`.
+    /// Takes the last snapshot, sends everything, waits for the confirmation and closes the
+    /// connection; at most for `timeout`.
     ///
-    /// At the deadline what was not sent is given up (`points_dropped.shutdown`) and the exporter ends. Metrics recorded after this
-    /// call are not sent. Returns within 100 ms of the deadline whatever the server or the resolver does.
+    /// At the deadline what was not confirmed is given up (`points_dropped.shutdown`) and the
+    /// exporter ends. Metrics recorded after this call are not sent. Returns within 100 ms of the
+    /// deadline whatever the server or the resolver does. The last snapshot is a
+    /// [`flush`](Self::flush), so it may have to wait for the next second: give it more than one.
     ///
     /// # Errors
-    /// If it was called before, and in a forked process.
+    /// [`FlushError::AlreadyShutdown`] if it was called before, by a guard or [`wait`](Self::wait)
+    /// too; it is answered when that call's work is done, or after `timeout`. Also in a forked
+    /// process.
     pub fn shutdown(&self, timeout: Duration) -> Result<FlushReport, FlushError> {
         self.end(deadline(timeout))
     }
 
-    /// potsdb's `wait()`: [`shutdown`](Self::shutdown) without a deadline. Returns when every point is confirmed or dropped, so
-    /// perhaps never while the server is away; does nothing after a shutdown and in a forked process.
+    /// potsdb's `wait()`: [`shutdown`](Self::shutdown) without a deadline. Returns when every point
+    /// is confirmed or dropped, so perhaps never while the server is away. After a shutdown it
+    /// waits for that one; in a forked process it does nothing.
     pub fn wait(&self) {
         let _ = self.end(None);
     }
 
-    /// A guard that calls [`shutdown`](Self::shutdown) with this timeout when it is dropped, for the end of `main`.
+    /// A guard that calls [`shutdown`](Self::shutdown) with this timeout when it is dropped, for the
+    /// end of `main`.
     pub fn guard(&self, timeout: Duration) -> FlushGuard {
         FlushGuard { handle: self.clone(), timeout }
     }
 
     /// Queues one raw point past the aggregation: potsdb's `send(name, value, **tags, timestamp=…)`.
     ///
-    /// It gets the global prefix, the global labels and the host tag like any series, unless it has tags of these keys itself. It
-    /// never waits: when the queue is full the oldest point is dropped. A second point for the same series and time is dropped and
-    /// counted (`points_dropped.duplicate`).
+    /// It gets the global prefix, the global labels and the host tag like any series, unless it has
+    /// tags of these keys itself. It never waits: when the queue is full the oldest point is dropped.
+    ///
+    /// A second point for one series and time would make an OpenTSDB row unreadable, so it is
+    /// refused with [`SendError::Duplicate`], and so is one of which it is not known:
+    ///
+    /// | a point of a series | |
+    /// |---|---|
+    /// | that has a point of this time | refused, and counted (`points_dropped.duplicate`) |
+    /// | whose last point is newer by 64 seconds or more (milliseconds, in that precision) | the same |
+    /// | any other | queued |
+    ///
+    /// So the points of a series are to be sent in the order of their times, more or less. That
+    /// memory has 64 bytes a series, and as many series as
+    /// [`with_series_limit`](crate::OpenTsdbBuilder::with_series_limit) allows; a point of a further
+    /// one is refused with [`SendError::SeriesLimit`].
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -131,8 +196,8 @@ impl OpenTsdbHandle {
     /// ```
     ///
     /// # Errors
-    /// If a word has characters that cannot be sent, if the timestamp is not in the exporter's precision, if a recorded metric is
-    /// the same series, and after [`shutdown`](Self::shutdown). See [`SendError`].
+    /// See [`SendError`]. After [`shutdown`](Self::shutdown), and in a forked process, it is
+    /// [`SendError::AlreadyShutdown`].
     #[doc(alias = "log")]
     #[expect(
         clippy::needless_pass_by_value,
@@ -143,20 +208,25 @@ impl OpenTsdbHandle {
         self.shared.raw.send(&point)
     }
 
-    /// The `put` lines of a snapshot taken now, in order of their names. Changes nothing and waits for nobody, whatever the server
-    /// does; with [`CounterMode::Delta`](crate::CounterMode::Delta) a counter's line says its count since the start.
+    /// The `put` lines of a snapshot taken now, in order of their names. Changes nothing and waits
+    /// for nobody, whatever the server does; with [`CounterMode::Delta`](crate::CounterMode::Delta)
+    /// a counter's line says its count since the start. Empty in a forked process.
     pub fn render(&self) -> String {
-        self.shared.renderer.render(&self.stats())
+        self.check_process()
+            .map(|()| self.shared.renderer.render(&self.stats()))
+            .unwrap_or_default()
     }
 
-    /// What the application said of its metrics by `describe_counter!` and the like: the protocol cannot carry it.
+    /// What the application said of its metrics by `describe_counter!` and the like, which the
+    /// protocol cannot carry. Of at most 10,000 names. Empty in a forked process.
     pub fn describe(&self) -> Vec<Description> {
-        self.shared.raw.registry.descriptions().all()
+        self.check_process()
+            .map(|()| self.shared.raw.registry.descriptions().all())
+            .unwrap_or_default()
     }
 
     /// What the exporter did so far.
     pub fn stats(&self) -> Stats {
-        // In a forked process nobody would ever unlock what was locked at that moment.
         match self.check_process() {
             Ok(()) => self.shared.queue.stats(self.shared.clock.now()),
             Err(_) => self.shared.counters.stats(),
@@ -165,37 +235,36 @@ impl OpenTsdbHandle {
 
     fn end(&self, deadline: Option<Instant>) -> Result<FlushReport, FlushError> {
         self.check_process()?;
+        let queue = &self.shared.queue;
         if self.shared.is_shut_down.swap(true, Ordering::SeqCst) {
+            // Who returns from here may end the process.
+            queue.wait_finished(deadline);
             return Err(FlushError::AlreadyShutdown);
         }
-        let queue = &self.shared.queue;
         let before = self.stats();
         let _expedite = queue.expedite();
-        // Without an answer the flusher is still pushing, or has ended; either way nothing more is taken.
-        let _ = self.ask(Request::Shutdown, deadline);
+        // Without an answer the flusher still waits for room, or has ended; no more is taken then.
+        let _ = self.ask(Occasion::Last, deadline);
         queue.close();
         if !queue.wait_finished(deadline) {
             queue.abandon();
-            // The process may exit when this returns: the writer finishes the line that it is in.
-            queue.wait_finished(Some(Instant::now() + LAST_LINE));
+            queue.wait_finished(Some(Instant::now() + LINE_TIME));
         }
         Ok(self.report(&before))
     }
 
-    /// Asks the flusher and waits for its answer; `None` at the deadline, or if the flusher has ended.
-    fn ask<T>(
-        &self,
-        request: impl FnOnce(Sender<T>) -> Request,
-        deadline: Option<Instant>,
-    ) -> Option<T> {
-        let (answer, answers): (Sender<T>, Receiver<T>) = bounded(1);
+    /// Asks the flusher for a snapshot and waits for it; `None` at the deadline, or if the flusher
+    /// has ended.
+    fn ask(&self, occasion: Occasion, deadline: Option<Instant>) -> Option<Watermark> {
+        let (answer, answers) = bounded(1);
+        let request = Request { occasion, deadline, answer };
         match deadline {
             Some(deadline) => {
-                self.shared.requests.send_timeout(request(answer), left(deadline)).ok()?;
+                self.shared.requests.send_timeout(request, left(deadline)).ok()?;
                 answers.recv_timeout(left(deadline)).ok()
             }
             None => {
-                self.shared.requests.send(request(answer)).ok()?;
+                self.shared.requests.send(request).ok()?;
                 answers.recv().ok()
             }
         }
@@ -206,6 +275,7 @@ impl OpenTsdbHandle {
         FlushReport {
             points: before.points_pending + (after.points_taken - before.points_taken),
             confirmed: after.points_confirmed - before.points_confirmed,
+            rejected: after.points_rejected.total() - before.points_rejected.total(),
             pending: after.points_pending,
             dropped: after.points_dropped.total() - before.points_dropped.total(),
         }
@@ -235,6 +305,9 @@ fn left(deadline: Instant) -> Duration {
 }
 
 /// Shuts the exporter down when it is dropped; made by [`OpenTsdbHandle::guard`].
+///
+/// If points are lost by then, which nobody would hear of otherwise, it logs a warning with their
+/// number.
 #[must_use = "the guard shuts the exporter down when it is dropped: bind it to a name for as long as metrics are to be sent"]
 #[derive(Debug)]
 pub struct FlushGuard {
@@ -244,7 +317,39 @@ pub struct FlushGuard {
 
 impl Drop for FlushGuard {
     fn drop(&mut self) {
-        // Shut down by hand before: then there is nothing left to do.
-        let _ = self.handle.shutdown(self.timeout);
+        // An error says that somebody else has shut it down, who has the report.
+        if let Ok(FlushReport { points, dropped: lost @ 1.., .. }) =
+            self.handle.shutdown(self.timeout)
+        {
+            tracing::warn!(
+                lost,
+                points,
+                timeout = ?self.timeout,
+                "points were lost at the shutdown: the server did not confirm them in time"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::OpenTsdbRecorder;
+
+    #[test]
+    fn handle_recorder_and_guard_may_be_used_across_catch_unwind() {
+        fn is_unwind_safe<T: UnwindSafe + RefUnwindSafe>() {}
+        is_unwind_safe::<OpenTsdbHandle>();
+        is_unwind_safe::<OpenTsdbRecorder>();
+        is_unwind_safe::<FlushGuard>();
+    }
+
+    #[test]
+    fn delivered_is_confirmed_and_not_refused() {
+        let all = FlushReport { points: 3, confirmed: 3, ..FlushReport::default() };
+        assert!(all.is_delivered() && FlushReport::default().is_delivered());
+        assert!(!FlushReport { rejected: 1, ..all }.is_delivered());
+        assert!(!FlushReport { confirmed: 2, pending: 1, ..all }.is_delivered());
+        assert!(!FlushReport { confirmed: 2, dropped: 1, ..all }.is_delivered());
     }
 }

@@ -2,18 +2,23 @@
 
 use crate::stats::Confirmation;
 use crate::wire::charset::Charset;
+use crate::wire::line::TSD_LINE;
 
 /// The most tags that any server takes, and a round number.
 pub(super) const MOST_TAGS: usize = 64;
+/// The longest line for the servers that read longer ones than a TSD: VictoriaMetrics up to 256 KiB
+/// (`lib/protoparser/protoparserutil`, `maxLineSize`), InfluxDB any, of which it stores series keys
+/// up to 64 KiB (`models.MaxKeyLength`). A quarter of a batch.
+const LENIENT_LINE: usize = 16 * 1024;
 
 /// The server, where they differ.
 ///
-/// | flavor | tags | words | histograms besides `Summary` and `Buckets` | confirmed by ([`Confirmation::Auto`]) | timestamps |
-/// |---|---|---|---|---|---|
-/// | `OpenTsdb` | 8 | `[A-Za-z0-9._/-]` | `Native` | `version` | seconds or milliseconds |
-/// | `VictoriaMetrics` | 29 | Unicode | `VmRange` | half-close | seconds; milliseconds from 1.88 on |
-/// | `InfluxDb` | 64 | Unicode | – | half-close | seconds |
-/// | `KairosDb` | 64 | `[A-Za-z0-9._/-]` | – | `version` | seconds or milliseconds |
+/// | flavor | tags | bytes of a line | words | histograms besides `Summary` and `Buckets` | confirmed by ([`Confirmation::Auto`]) | timestamps |
+/// |---|---|---|---|---|---|---|
+/// | `OpenTsdb` | 8 | 1,024 | `[A-Za-z0-9._/-]` | `Native` | `version` | seconds or milliseconds |
+/// | `VictoriaMetrics` | 29 | 16,384 | Unicode | `VmRange` | half-close | seconds; milliseconds from 1.88 on |
+/// | `InfluxDb` | 64 | 16,384 | Unicode | – | half-close | seconds |
+/// | `KairosDb` | 64 | 1,024 | `[A-Za-z0-9._/-]` | – | `version` | seconds or milliseconds |
 ///
 /// Each was run against the real server (`compat/` in the repository, whose README has what was seen), but for
 /// milliseconds. The rules' sources: OpenTSDB's `Tags.java`, `PutDataPointRpc.java` and `tsd.storage.max_tags`; VictoriaMetrics'
@@ -46,6 +51,14 @@ impl Flavor {
             Flavor::OpenTsdb => 8,
             Flavor::VictoriaMetrics => 29,
             Flavor::InfluxDb | Flavor::KairosDb => MOST_TAGS,
+        }
+    }
+
+    /// The most bytes of a line, its line feed included.
+    pub(super) fn max_line(self) -> usize {
+        match self {
+            Flavor::OpenTsdb | Flavor::KairosDb => TSD_LINE,
+            Flavor::VictoriaMetrics | Flavor::InfluxDb => LENIENT_LINE,
         }
     }
 

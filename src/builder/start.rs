@@ -11,10 +11,10 @@ use crossbeam_channel::Sender;
 use super::options::{ConnectivityCheck, Flavor, HostTag, MOST_TAGS};
 use super::{CONNECT_TIMEOUT, OpenTsdbBuilder};
 use crate::clock::Clock;
-use crate::error::BuildError;
+use crate::error::{self, BuildError};
 use crate::flush::distribution::{Distribution, Invalid, Plans};
 use crate::flush::flusher::{self, Flusher, Log, Request};
-use crate::flush::raw::{RawPoints, Recent};
+use crate::flush::raw::{RawPoints, SentTimes};
 use crate::flush::reading::{self, CounterMode};
 use crate::flush::render::Renderer;
 use crate::flush::schedule::{Schedule, TimestampPrecision};
@@ -28,7 +28,7 @@ use crate::record::registry::{self, Registry};
 use crate::send::endpoint::Endpoint;
 use crate::send::{self, SpawnError};
 use crate::stats::Counters;
-use crate::wire::line::{Lines, MAX_LINE};
+use crate::wire::line::Lines;
 use crate::wire::series::Rules;
 
 /// No duration may be longer: beyond it is a mistake, and arithmetic with the clock has an end.
@@ -86,15 +86,20 @@ impl OpenTsdbBuilder {
         let rules = self.rules()?;
         let plans = Arc::new(self.plans(&rules)?);
         if self.connectivity_check == ConnectivityCheck::Connect {
-            send::check(&endpoints, CONNECT_TIMEOUT)
-                .map_err(|(address, source)| BuildError::Unreachable { address, source })?;
+            send::check(&endpoints, CONNECT_TIMEOUT).map_err(|(address, source)| {
+                BuildError::Unreachable { address, source: error::cause(source) }
+            })?;
         }
         let common = self.common(rules, &plans);
         let Common { queue, counters, clock, .. } = common.clone();
         let writer = send::spawn(self.sending(endpoints), Arc::clone(&queue), counters, clock);
         let writer = writer.map_err(|error| match error {
-            SpawnError::EventQueue(source) => BuildError::EventQueue { source },
-            SpawnError::Thread(source) => BuildError::Spawn { name: send::THREAD, source },
+            SpawnError::EventQueue(source) => {
+                BuildError::EventQueue { source: error::cause(source) }
+            }
+            SpawnError::Thread(source) => {
+                BuildError::Spawn { name: send::THREAD, source: error::cause(source) }
+            }
         })?;
         let options = reading::Options { counter_mode: self.counter_mode, plans, idle: self.idle };
         let (requests, flusher) = match self.flusher(options.clone(), common.clone()).spawn() {
@@ -102,7 +107,10 @@ impl OpenTsdbBuilder {
             Err(source) => {
                 queue.abandon();
                 let _ = writer.join();
-                return Err(BuildError::Spawn { name: flusher::NAME, source });
+                return Err(BuildError::Spawn {
+                    name: flusher::NAME,
+                    source: error::cause(source),
+                });
             }
         };
         let recorder = OpenTsdbRecorder { registry: Arc::clone(&common.registry) };
@@ -118,7 +126,7 @@ impl OpenTsdbBuilder {
             specs: Box::new(move |metric| plans.plan(metric).spec()),
             limit: self.series_limit,
             has_unit_suffixes: self.unit_suffixes,
-            line_limit: MAX_LINE,
+            line_limit: self.flavor.max_line(),
             reserved: self.telemetry(&rules).into_lines(),
         };
         Common {
@@ -141,11 +149,12 @@ impl OpenTsdbBuilder {
             telemetry: self.telemetry(&rules),
             schedule: Schedule::new(self.flush_interval, self.precision, clock.now(), clock.wall()),
             is_delta: self.counter_mode == CounterMode::Delta,
-            lines: Lines::new(queue.buffer()),
+            lines: Lines::new(queue.buffer(), self.flavor.max_line()),
             queue,
             counters,
             started: clock.now(),
             clock,
+            waiting: Vec::new(),
             log: Log::default(),
         }
     }
@@ -165,17 +174,19 @@ impl OpenTsdbBuilder {
                 registry: Arc::clone(&registry),
                 options,
                 telemetry: self.telemetry(&rules),
+                max_line: self.flavor.max_line(),
                 precision: self.precision,
                 clock: clock.clone(),
             },
             raw: RawPoints {
                 rules,
+                max_line: self.flavor.max_line(),
                 precision: self.precision,
                 registry,
                 queue,
                 counters,
                 clock: clock.clone(),
-                recent: Recent::default(),
+                sent: SentTimes::default(),
             },
             clock,
             process: std::process::id(),

@@ -1,6 +1,5 @@
 //! The flusher's loop: wait for the tick or a request, snapshot, encode, push.
 
-use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -10,10 +9,11 @@ use std::{io, mem};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never};
 
 use super::reading::Sink;
-use super::schedule::{Occasion, Schedule, Stamp};
+use super::schedule::{Occasion, Schedule, Slot, Stamp, Step};
 use super::snapshot::Snapshot;
 use super::telemetry::Telemetry;
 use crate::clock::{Clock, Instant};
+use crate::log_limiter::LogLimiter;
 use crate::queue::{BATCH_BYTES, Phase, Queue, Watermark};
 use crate::record::notices::Cause;
 use crate::stats::{Counters, Stats};
@@ -23,21 +23,26 @@ use crate::wire::value::Value;
 
 /// The name of the thread.
 pub(crate) const NAME: &str = "opentsdb-flusher";
-/// Requests that may wait; more only if someone flushes from that many threads at once.
+/// Requests that may wait in the channel; it fills only if that many threads flush at once.
 const REQUESTS: usize = 64;
-/// How often a flusher that nobody can ask any more looks whether anybody still records.
+/// How long past its deadline a request is still served. Then its caller has given up; one that asks
+/// with no time to wait wants a snapshot nevertheless.
+const LATENESS: Duration = Duration::from_millis(100);
+/// Once no handle is left: how often to look whether a recorder is.
 const ORPHAN_CHECK: Duration = Duration::from_secs(1);
-/// How long points are sent once nobody records or asks any more.
+/// Once no handle and no recorder is left: how long the last points are still sent.
 const LAST_CHANCE: Duration = Duration::from_secs(30);
-/// The least time between two log lines of one cause.
-const LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// The least time between two notices of one cause.
+const NOTICE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What a handle asks of the flusher.
-pub(crate) enum Request {
-    /// Take a snapshot; answer with the watermark that covers its points.
-    Flush(Sender<Watermark>),
-    /// The same for the last time, then close the queue and end.
-    Shutdown(Sender<Watermark>),
+/// A snapshot that a handle asks for.
+pub(crate) struct Request {
+    /// [`Occasion::Manual`], or [`Occasion::Last`] to close the queue behind the snapshot.
+    pub(crate) occasion: Occasion,
+    /// When the caller stops waiting; `None` for never.
+    pub(crate) deadline: Option<Instant>,
+    /// Takes the watermark that covers the snapshot.
+    pub(crate) answer: Sender<Watermark>,
 }
 
 /// What the flusher works with.
@@ -45,34 +50,26 @@ pub(crate) struct Flusher {
     pub(crate) snapshot: Snapshot,
     pub(crate) telemetry: Telemetry,
     pub(crate) schedule: Schedule,
-    /// Whether the lines carry differences, of which none may be dropped while it can be helped.
+    /// Whether the lines carry differences, which a dropped line loses.
     pub(crate) is_delta: bool,
     pub(crate) lines: Lines,
     pub(crate) queue: Arc<Queue>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) clock: Clock,
     pub(crate) started: Instant,
+    /// Requests that no snapshot has answered yet.
+    pub(crate) waiting: Vec<Request>,
     pub(crate) log: Log,
 }
 
-/// Keeps each cause of a log line to one line a minute.
+/// What was logged, and when.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
-    too_long: Option<Instant>,
-    not_finite: Option<Instant>,
-    clock: Option<Instant>,
-    overflow: Option<Instant>,
-    /// By the causes of the registry's notices.
+    limiter: LogLimiter,
+    /// By the causes of the registry's notices, which stay until they may be logged.
     notices: [Option<Instant>; Cause::ALL.len()],
-}
-
-/// Whether this cause was not told within the last minute; from now on it was.
-fn is_untold(last: &mut Option<Instant>, now: Instant) -> bool {
-    let is_untold = last.is_none_or(|last| now.saturating_duration_since(last) >= LOG_INTERVAL);
-    if is_untold {
-        *last = Some(now);
-    }
-    is_untold
+    /// Whether it was said that the series limit is reached.
+    overflow: bool,
 }
 
 impl Flusher {
@@ -91,41 +88,69 @@ impl Flusher {
     fn run(&mut self, requests: &Receiver<Request>) {
         let (mut requests, mut is_alone) = (requests.clone(), false);
         while self.queue.phase() == Phase::Open {
-            let wait = self.schedule.until_tick(self.clock.wall());
+            let wait = self.wait();
             match requests.recv_timeout(if is_alone { wait.min(ORPHAN_CHECK) } else { wait }) {
+                // All that came meanwhile share one snapshot.
                 Ok(request) => {
-                    if self.serve(request).is_break() {
-                        return;
-                    }
+                    self.waiting.extend([request].into_iter().chain(requests.try_iter()))
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                // The last handle is gone; its share of the registry goes a moment later, and a recorder may stay for long.
+                // A recorder may live on for long.
                 Err(RecvTimeoutError::Disconnected) => (requests, is_alone) = (never(), true),
             }
-            // Nobody can record or ask any more.
-            if is_alone && self.snapshot.is_orphaned() {
-                // First, since the queue may have no room.
+            if is_alone && self.waiting.is_empty() && self.snapshot.is_orphaned() {
+                // First, since the queue may have no room for the last snapshot.
                 self.queue.end_at(self.clock.now() + LAST_CHANCE);
-                self.by_hand();
-                return self.queue.close();
+                let (occasion, answer) = (Occasion::Last, bounded(1).0);
+                self.waiting.push(Request { occasion, deadline: None, answer });
             }
             self.tick();
+            self.serve();
         }
     }
 
-    fn serve(&mut self, request: Request) -> ControlFlow<()> {
-        match request {
-            Request::Flush(answer) => {
-                self.by_hand();
-                let _ = answer.send(self.queue.watermark());
-                ControlFlow::Continue(())
+    /// How long there is nothing to do.
+    fn wait(&self) -> Duration {
+        let wall = self.clock.wall();
+        let until_tick = self.schedule.until_tick(wall);
+        match self.wanted().map(|wanted| self.schedule.slot(wanted, self.clock.now(), wall)) {
+            Some(Slot::After(wait)) => wait.min(until_tick),
+            Some(Slot::Free(_) | Slot::ClockUnset) => Duration::ZERO,
+            None => until_tick,
+        }
+    }
+
+    fn wanted(&self) -> Option<Occasion> {
+        self.waiting.iter().map(|request| request.occasion).max()
+    }
+
+    /// Takes the snapshot that the requests wait for, unless its second has not come.
+    fn serve(&mut self) {
+        let now = self.clock.now();
+        let lateness = |at| now.saturating_duration_since(at);
+        self.waiting.retain(|request| request.deadline.is_none_or(|at| lateness(at) < LATENESS));
+        let Some(wanted) = self.wanted() else { return };
+        match self.schedule.slot(wanted, now, self.clock.wall()) {
+            Slot::Free(stamp) => {
+                self.log_notices();
+                self.flush(stamp);
             }
-            Request::Shutdown(answer) => {
-                self.by_hand();
-                self.queue.close();
-                let _ = answer.send(self.queue.watermark());
-                ControlFlow::Break(())
+            Slot::After(_) => {}
+            Slot::ClockUnset => {
+                self.log_unset(now);
+                let requests = mem::take(&mut self.waiting);
+                self.answer(requests);
             }
+        }
+    }
+
+    fn answer(&self, requests: Vec<Request>) {
+        if requests.iter().any(|request| request.occasion == Occasion::Last) {
+            self.queue.close();
+        }
+        let watermark = self.queue.watermark();
+        for request in requests {
+            let _ = request.answer.send(watermark);
         }
     }
 
@@ -133,7 +158,7 @@ impl Flusher {
     fn log_notices(&mut self) {
         let now = self.clock.now();
         for (cause, last) in Cause::ALL.into_iter().zip(&mut self.log.notices) {
-            if last.is_some_and(|last| now.saturating_duration_since(last) < LOG_INTERVAL) {
+            if last.is_some_and(|last| now.saturating_duration_since(last) < NOTICE_INTERVAL) {
                 continue;
             }
             if let Some(notice) = self.snapshot.take_notice(cause) {
@@ -144,17 +169,12 @@ impl Flusher {
     }
 
     fn tick(&mut self) {
-        let wall = self.clock.wall();
-        let (is_due, has_stepped) = self.schedule.turn(self.clock.now(), wall);
-        if has_stepped {
+        let (now, wall) = (self.clock.now(), self.clock.wall());
+        if let Some(step) = self.schedule.step(now, wall) {
             self.counters.clock_steps.add(1);
-            if is_untold(&mut self.log.clock, self.clock.now()) {
-                tracing::warn!(
-                    "the wall clock stepped; timestamps go on one by one until it has caught up"
-                );
-            }
+            self.log_step(step, now);
         }
-        if !is_due {
+        if !self.schedule.is_tick_due(wall) {
             return;
         }
         self.log_notices();
@@ -163,62 +183,91 @@ impl Flusher {
             // Perhaps for hours, in which many threads end.
             return self.snapshot.sweep();
         }
-        if let Some(stamp) = self.schedule.stamp(Occasion::Tick, wall) {
-            self.flush(stamp);
+        match self.schedule.slot(Occasion::Tick, now, wall) {
+            Slot::Free(stamp) => self.flush(stamp),
+            Slot::After(_) => {}
+            Slot::ClockUnset => self.log_unset(now),
         }
         let dormant = self.snapshot.evict();
         self.counters.series_dormant.set(dormant as u64);
     }
 
-    fn by_hand(&mut self) {
-        self.log_notices();
-        if let Some(stamp) = self.schedule.stamp(Occasion::ByHand, self.clock.wall()) {
-            self.flush(stamp);
-        }
-    }
-
+    /// Takes a snapshot and answers the requests that wait for one.
     fn flush(&mut self, stamp: Stamp) {
+        // Taken first: a request that a panic interrupts is not tried again and again.
+        let requests = mem::take(&mut self.waiting);
         let now = self.clock.now();
         let stats = self.queue.stats(now);
-        let mut lines = mem::take(&mut self.lines);
+        let emptied = self.lines.emptied();
+        let mut lines = mem::replace(&mut self.lines, emptied);
         lines.set_time(stamp.timestamp);
         let mut out = Output {
             lines,
             batch_points: self.queue.batch_points(),
             queue: &self.queue,
             counters: &self.counters,
+            schedule: &mut self.schedule,
+            stamp,
             taken: now,
-            points: 0,
+            pushed: 0,
             refused: Refused::default(),
         };
         self.snapshot.take(stamp, now.saturating_duration_since(self.started), &mut out);
-        self.telemetry.take(stamp, &stats, &mut out);
+        // The exporter's own counters change with each flush: alone they are no reason to use a second up.
+        if !stamp.only_changed || out.has_lines() {
+            self.telemetry.take(stamp, &stats, &mut out);
+        }
         out.push();
-        self.queue.set_snapshot_points(out.points);
         let refused = mem::take(&mut out.refused);
-        self.lines = mem::take(&mut out.lines);
-        self.tell(refused, &stats, now);
+        mem::swap(&mut self.lines, &mut out.lines);
+        drop(out);
+        self.answer(requests);
+        self.log_refused(refused, &stats, now);
     }
 
-    /// Logs, once everything is on its way, what went wrong.
-    fn tell(&mut self, refused: Refused, stats: &Stats, now: Instant) {
-        if let Some(metric) = refused.too_long.filter(|_| is_untold(&mut self.log.too_long, now)) {
+    fn log_refused(&mut self, refused: Refused, stats: &Stats, now: Instant) {
+        if let Some(metric) =
+            refused.too_long.filter(|_| self.log.limiter.should_log("too long", now))
+        {
             tracing::warn!(
                 metric,
-                "a line is longer than the 1024 bytes that a TSD reads and is not sent; shorten its labels"
+                "a line is longer than the server reads and is not sent; shorten its name or its labels"
             );
         }
         if let Some(metric) =
-            refused.not_finite.filter(|_| is_untold(&mut self.log.not_finite, now))
+            refused.not_finite.filter(|_| self.log.limiter.should_log("not finite", now))
         {
             tracing::warn!(metric, "a value is NaN or infinite and is not sent");
         }
-        if stats.series_overflow > 0 && self.log.overflow.is_none() {
-            self.log.overflow = Some(now);
+        if stats.series_overflow > 0 && !mem::replace(&mut self.log.overflow, true) {
             let label = self.snapshot.most_varied_tag().unwrap_or_default();
             tracing::warn!(
                 label,
                 "the series limit is reached: new series share one with overflow=true; this label has the most values"
+            );
+        }
+    }
+
+    fn log_step(&mut self, step: Step, now: Instant) {
+        if !self.log.limiter.should_log("step", now) {
+            return;
+        }
+        match step {
+            Step::Forward(by) => tracing::warn!(
+                seconds = by.as_secs_f64(),
+                "the wall clock stepped forward, or the machine was suspended"
+            ),
+            Step::Back(by) => tracing::warn!(
+                seconds = by.as_secs_f64(),
+                "the wall clock stepped back; no timestamp is used twice, so those of the next points may be ahead of it"
+            ),
+        }
+    }
+
+    fn log_unset(&mut self, now: Instant) {
+        if self.log.limiter.should_log("unset", now) {
+            tracing::warn!(
+                "the wall clock is before 2001 or after 2286; nothing is sent until it is set"
             );
         }
     }
@@ -230,9 +279,11 @@ struct Output<'a> {
     batch_points: usize,
     queue: &'a Queue,
     counters: &'a Counters,
+    schedule: &'a mut Schedule,
+    stamp: Stamp,
     taken: Instant,
-    /// Lines that were pushed.
-    points: usize,
+    /// Lines in the queue so far.
+    pushed: usize,
     refused: Refused,
 }
 
@@ -243,7 +294,23 @@ struct Refused {
     not_finite: Option<String>,
 }
 
+/// However the snapshot ends, by a panic too.
+impl Drop for Output<'_> {
+    fn drop(&mut self) {
+        if self.pushed > 0 {
+            self.schedule.take(self.stamp, self.taken);
+        }
+        if !self.stamp.only_changed {
+            self.queue.set_snapshot_points(self.pushed);
+        }
+    }
+}
+
 impl Output<'_> {
+    fn has_lines(&self) -> bool {
+        self.pushed > 0 || !self.lines.is_empty()
+    }
+
     #[cold]
     #[inline(never)]
     fn push(&mut self) {
@@ -251,7 +318,7 @@ impl Output<'_> {
             return;
         }
         let (bytes, points) = self.lines.take(self.queue.buffer());
-        self.points += points;
+        self.pushed += points;
         self.queue.push(bytes, points, self.taken);
     }
 
@@ -288,5 +355,158 @@ impl Sink for Output<'_> {
         self.counters.points_taken.add(points);
         counter.add(points);
         first.get_or_insert_with(|| line.metric().chars().take(100).collect());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::distribution::{self, Plans};
+    use super::super::reading::{CounterMode, Options};
+    use super::super::schedule::TimestampPrecision;
+    use super::*;
+    use crate::clock::Mock;
+    use crate::record::counter::Counter;
+    use crate::record::registry::{self, Registry};
+    use crate::wire::charset::Charset;
+    use crate::wire::line::TSD_LINE;
+    use crate::wire::series::Rules;
+    use metrics::{CounterFn, Key};
+
+    const T: u64 = 1_700_000_000;
+    const INTERVAL: Duration = Duration::from_secs(10);
+
+    /// A flusher without a thread, on a clock that the test moves.
+    struct Fixture {
+        flusher: Flusher,
+        registry: Arc<Registry>,
+        mock: Mock,
+    }
+
+    impl Fixture {
+        fn new(wall: u64) -> Self {
+            let (clock, mock) = Clock::mock(Duration::from_secs(wall));
+            let counters = Arc::new(Counters::default());
+            let plans = Plans::new(&distribution::Options::default(), Charset::Tsd).unwrap();
+            let plans = Arc::new(plans);
+            let (specs, rules) = (Arc::clone(&plans), Rules::of_a_test());
+            let options = registry::Options {
+                rules: rules.clone(),
+                specs: Box::new(move |metric| specs.plan(metric).spec()),
+                limit: 100,
+                has_unit_suffixes: false,
+                line_limit: TSD_LINE,
+                reserved: Vec::new(),
+            };
+            let registry = Arc::new(Registry::new(options, Arc::clone(&counters)));
+            let options = Options { counter_mode: CounterMode::Cumulative, plans, idle: None };
+            let precision = TimestampPrecision::Seconds;
+            let flusher = Flusher {
+                snapshot: Snapshot::new(Arc::clone(&registry), options),
+                telemetry: Telemetry::new(&rules),
+                schedule: Schedule::new(INTERVAL, precision, clock.now(), clock.wall()),
+                is_delta: false,
+                lines: Lines::new(Vec::new(), TSD_LINE),
+                queue: Arc::new(Queue::new(1_000, Arc::clone(&counters))),
+                counters,
+                started: clock.now(),
+                clock,
+                waiting: Vec::new(),
+                log: Log::default(),
+            };
+            Fixture { flusher, registry, mock }
+        }
+
+        fn count(&self) {
+            let found = self.registry.get::<Counter>(&Key::from_static_name("c"));
+            found.unwrap().series.increment(1);
+        }
+
+        fn ask(&mut self, occasion: Occasion, timeout: Duration) -> Receiver<Watermark> {
+            let (answer, answers) = bounded(1);
+            let deadline = Some(self.flusher.clock.now() + timeout);
+            self.flusher.waiting.push(Request { occasion, deadline, answer });
+            self.flusher.serve();
+            answers
+        }
+
+        /// The lines made since the last time, without the exporter's own.
+        fn lines(&mut self) -> Vec<String> {
+            let mut lines = Vec::new();
+            while let Some(batch) = self.flusher.queue.pop() {
+                let text = String::from_utf8_lossy(batch.lines()).into_owned();
+                lines.extend(text.lines().map(str::to_owned));
+            }
+            lines.retain(|line| !line.contains("opentsdb.client."));
+            lines
+        }
+    }
+
+    #[test]
+    fn flushes_without_a_change_are_answered_at_once_and_use_no_second() {
+        let mut fixture = Fixture::new(T);
+        fixture.count();
+        let long = Duration::from_secs(60);
+        for _ in 0..3_600 {
+            assert!(fixture.ask(Occasion::Manual, long).try_recv().is_ok());
+        }
+        assert_eq!(fixture.lines(), [format!("put c {T} 1 host=a")]);
+        fixture.count();
+        assert!(fixture.ask(Occasion::Manual, long).try_recv().is_ok());
+        assert_eq!(fixture.lines(), [format!("put c {} 2 host=a", T + 1)]);
+    }
+
+    #[test]
+    fn a_flush_that_has_to_wait_is_served_in_its_second_or_not_at_all() {
+        let mut fixture = Fixture::new(T);
+        for _ in 0..2 {
+            fixture.count();
+            assert!(fixture.ask(Occasion::Manual, INTERVAL).try_recv().is_ok());
+        }
+        assert_eq!(fixture.lines().len(), 2);
+        fixture.count();
+        let patient = fixture.ask(Occasion::Manual, INTERVAL);
+        let hasty = fixture.ask(Occasion::Manual, Duration::from_millis(300));
+        assert!(patient.try_recv().is_err() && hasty.try_recv().is_err());
+        assert_eq!(fixture.flusher.wait(), Duration::from_secs(1));
+        fixture.mock.advance(Duration::from_secs(1));
+        fixture.flusher.serve();
+        assert!(patient.try_recv().is_ok() && hasty.try_recv().is_err());
+        assert_eq!(fixture.lines(), [format!("put c {} 3 host=a", T + 2)]);
+        // Nobody waits any more when its second comes.
+        fixture.count();
+        fixture.ask(Occasion::Manual, Duration::from_millis(300));
+        fixture.mock.advance(Duration::from_secs(1));
+        fixture.flusher.serve();
+        assert_eq!((fixture.lines().len(), fixture.flusher.waiting.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_tick_answers_the_flushes_that_wait() {
+        let mut fixture = Fixture::new(T + 9);
+        for _ in 0..2 {
+            fixture.count();
+            fixture.ask(Occasion::Manual, INTERVAL);
+        }
+        let waiting = fixture.ask(Occasion::Last, INTERVAL);
+        assert_eq!(fixture.lines().len(), 2);
+        fixture.mock.advance(Duration::from_secs(5));
+        fixture.flusher.tick();
+        assert!(waiting.try_recv().is_ok());
+        assert_eq!(fixture.flusher.queue.phase(), Phase::Closing);
+        assert_eq!(fixture.lines(), [format!("put c {} 2 host=a", T + 14)]);
+    }
+
+    #[test]
+    fn while_the_clock_is_not_set_requests_are_answered_without_a_snapshot() {
+        let mut fixture = Fixture::new(22);
+        fixture.count();
+        assert!(fixture.ask(Occasion::Manual, INTERVAL).try_recv().is_ok());
+        fixture.mock.advance(INTERVAL);
+        fixture.flusher.tick();
+        assert!(fixture.lines().is_empty());
+        fixture.mock.step_to(Duration::from_secs(T));
+        fixture.flusher.tick();
+        assert_eq!(fixture.lines(), [format!("put c {T} 1 host=a")]);
+        assert_eq!(fixture.flusher.counters.clock_steps.get(), 1);
     }
 }

@@ -1,10 +1,12 @@
 //! Points past the aggregation: potsdb's `send`.
 //!
-//! A raw point is checked and rendered on the thread that sends it and joins the queue at once. What the aggregation rules out by
-//! itself has to be looked after here: two values of one series at one time. The last [`REMEMBERED`] points are remembered, so a
-//! second one for the same series and time is dropped and counted; and a series that the recorder writes too is refused.
+//! A raw point is checked and rendered on the thread that sends it and joins the queue at once. What
+//! the aggregation rules out by itself is checked here: two values of one series at one time. A
+//! series that the recorder writes too is refused; of the others [`SentTimes`] remembers which times
+//! they have had.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,21 +18,18 @@ use crate::record::registry::{RawClaim, Registry};
 use crate::stats::Counters;
 use crate::wire::line::{Lines, Unsendable, Variant};
 use crate::wire::point::Point;
-use crate::wire::series::Rules;
-use crate::wire::series::{Line, LineBuf};
-
-/// Points remembered to know a second one for the same series and time; 2 MiB of them at the most.
-const REMEMBERED: usize = 65_536;
+use crate::wire::series::{LineBuf, Rules};
 
 /// The way of raw points.
 pub(crate) struct RawPoints {
     pub(crate) rules: Rules,
+    pub(crate) max_line: usize,
     pub(crate) precision: TimestampPrecision,
     pub(crate) registry: Arc<Registry>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) clock: Clock,
-    pub(crate) recent: Recent,
+    pub(crate) sent: SentTimes,
 }
 
 impl RawPoints {
@@ -41,7 +40,7 @@ impl RawPoints {
         if !self.precision.fits(timestamp) {
             return Err(SendError::InvalidTimestamp);
         }
-        let mut lines = Lines::default();
+        let mut lines = Lines::new(Vec::new(), self.max_line);
         lines.set_time(timestamp);
         lines.push(line.line(), Variant::default(), point.value).map_err(|unsendable| {
             match unsendable {
@@ -49,13 +48,15 @@ impl RawPoints {
                 Unsendable::NotFinite => SendError::NotFinite,
             }
         })?;
-        if self.registry.claim_raw(&point.metric, &point.tags) != RawClaim::Granted {
-            return Err(SendError::Recorded);
+        match self.registry.claim_raw(&point.metric, &point.tags) {
+            RawClaim::Granted => {}
+            RawClaim::Recorded => return Err(SendError::Recorded),
+            RawClaim::Full => return Err(SendError::SeriesLimit),
         }
-        if !self.recent.is_new(line.line(), timestamp) {
+        if !self.sent.admit(line.line().parts(), timestamp) {
             self.counters.points_taken.add(1);
             self.counters.dropped_duplicate.add(1);
-            return Ok(());
+            return Err(SendError::Duplicate);
         }
         if !self.queue.append(lines.bytes(), self.clock.now()) {
             return Err(SendError::AlreadyShutdown);
@@ -80,32 +81,102 @@ impl RawPoints {
     }
 }
 
-/// The series and times of the last raw points, by hash.
+/// Which times the raw points of each series had. As many series as
+/// [`claim_raw`](Registry::claim_raw) grants, told apart by a keyed hash.
 #[derive(Default)]
-pub(crate) struct Recent {
+pub(crate) struct SentTimes {
     hasher: RandomState,
-    points: Mutex<RecentPoints>,
+    series: Mutex<HashMap<u64, Times>>,
 }
 
-#[derive(Default)]
-struct RecentPoints {
-    known: HashSet<u64>,
-    /// The same, oldest first.
-    order: VecDeque<u64>,
+/// The times of one series.
+struct Times {
+    last: u64,
+    /// The 64 times up to the last; the lowest bit is the last itself.
+    seen: u64,
 }
 
-impl Recent {
-    fn is_new(&self, line: Line<'_>, timestamp: u64) -> bool {
-        let hash = self.hasher.hash_one((line.parts(), timestamp));
-        let mut points = self.points.lock().unwrap_or_else(PoisonError::into_inner);
-        if !points.known.insert(hash) {
-            return false;
+impl SentTimes {
+    /// Whether a point of this series is certainly the first of its time; from now on it is not.
+    fn admit(&self, series: (&[u8], &[u8]), time: u64) -> bool {
+        let mut known = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.entry(self.hasher.hash_one(series)) {
+            Entry::Occupied(mut times) => times.get_mut().admit(time),
+            Entry::Vacant(place) => {
+                place.insert(Times { last: time, seen: 1 });
+                true
+            }
         }
-        points.order.push_back(hash);
-        if points.order.len() > REMEMBERED {
-            let oldest = points.order.pop_front();
-            oldest.map(|hash| points.known.remove(&hash));
+    }
+}
+
+impl Times {
+    fn admit(&mut self, time: u64) -> bool {
+        if time > self.last {
+            let by = u32::try_from(time - self.last).unwrap_or(u32::MAX);
+            self.seen = self.seen.checked_shl(by).unwrap_or(0) | 1;
+            self.last = time;
+            return true;
         }
+        let bit = u32::try_from(self.last - time).ok().and_then(|back| 1u64.checked_shl(back));
+        let Some(bit) = bit.filter(|bit| self.seen & bit == 0) else { return false };
+        self.seen |= bit;
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const T: u64 = 1_700_000_000;
+
+    fn admit(sent: &SentTimes, series: &str, time: u64) -> bool {
+        sent.admit((b"put m", series.as_bytes()), time)
+    }
+
+    #[test]
+    fn a_time_is_admitted_once_and_not_when_that_cannot_be_known() {
+        let sent = SentTimes::default();
+        let cases = [
+            ("a", T, true),
+            ("a", T, false),
+            ("b", T, true),
+            ("a", T + 1, true),
+            // In any order within 64 seconds.
+            ("a", T + 60, true),
+            ("a", T + 30, true),
+            ("a", T + 30, false),
+            ("a", T + 1, false),
+            ("a", T - 3, true),
+            ("a", T - 4, false),
+            ("a", T + 1_000, true),
+            ("a", T + 60, false),
+            ("a", u64::MAX, true),
+            ("a", u64::MAX, false),
+            ("b", T - 63, true),
+            ("b", T - 64, false),
+        ];
+        for (series, time, is_new) in cases {
+            assert_eq!(admit(&sent, series, time), is_new, "{series} {time}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_time_is_admitted_twice_and_each_of_the_last_64_once(
+            points in proptest::collection::vec(("[ab]", 0u64..200), 1..300),
+        ) {
+            let (times, mut sent) = (SentTimes::default(), HashSet::new());
+            for (series, time) in points {
+                let last = sent.iter().filter(|(other, _)| *other == series).map(|(_, time)| *time).max();
+                let is_new = last.is_none_or(|last| time + 64 > last) && !sent.contains(&(series.clone(), time));
+                prop_assert_eq!(admit(&times, &series, time), is_new);
+                if is_new {
+                    sent.insert((series, time));
+                }
+            }
+        }
     }
 }

@@ -21,6 +21,7 @@ pub(crate) struct Renderer {
     pub(crate) registry: Arc<Registry>,
     pub(crate) options: Options,
     pub(crate) telemetry: Telemetry,
+    pub(crate) max_line: usize,
     pub(crate) precision: TimestampPrecision,
     pub(crate) clock: Clock,
 }
@@ -28,7 +29,7 @@ pub(crate) struct Renderer {
 impl Renderer {
     /// The lines of all series now, by name, and the exporter's own.
     pub(crate) fn render(&self, stats: &Stats) -> String {
-        let mut out = Rendering::default();
+        let mut out = Rendering { lines: Lines::new(Vec::new(), self.max_line) };
         out.lines.set_time(self.precision.of(self.clock.wall()));
         snapshot::peek(&self.registry, &self.options, &mut out);
         self.telemetry.peek(stats, &mut out);
@@ -37,7 +38,6 @@ impl Renderer {
 }
 
 /// The lines so far.
-#[derive(Default)]
 struct Rendering {
     lines: Lines,
 }

@@ -1,20 +1,23 @@
-//! When a snapshot is taken, and what time it bears.
+//! When a snapshot is taken, and which timestamp it has.
 //!
-//! Ticks fall on multiples of the interval on the wall clock, so that the points of many processes share their times. A time is
-//! used once: two values of one series at one time make an OpenTSDB row unreadable. So when there is none to use:
+//! Ticks fall on multiples of the interval on the wall clock, so that the points of many processes have the same times. No timestamp
+//! is used twice: two values of one series at one time make an OpenTSDB row unreadable. Where the current time has been used, or
+//! lies between two that have:
 //!
-//! | what | why there is none | time | what is sent |
-//! |---|---|---|---|
-//! | a flush by hand | this second has been used | the next one | the series that changed |
-//! | a tick | flushes by hand ran ahead of the clock | – | nothing: they were the tick |
-//! | a tick | they ran ahead by an interval and more | one after the last | all series, so there is no silence |
-//! | a tick | the wall clock stepped back | one after the last | all series, so there is no silence |
+//! | wanted | the last timestamp | what happens |
+//! |---|---|---|
+//! | a flush, a shutdown | is now | the next second, for the series that changed |
+//! | | is a second ahead | it waits until that second has come |
+//! | a tick | was a full snapshot's | it is left out: that one was the tick |
+//! | | was a flush's in a used second, and is now | the next second, all series, so that none falls silent |
+//! | any | is further ahead: the clock stepped back | the next second, at most every second and a half, so that the clock catches up |
 //!
-//! One after the last is used up in one unit of time, so the clock would never catch up with ticks that come as often: of these only
-//! every second or so is taken.
+//! A clock that is set back to before the first timestamp was wrong until then, and is believed from there on. A timestamp has ten
+//! digits (thirteen in milliseconds); while the clock shows a time before 2001 or after 2286 there is no snapshot.
+
+use std::time::Duration;
 
 use crate::clock::Instant;
-use std::time::Duration;
 
 /// The unit of a timestamp.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,13 +39,18 @@ impl TimestampPrecision {
         }
     }
 
-    /// The least time between two ticks that take one unit each, so that the clock gains on them: more than one, and less than two,
-    /// for no tick is quite on time.
-    fn pause(self) -> Duration {
+    /// When a timestamp begins, as the time since the epoch.
+    fn begin(self, timestamp: u64) -> Duration {
         match self {
-            TimestampPrecision::Seconds => Duration::from_millis(1_500),
-            TimestampPrecision::Milliseconds => Duration::from_micros(1_500),
+            TimestampPrecision::Seconds => Duration::from_secs(timestamp),
+            TimestampPrecision::Milliseconds => Duration::from_millis(timestamp),
         }
+    }
+
+    /// The least time between two snapshots that are ahead of the clock and take one unit each. More than a unit, so that the clock
+    /// gains on them, and less than two, since no tick is quite on time.
+    fn pause(self) -> Duration {
+        self.begin(1) * 3 / 2
     }
 
     /// Whether a timestamp has the number of digits that servers know this unit by.
@@ -55,14 +63,17 @@ impl TimestampPrecision {
     }
 }
 
-/// Why a snapshot is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a snapshot is wanted; a later one outweighs those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Occasion {
     Tick,
-    ByHand,
+    /// A flush that the application asked for.
+    Manual,
+    /// The shutdown.
+    Last,
 }
 
-/// What a snapshot bears and holds.
+/// The timestamp of a snapshot, and which series it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) timestamp: u64,
@@ -70,8 +81,28 @@ pub(crate) struct Stamp {
     pub(crate) only_changed: bool,
 }
 
+/// The answer to who wants a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slot {
+    /// Now, with this stamp.
+    Free(Stamp),
+    /// After this time, if it is still wanted.
+    After(Duration),
+    /// The clock shows no time that a server takes.
+    ClockUnset,
+}
+
+/// A step of the wall clock, by how much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Forward(Duration),
+    Back(Duration),
+}
+
 /// A difference between the two clocks beyond this is a step of the wall clock.
 const STEP: Duration = Duration::from_secs(1);
+/// Spans of used timestamps that are told apart. Each but the first is a clock that was set back to before all others.
+const MOST_SPANS: usize = 8;
 
 /// See the module.
 #[derive(Debug)]
@@ -80,14 +111,14 @@ pub(crate) struct Schedule {
     precision: TimestampPrecision,
     /// The wall time of the next tick.
     next: Duration,
-    /// The last timestamp that was used.
-    last: Option<u64>,
-    /// When that was, by the clock that does not step.
+    /// First and last timestamp of each span of used ones, the current span last; each lies below those before it.
+    used: Vec<(u64, u64)>,
+    /// Whether the last snapshot held the series that did not change.
+    was_full: bool,
+    /// When it was taken, by the clock that does not step.
     stamped: Instant,
     /// Both clocks when they were last compared.
     compared: (Instant, Duration),
-    /// Whether the wall clock has stepped back behind `last`.
-    is_behind: bool,
 }
 
 impl Schedule {
@@ -97,15 +128,14 @@ impl Schedule {
         now: Instant,
         wall: Duration,
     ) -> Self {
-        let next = next_multiple(interval, wall);
         Schedule {
             interval,
             precision,
-            next,
-            last: None,
+            next: next_multiple(interval, wall),
+            used: Vec::new(),
+            was_full: false,
             stamped: now,
             compared: (now, wall),
-            is_behind: false,
         }
     }
 
@@ -115,40 +145,75 @@ impl Schedule {
         self.next.saturating_sub(wall).min(self.interval)
     }
 
-    /// Whether a tick is due, which it is once. Compares the clocks; answers too whether the wall clock has stepped.
-    pub(crate) fn turn(&mut self, now: Instant, wall: Duration) -> (bool, bool) {
-        let expected = self.compared.1 + now.saturating_duration_since(self.compared.0);
-        let stepped = wall.abs_diff(expected) > STEP;
-        self.compared = (now, wall);
-        self.is_behind |= stepped && wall < expected;
+    /// Whether a tick is due; says so once.
+    pub(crate) fn is_tick_due(&mut self, wall: Duration) -> bool {
         let is_due = wall >= self.next || self.next - wall > self.interval;
         if is_due {
             self.next = next_multiple(self.interval, wall);
         }
-        (is_due, stepped)
+        is_due
     }
 
-    /// The stamp for a snapshot now, or `None` if there is to be none.
-    pub(crate) fn stamp(&mut self, occasion: Occasion, wall: Duration) -> Option<Stamp> {
-        let (time, interval) = (self.precision.of(wall), self.precision.of(self.interval));
-        let now = self.compared.0;
-        let stamp = match self.last {
-            Some(last) if time <= last => {
-                let were_tick = !self.is_behind && last - time < interval.max(1);
-                let is_soon = now.saturating_duration_since(self.stamped) < self.precision.pause();
-                match occasion {
-                    Occasion::Tick if were_tick || is_soon => return None,
-                    Occasion::Tick => Stamp { timestamp: last + 1, only_changed: false },
-                    Occasion::ByHand => Stamp { timestamp: last + 1, only_changed: true },
-                }
-            }
-            _ => {
-                self.is_behind = false;
-                Stamp { timestamp: time, only_changed: false }
-            }
+    /// Compares the two clocks; answers how the wall clock has stepped since they were last compared, if it has.
+    pub(crate) fn step(&mut self, now: Instant, wall: Duration) -> Option<Step> {
+        let expected = self.compared.1 + now.saturating_duration_since(self.compared.0);
+        self.compared = (now, wall);
+        let by = wall.abs_diff(expected);
+        let step = if wall > expected { Step::Forward(by) } else { Step::Back(by) };
+        (by > STEP).then_some(step)
+    }
+
+    /// Whether a snapshot may be taken now. [`Schedule::take`] says that it was.
+    pub(crate) fn slot(&self, occasion: Occasion, now: Instant, wall: Duration) -> Slot {
+        let time = self.precision.of(wall);
+        if !self.precision.fits(time) {
+            return Slot::ClockUnset;
+        }
+        let Some(last) = self.last_used(time) else {
+            return Slot::Free(Stamp { timestamp: time, only_changed: false });
         };
-        (self.last, self.stamped) = (Some(stamp.timestamp), now);
-        Some(stamp)
+        let (ahead, is_tick) = (last - time, occasion == Occasion::Tick);
+        let wait = match ahead {
+            0 if is_tick && self.was_full => self.interval,
+            0 => Duration::ZERO,
+            1 if is_tick => self.interval,
+            1 => self.precision.begin(last).saturating_sub(wall),
+            // The last snapshot does not wait for a clock that is hours behind.
+            _ if occasion == Occasion::Last => Duration::ZERO,
+            _ => self.precision.pause().saturating_sub(now.saturating_duration_since(self.stamped)),
+        };
+        if !wait.is_zero() {
+            return Slot::After(wait);
+        }
+        Slot::Free(Stamp { timestamp: last + 1, only_changed: ahead <= 1 && !is_tick })
+    }
+
+    /// A snapshot with this stamp has lines: its timestamp is used.
+    pub(crate) fn take(&mut self, stamp: Stamp, now: Instant) {
+        let Stamp { timestamp, only_changed } = stamp;
+        (self.was_full, self.stamped) = (!only_changed, now);
+        let mut span = (timestamp, timestamp);
+        // The spans that the clock has gone through since become one.
+        while let Some(&(first, _)) = self.used.last().filter(|(first, _)| *first <= timestamp) {
+            span.0 = span.0.min(first);
+            self.used.pop();
+        }
+        if self.used.len() == MOST_SPANS {
+            let (_, last) = self.used.remove(0);
+            self.used[0].1 = last;
+        }
+        self.used.push(span);
+    }
+
+    /// The last timestamp of the used ones that this one lies among, if it does.
+    fn last_used(&self, time: u64) -> Option<u64> {
+        let mut last = None;
+        for &(first, end) in self.used.iter().rev() {
+            if first <= last.map_or(time, |last| last + 1) {
+                last = (end >= time).then_some(end).or(last);
+            }
+        }
+        last
     }
 }
 
@@ -162,115 +227,191 @@ mod tests {
     use super::*;
     use crate::clock::{Clock, Mock};
     use proptest::prelude::*;
+    use std::collections::HashSet;
 
     const T: u64 = 1_700_000_000;
+    const DECADE: u64 = 10 * 365 * 86_400;
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
 
-    fn start(interval: u64, wall: Duration) -> (Schedule, Mock, Clock) {
-        let (clock, mock) = Clock::mock(wall);
-        (
-            Schedule::new(
-                seconds(interval),
-                TimestampPrecision::Seconds,
-                clock.now(),
-                clock.wall(),
-            ),
-            mock,
-            clock,
-        )
+    /// A schedule on a clock that the test moves.
+    struct Fixture {
+        schedule: Schedule,
+        clock: Clock,
+        mock: Mock,
+    }
+
+    impl Fixture {
+        fn new(interval: Duration, wall: Duration) -> Self {
+            let (clock, mock) = Clock::mock(wall);
+            let precision = TimestampPrecision::Seconds;
+            let schedule = Schedule::new(interval, precision, clock.now(), clock.wall());
+            Fixture { schedule, clock, mock }
+        }
+
+        fn slot(&self, occasion: Occasion) -> Slot {
+            self.schedule.slot(occasion, self.clock.now(), self.clock.wall())
+        }
+
+        /// The stamp of a snapshot that has lines.
+        fn take(&mut self, occasion: Occasion) -> Option<Stamp> {
+            let Slot::Free(stamp) = self.slot(occasion) else { return None };
+            self.schedule.take(stamp, self.clock.now());
+            Some(stamp)
+        }
+
+        /// Lets the time pass and takes the tick, if it is due.
+        fn tick(&mut self, by: Duration) -> Option<Stamp> {
+            self.mock.advance(by);
+            let wall = self.clock.wall();
+            self.schedule.step(self.clock.now(), wall);
+            self.schedule.is_tick_due(wall).then(|| self.take(Occasion::Tick)).flatten()
+        }
+    }
+
+    fn all(timestamp: u64) -> Option<Stamp> {
+        Some(Stamp { timestamp, only_changed: false })
+    }
+
+    fn changed(timestamp: u64) -> Option<Stamp> {
+        Some(Stamp { timestamp, only_changed: true })
     }
 
     #[test]
     fn ticks_fall_on_multiples_of_the_interval() {
-        let (mut schedule, mock, clock) = start(10, seconds(T + 3));
+        let mut fixture = Fixture::new(seconds(10), seconds(T + 3));
+        let Fixture { schedule, clock, mock } = &mut fixture;
         assert_eq!(schedule.until_tick(clock.wall()), seconds(7));
-        assert_eq!(schedule.turn(clock.now(), clock.wall()), (false, false));
+        assert!(!schedule.is_tick_due(clock.wall()));
         mock.advance(Duration::from_millis(7_050));
-        assert_eq!(schedule.turn(clock.now(), clock.wall()), (true, false));
-        assert_eq!(schedule.turn(clock.now(), clock.wall()), (false, false));
+        assert!(schedule.is_tick_due(clock.wall()));
+        assert!(!schedule.is_tick_due(clock.wall()));
         assert_eq!(schedule.until_tick(clock.wall()), Duration::from_millis(9_950));
     }
 
     #[test]
-    fn a_flush_by_hand_in_a_used_second_takes_the_next_one_for_what_changed() {
-        let (mut schedule, ..) = start(10, seconds(T));
-        let stamp = |timestamp, only_changed| Some(Stamp { timestamp, only_changed });
-        assert_eq!(schedule.stamp(Occasion::Tick, seconds(T)), stamp(T, false));
-        assert_eq!(schedule.stamp(Occasion::ByHand, seconds(T)), stamp(T + 1, true));
-        assert_eq!(schedule.stamp(Occasion::ByHand, seconds(T + 1)), stamp(T + 2, true));
-        assert_eq!(schedule.stamp(Occasion::Tick, seconds(T + 2)), None);
-        assert_eq!(schedule.stamp(Occasion::Tick, seconds(T + 3)), stamp(T + 3, false));
+    fn a_flush_in_a_used_second_takes_the_next_one_and_the_one_after_waits_for_it() {
+        let mut fixture = Fixture::new(seconds(10), seconds(T));
+        assert_eq!(fixture.take(Occasion::Tick), all(T));
+        assert_eq!(fixture.take(Occasion::Manual), changed(T + 1));
+        fixture.mock.advance(Duration::from_millis(300));
+        let wait = Slot::After(Duration::from_millis(700));
+        assert_eq!((fixture.slot(Occasion::Manual), fixture.slot(Occasion::Last)), (wait, wait));
+        fixture.mock.advance(Duration::from_millis(700));
+        assert_eq!(fixture.take(Occasion::Last), changed(T + 2));
+        fixture.mock.advance(seconds(2));
+        assert_eq!(fixture.take(Occasion::Manual), all(T + 3));
     }
 
     #[test]
-    fn ticks_go_on_however_far_flushes_by_hand_ran_ahead() {
-        let (mut schedule, mock, clock) = start(10, seconds(T));
-        for n in 0..=100 {
-            let stamp = schedule.stamp(Occasion::ByHand, seconds(T)).unwrap();
-            assert_eq!(stamp.timestamp, T + n);
+    fn a_snapshot_without_lines_takes_no_second() {
+        let fixture = Fixture::new(seconds(10), seconds(T));
+        for _ in 0..3_600 {
+            assert_eq!(fixture.slot(Occasion::Manual), Slot::Free(all(T).unwrap()));
         }
-        let mut tick = || {
-            mock.advance(seconds(10));
-            assert_eq!(schedule.turn(clock.now(), clock.wall()), (true, false));
-            schedule.stamp(Occasion::Tick, clock.wall())
-        };
-        let all = |timestamp| Some(Stamp { timestamp, only_changed: false });
-        for n in 1..10 {
-            assert_eq!(tick(), all(T + 100 + n));
-        }
-        assert_eq!((tick(), tick()), (None, all(T + 110)));
     }
 
-    /// However short the interval: at one second for each of many ticks in a second they would run away.
     #[test]
-    fn the_clock_catches_up_with_ticks_after_a_step_back_and_after_flushes_by_hand() {
+    fn a_tick_in_a_used_second_is_left_out_unless_series_would_fall_silent() {
+        let mut fixture = Fixture::new(seconds(1), seconds(T));
+        assert_eq!(fixture.take(Occasion::Manual), all(T));
+        assert_eq!(fixture.take(Occasion::Tick), None, "the flush was the tick");
+        // With a flush in each second, every other tick holds all series.
+        assert_eq!(fixture.take(Occasion::Manual), changed(T + 1));
+        for n in (1..100).step_by(2) {
+            assert_eq!(fixture.tick(seconds(1)), all(T + n + 1), "{n}");
+            assert_eq!(fixture.take(Occasion::Manual), None, "its second has not come");
+            assert_eq!(fixture.tick(seconds(1)), None, "the last one was the tick");
+            assert_eq!(fixture.take(Occasion::Manual), changed(T + n + 2));
+        }
+    }
+
+    #[test]
+    fn no_flush_or_tick_is_more_than_a_second_ahead_of_the_clock() {
         for interval in [20, 100, 1_000, 2_000, 10_000].map(Duration::from_millis) {
-            for steps_back in [true, false] {
-                let (_, mock, clock) = start(1, seconds(T));
-                let precision = TimestampPrecision::Seconds;
-                let mut schedule = Schedule::new(interval, precision, clock.now(), clock.wall());
-                for _ in 0..=if steps_back { 0 } else { 60 } {
-                    schedule.stamp(Occasion::ByHand, clock.wall()).unwrap();
+            let mut fixture = Fixture::new(interval, seconds(T));
+            let (mut silence, mut longest) = (Duration::ZERO, Duration::ZERO);
+            for _ in 0..1_000 {
+                let flush = fixture.take(Occasion::Manual);
+                let tick = fixture.tick(interval);
+                let now = fixture.clock.wall().as_secs();
+                for stamp in [flush, tick].into_iter().flatten() {
+                    assert!(stamp.timestamp <= now + 1, "{interval:?} {stamp:?} {now}");
                 }
-                if steps_back {
-                    mock.step_to(seconds(T - 60));
+                let is_full = [flush, tick].into_iter().flatten().any(|stamp| !stamp.only_changed);
+                silence = if is_full { Duration::ZERO } else { silence + interval };
+                longest = longest.max(silence);
+            }
+            assert!(longest <= interval.max(seconds(2)), "{interval:?} {longest:?}");
+        }
+    }
+
+    /// However short the interval: at one second for each of many ticks in a second the timestamps
+    /// would run away.
+    #[test]
+    fn after_a_step_back_the_clock_catches_up_with_the_timestamps() {
+        for interval in [20, 100, 1_000, 2_000, 10_000].map(Duration::from_millis) {
+            let mut fixture = Fixture::new(interval, seconds(T));
+            fixture.take(Occasion::Tick).unwrap();
+            fixture.mock.advance(seconds(100));
+            let mut last = fixture.take(Occasion::Tick).unwrap().timestamp;
+            fixture.mock.step_to(seconds(T + 40));
+            let (mut silence, mut longest) = (Duration::ZERO, Duration::ZERO);
+            while last > fixture.clock.wall().as_secs() {
+                assert!(fixture.clock.wall() < seconds(T + 300), "{interval:?}");
+                // A flush with each tick does not hold it up.
+                let flush = fixture.take(Occasion::Manual);
+                let tick = fixture.tick(interval);
+                for stamp in [flush, tick].into_iter().flatten() {
+                    assert!(stamp.timestamp > last && !stamp.only_changed);
+                    last = stamp.timestamp;
                 }
-                let (mut silence, mut longest) = (Duration::ZERO, Duration::ZERO);
-                while schedule.last.unwrap() > clock.wall().as_secs() {
-                    mock.advance(interval);
-                    assert!(clock.wall() < seconds(T + 180), "{interval:?} {steps_back}");
-                    let (is_due, _) = schedule.turn(clock.now(), clock.wall());
-                    let is_taken = is_due && schedule.stamp(Occasion::Tick, clock.wall()).is_some();
-                    silence = if is_taken { Duration::ZERO } else { silence + interval };
-                    longest = longest.max(silence);
-                }
-                assert!(longest <= interval.max(seconds(2)), "{interval:?} {longest:?}");
+                let is_taken = flush.or(tick).is_some();
+                silence = if is_taken { Duration::ZERO } else { silence + interval };
+                longest = longest.max(silence);
+            }
+            assert!(longest <= interval.max(seconds(3)), "{interval:?} {longest:?}");
+        }
+    }
+
+    #[test]
+    fn a_step_is_told_by_its_direction() {
+        let mut fixture = Fixture::new(seconds(10), seconds(T));
+        let mut step_to = |wall| {
+            fixture.mock.step_to(wall);
+            fixture.schedule.step(fixture.clock.now(), wall)
+        };
+        assert_eq!(step_to(seconds(T + 1)), None);
+        assert_eq!(step_to(seconds(T + 3_601)), Some(Step::Forward(seconds(3_600))));
+        assert_eq!(step_to(seconds(T + 3_601)), None);
+        assert_eq!(step_to(seconds(T + 1)), Some(Step::Back(seconds(3_600))));
+    }
+
+    #[test]
+    fn a_clock_that_was_years_ahead_is_believed_once_it_is_right() {
+        let mut fixture = Fixture::new(seconds(10), seconds(T + DECADE));
+        assert_eq!(fixture.take(Occasion::Tick), all(T + DECADE));
+        assert_eq!(fixture.tick(seconds(10)), all(T + DECADE + 10));
+        fixture.mock.step_to(seconds(T));
+        assert_eq!(fixture.tick(Duration::ZERO), all(T));
+        assert_eq!(fixture.tick(seconds(10)), all(T + 10));
+        // Set ahead again, it does not use a timestamp twice.
+        fixture.mock.step_to(seconds(T + DECADE));
+        assert_eq!(fixture.tick(seconds(10)), None);
+        fixture.mock.advance(seconds(1));
+        assert_eq!(fixture.take(Occasion::Manual), all(T + DECADE + 11));
+    }
+
+    #[test]
+    fn a_clock_without_ten_digits_takes_no_snapshot() {
+        for wall in [0, 22, 999_999_999, 10_000_000_000] {
+            let fixture = Fixture::new(seconds(10), seconds(wall));
+            for occasion in [Occasion::Tick, Occasion::Manual, Occasion::Last] {
+                assert_eq!(fixture.slot(occasion), Slot::ClockUnset, "{wall}");
             }
         }
-    }
-
-    #[test]
-    fn after_a_step_back_ticks_go_on_one_by_one_until_the_clock_has_caught_up() {
-        let (mut schedule, mock, clock) = start(10, seconds(T));
-        assert!(schedule.stamp(Occasion::Tick, clock.wall()).is_some());
-        mock.advance(seconds(10));
-        mock.step_to(seconds(T - 3_600));
-        assert_eq!(schedule.turn(clock.now(), clock.wall()), (true, true));
-        for n in 1..=3 {
-            let stamp = schedule.stamp(Occasion::Tick, clock.wall());
-            assert_eq!(stamp, Some(Stamp { timestamp: T + n, only_changed: false }));
-            mock.advance(seconds(10));
-            assert_eq!(schedule.turn(clock.now(), clock.wall()), (true, false));
-        }
-        mock.step_to(seconds(T + 7_200));
-        assert_eq!(schedule.turn(clock.now(), clock.wall()), (true, true));
-        assert_eq!(
-            schedule.stamp(Occasion::Tick, clock.wall()),
-            Some(Stamp { timestamp: T + 7_200, only_changed: false })
-        );
     }
 
     #[test]
@@ -294,20 +435,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_timestamp_is_used_twice_whatever_the_clock_does(steps in proptest::collection::vec((-7_200i64..7_200, any::<bool>(), any::<bool>()), 1..200)) {
-            let (mut schedule, mock, clock) = start(10, seconds(T));
-            let mut last = 0;
-            for (step, jumps, by_hand) in steps {
+        fn no_timestamp_is_used_twice_whatever_the_clock_does(
+            steps in proptest::collection::vec((-7_200i64..7_200, any::<bool>(), 0usize..3), 1..200),
+        ) {
+            let mut fixture = Fixture::new(seconds(10), seconds(T));
+            let mut used = HashSet::new();
+            for (step, jumps, occasion) in steps {
                 if jumps {
-                    mock.step_to(Duration::from_secs((T as i64 + step) as u64));
+                    fixture.mock.step_to(Duration::from_secs((T as i64 + step) as u64));
                 } else {
-                    mock.advance(Duration::from_secs(step.unsigned_abs() % 30));
+                    fixture.mock.advance(Duration::from_secs(step.unsigned_abs() % 30));
                 }
-                schedule.turn(clock.now(), clock.wall());
-                let occasion = if by_hand { Occasion::ByHand } else { Occasion::Tick };
-                if let Some(stamp) = schedule.stamp(occasion, clock.wall()) {
-                    prop_assert!(stamp.timestamp > last);
-                    last = stamp.timestamp;
+                let occasions = [Occasion::Tick, Occasion::Manual, Occasion::Last];
+                if let Some(stamp) = fixture.take(occasions[occasion]) {
+                    prop_assert!(used.insert(stamp.timestamp), "{stamp:?}");
+                    prop_assert!(fixture.schedule.used.len() <= MOST_SPANS);
                 }
             }
         }

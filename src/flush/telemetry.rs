@@ -1,4 +1,7 @@
-//! The exporter's own series, `opentsdb.client.*`: they ride in each snapshot and pass by the global recorder.
+//! The exporter's own series, `opentsdb.client.*` behind the global prefix. They are part of each
+//! snapshot and do not pass through the global recorder.
+//!
+//! A counter, whose value is an integer, makes no line before it has left zero.
 
 use super::reading::Sink;
 use super::schedule::Stamp;
@@ -8,7 +11,7 @@ use crate::wire::series::LineBuf;
 use crate::wire::series::Rules;
 use crate::wire::value::Value;
 
-/// The part of a name that all of them share.
+/// The part of a name that all of them share, behind the global prefix.
 const PREFIX: &str = "opentsdb.client.";
 
 /// How one of them is read.
@@ -81,7 +84,7 @@ impl Telemetry {
 
     /// All series, with the tags that every series has.
     pub(crate) fn new(rules: &Rules) -> Self {
-        let rules = Rules { prefix: PREFIX.into(), ..rules.clone() };
+        let rules = Rules { prefix: [&rules.prefix, PREFIX].concat(), ..rules.clone() };
         let line = |name: &str, tag: &Option<(&'static str, &'static str)>| {
             rules.identify(name, tag.iter().copied(), None).line()
         };
@@ -90,18 +93,18 @@ impl Telemetry {
         }
     }
 
-    /// What each series is called, so that nobody else is.
+    /// What each series is called, so that nothing else is.
     pub(crate) fn into_lines(self) -> Vec<LineBuf> {
         self.series.into_iter().map(|(line, ..)| line).collect()
     }
 
     /// Gives the lines of a snapshot to `sink`.
     pub(crate) fn take(&mut self, stamp: Stamp, stats: &Stats, sink: &mut impl Sink) {
-        for (line, read, sent) in &mut self.series {
+        for (line, read, last_sent) in &mut self.series {
             let value = read(stats);
-            if !stamp.only_changed || *sent != Some(value) {
+            if has_line(value) && !(stamp.only_changed && *last_sent == Some(value)) {
                 sink.point(line.line(), Variant::default(), value);
-                *sent = Some(value);
+                *last_sent = Some(value);
             }
         }
     }
@@ -109,7 +112,12 @@ impl Telemetry {
     /// Gives all lines to `sink` and changes nothing.
     pub(crate) fn peek(&self, stats: &Stats, sink: &mut impl Sink) {
         for (line, read, _) in &self.series {
-            sink.point(line.line(), Variant::default(), read(stats));
+            let value = Some(read(stats)).filter(|value| has_line(*value));
+            value.into_iter().for_each(|value| sink.point(line.line(), Variant::default(), value));
         }
     }
+}
+
+fn has_line(value: Value) -> bool {
+    value != Value::Integer(0)
 }

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use metrics::{KeyName, SharedString, Unit};
@@ -36,6 +37,8 @@ type Told = (MetricKind, Option<Unit>, SharedString);
 #[derive(Debug, Default)]
 pub(crate) struct Descriptions {
     known: RwLock<HashMap<KeyName, Vec<Told>>>,
+    /// Whether it was logged that there are too many.
+    is_full_logged: AtomicBool,
 }
 
 impl Descriptions {
@@ -51,11 +54,20 @@ impl Descriptions {
             return;
         }
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if known.len() < MOST {
+        if known.len() < MOST || known.contains_key(name.as_str()) {
             let described = known.entry(name.to_retained()).or_default();
             if described.iter().all(|(known, ..)| *known != kind) {
                 described.push((kind, unit, text));
             }
+            return;
+        }
+        drop(known);
+        if !self.is_full_logged.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                metric = name.as_str(),
+                limit = MOST,
+                "too many metric names are described; the units and descriptions of this one and of later ones are not kept"
+            );
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the facade calls.
 
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
@@ -16,6 +17,10 @@ use super::registry::Registry;
 pub struct OpenTsdbRecorder {
     pub(crate) registry: Arc<Registry>,
 }
+
+/// A panic of the application leaves nothing behind that a metric could not go on with.
+impl UnwindSafe for OpenTsdbRecorder {}
+impl RefUnwindSafe for OpenTsdbRecorder {}
 
 impl OpenTsdbRecorder {
     #[inline]

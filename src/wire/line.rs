@@ -1,7 +1,8 @@
 //! Series, time and number become a `put` line.
 //!
-//! What does not change is copied: the two parts of the [`Line`], and the time, which is rendered once per snapshot. A line is at
-//! most [`MAX_LINE`] bytes, for a TSD closes the connection on a longer one without a word and what was pipelined is lost.
+//! What does not change is copied: the two parts of the [`Line`], and the time, which is rendered once per snapshot. A line has a
+//! greatest length: a TSD closes the connection on a line of more than [`TSD_LINE`] bytes without a reply, and what was pipelined is
+//! lost.
 //!
 //! A copy of a fixed length is a few instructions, one of any length a call. So of a line whose parts are short as many bytes are
 //! copied as a part may have, and the next part begins where the part really ended: three of the four parts of such a line are
@@ -12,12 +13,14 @@ use super::series::Line;
 use super::value::{FloatDigits, Value};
 
 /// The longest line that a TSD reads, its line feed included (net.opentsdb.tsd.PipelineFactory).
-pub(crate) const MAX_LINE: usize = 1024;
+pub(crate) const TSD_LINE: usize = 1024;
 
 /// The command of a native histogram.
 const HISTOGRAM: &str = "histogram ";
 /// The longest time, in milliseconds, with a space on both sides.
 const LONGEST_TIME: usize = 15;
+/// The longest time that there may be, with a space on both sides.
+const ANY_TIME: usize = u64::MAX.ilog10() as usize + 3;
 /// The most bytes of a head or a tail that is copied at a fixed length, and of a time.
 const SHORT: usize = 64;
 const SHORT_TIME: usize = 16;
@@ -26,14 +29,14 @@ const ROOM: usize = 256;
 
 /// The bytes that a `histogram` line of this series has room for besides everything else.
 pub(crate) fn histogram_room(line: Line<'_>) -> usize {
-    MAX_LINE
+    TSD_LINE
         .saturating_sub(HISTOGRAM.len() + line.metric().len() + LONGEST_TIME + line.tail().len())
 }
 
 /// Why a line was not added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unsendable {
-    /// It would be longer than [`MAX_LINE`].
+    /// It would be longer than the server reads.
     TooLong,
     /// NaN or an infinity.
     NotFinite,
@@ -49,21 +52,28 @@ pub(crate) struct Variant<'a> {
 }
 
 /// Lines of one time, in a buffer that is reused.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Lines {
     /// The lines, and behind them room for others: bytes of no meaning.
     bytes: Vec<u8>,
     /// Where the lines end.
     end: usize,
     points: u32,
+    /// The most bytes of a line, its line feed included.
+    max_line: usize,
     /// The time with a space on both sides, and how many bytes that is.
-    time: ([u8; u64::MAX.ilog10() as usize + 3], usize),
+    time: ([u8; ANY_TIME], usize),
 }
 
 impl Lines {
-    /// No lines, with the whole of `buffer` as room for them.
-    pub(crate) fn new(buffer: Vec<u8>) -> Self {
-        Lines { bytes: buffer, ..Lines::default() }
+    /// No lines, with the whole of `buffer` as room for them, of at most `max_line` bytes each.
+    pub(crate) fn new(buffer: Vec<u8>, max_line: usize) -> Self {
+        Lines { bytes: buffer, end: 0, points: 0, max_line, time: ([0; ANY_TIME], 0) }
+    }
+
+    /// No lines, of the same length at most.
+    pub(crate) fn emptied(&self) -> Self {
+        Lines::new(Vec::new(), self.max_line)
     }
 
     /// Sets the time of the lines from here on.
@@ -181,7 +191,7 @@ impl Lines {
     /// Adds the line that these are the parts of, unless it is too long.
     fn push_parts(&mut self, parts: &[&[u8]]) -> Result<(), Unsendable> {
         let length: usize = parts.iter().map(|part| part.len()).sum();
-        if length > MAX_LINE {
+        if length > self.max_line {
             return Err(Unsendable::TooLong);
         }
         let end = self.end + length;
@@ -199,7 +209,7 @@ impl Lines {
     /// Whether there are `points` lines, or another one might make the buffer grow beyond `size`.
     #[inline]
     pub(crate) fn is_full(&self, size: usize, points: usize) -> bool {
-        self.end > size.saturating_sub(MAX_LINE) || self.points as usize >= points
+        self.end > size.saturating_sub(self.max_line) || self.points as usize >= points
     }
 
     /// Whether there is no line.
@@ -249,6 +259,12 @@ mod tests {
     use super::super::series::{LineBuf, Rules};
     use super::*;
     use proptest::prelude::*;
+
+    impl Default for Lines {
+        fn default() -> Self {
+            Lines::new(Vec::new(), TSD_LINE)
+        }
+    }
 
     fn line(name: &str) -> LineBuf {
         let rules = Rules::of_a_test();
@@ -328,7 +344,7 @@ mod tests {
         ) {
             let rules = Rules::of_a_test();
             let (mut identified, mut expected) = (Vec::new(), String::new());
-            let (mut made, mut alone) = (Lines::new(vec![b'?'; room]), Lines::default());
+            let (mut made, mut alone) = (Lines::new(vec![b'?'; room], TSD_LINE), Lines::default());
             made.set_time(time);
             alone.set_time(time);
             for (name, tags, ..) in &lines {

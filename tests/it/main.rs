@@ -5,6 +5,7 @@ mod counters;
 mod distributions;
 mod docs;
 mod ends;
+mod flushes;
 mod idle;
 mod layers;
 mod limits;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use metrics::{counter, gauge};
 use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
-use metrics_exporter_opentsdb::{Point, Value};
+use metrics_exporter_opentsdb::{Point, SendError, TimestampPrecision, Value};
 
 use crate::rig::{PATIENCE, Rig, eventually};
 
@@ -12,7 +12,10 @@ const SHORT: Duration = Duration::from_millis(20);
 
 #[test]
 fn while_the_server_is_away_the_oldest_points_are_dropped_and_counted() {
-    let rig = Rig::with(FakeTsd::start(), |builder| builder.with_queue_size(100));
+    let precision = TimestampPrecision::Milliseconds;
+    let rig = Rig::with(FakeTsd::start(), |builder| {
+        builder.with_queue_size(100).with_timestamp_precision(precision)
+    });
     rig.tsd.script(Fault::Refuse);
     for round in 1..=30 {
         rig.record(|| {
@@ -53,11 +56,11 @@ fn raw_points_never_wait_and_drop_the_oldest() {
 }
 
 #[test]
-fn a_raw_point_for_a_time_that_it_has_is_dropped_and_counted() {
+fn a_raw_point_for_a_time_that_it_has_is_refused_and_counted() {
     let rig = Rig::new();
     let point = |value| Point::new("raw", value).tag("k", "v").timestamp(1_700_000_000);
     rig.handle.send(point(1)).unwrap();
-    rig.handle.send(point(2)).unwrap();
+    assert_eq!(rig.handle.send(point(2)), Err(SendError::Duplicate));
     rig.deliver(|| ());
     assert_eq!((rig.tsd.log().accepted_count(), rig.stats().points_dropped.duplicate), (1, 1));
 }
@@ -95,7 +98,10 @@ fn metrics_cost_the_application_nothing_while_the_server_is_stuck() {
     rig.tsd.script(Fault::StopReading);
     let handles: Vec<_> =
         rig.record(|| (0..2_000).map(|n| counter!("c", "n" => n.to_string())).collect());
-    let _ = rig.handle.flush(SHORT);
+    eventually("the snapshot is taken", || {
+        rig.handle.flush(SHORT).unwrap();
+        rig.stats().points_pending > 0
+    });
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| (0..50).for_each(|_| handles.iter().for_each(|c| c.increment(1))));

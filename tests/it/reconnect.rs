@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use metrics::counter;
 use metrics_exporter_opentsdb::testing::{Action, End, FakeTsd, Fault, Step};
-use metrics_exporter_opentsdb::{Confirmation, Point};
+use metrics_exporter_opentsdb::{Confirmation, OpenTsdbBuilder, Point, TimestampPrecision};
 
 use crate::rig::{CONFIRMATIONS, PATIENCE, Rig};
 
@@ -62,10 +62,16 @@ impl Load {
     }
 }
 
+/// A rig that may flush as often as it likes: in seconds every other flush waits for its second.
+fn rig(options: impl FnOnce(OpenTsdbBuilder) -> OpenTsdbBuilder) -> Rig {
+    let precision = TimestampPrecision::Milliseconds;
+    Rig::with(FakeTsd::start(), |builder| options(builder.with_timestamp_precision(precision)))
+}
+
 #[test]
 fn fifty_restarts_under_load_lose_and_change_no_point() {
     for confirmation in CONFIRMATIONS {
-        let rig = Rig::with(FakeTsd::start(), |builder| builder.with_confirmation(confirmation));
+        let rig = rig(|builder| builder.with_confirmation(confirmation));
         let mut load = Load::new(rig);
         for restart in 0..50 {
             let down = Duration::from_millis(restart % 7);
@@ -85,7 +91,7 @@ fn fifty_restarts_under_load_lose_and_change_no_point() {
 fn two_hundred_resets_after_random_bytes_lose_and_change_no_point() {
     for (seed, confirmation) in CONFIRMATIONS.into_iter().enumerate() {
         let mut random = Random(seed as u64 + 7);
-        let rig = Rig::with(FakeTsd::start(), |builder| builder.with_confirmation(confirmation));
+        let rig = rig(|builder| builder.with_confirmation(confirmation));
         let mut load = Load::new(rig);
         for _ in 0..200 {
             load.rig.tsd.script(Action::Reset.after_bytes(random.below(4_000) as usize + 1));
@@ -104,7 +110,7 @@ fn any_mixture_of_faults_loses_and_changes_no_point() {
     for seed in 0..4 {
         let confirmation = CONFIRMATIONS[seed as usize % 2];
         let mut random = Random(seed);
-        let rig = Rig::with(FakeTsd::start(), |builder| {
+        let rig = rig(|builder| {
             builder.with_confirmation(confirmation).with_write_timeout(Duration::from_millis(100))
         });
         let mut load = Load::new(rig);

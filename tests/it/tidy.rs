@@ -17,8 +17,8 @@ const EDGES: &[(&str, &[&str])] = &[
     // Its calls: flush and render; what was described; raw points; and what they return.
     ("handle", &["flush", "record", "queue", "wire", "stats", "clock", "error"]),
     // A snapshot reads the cells and becomes lines, which go to the writer in batches; ticks,
-    // counts, and why a raw point was not taken.
-    ("flush", &["record", "wire", "queue", "clock", "stats", "error"]),
+    // counts, and why a raw point was not taken; one log line a minute and cause.
+    ("flush", &["record", "wire", "queue", "clock", "stats", "error", "log_limiter"]),
     // The first sight of a key renders its line; counts of series; the atomics, which loom
     // replaces.
     ("record", &["wire", "stats", "sync"]),

@@ -95,7 +95,7 @@ impl Readout {
 
     /// A quantile of the interval, which must have samples, from log buckets.
     pub(crate) fn quantile(&self, q: f64) -> f64 {
-        let rank = ((q * self.count as f64).ceil() as u64).clamp(1, self.count.max(1));
+        let rank = rank(q, self.count).clamp(1, self.count.max(1));
         if rank == 1 {
             return self.min;
         }
@@ -107,5 +107,34 @@ impl Readout {
             }
         }
         self.max
+    }
+}
+
+/// The least rank whose share of `n` is at least `q`. Division rounds that share as `q` was rounded
+/// when it was read, so 7 of 100 is 0.07, though `0.07 * 100.0` is above 7.
+fn rank(q: f64, n: u64) -> u64 {
+    let nearest = (q * n as f64).round();
+    nearest as u64 + u64::from(nearest / (n as f64) < q)
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::rank;
+
+    #[test]
+    fn a_rank_is_exact_for_every_quantile_that_is_a_decimal() {
+        for (denominator, text) in [(100u64, "0.00"), (1_000, "0.000")] {
+            for numerator in 0..=denominator {
+                let digits = text.len() - 2;
+                let q: f64 = format!("{}e-{digits}", numerator).parse().unwrap();
+                for n in (1..=300).chain([12_345_678, 10_000_000_000]) {
+                    let exact =
+                        (u128::from(numerator) * u128::from(n)).div_ceil(denominator.into());
+                    assert_eq!(u128::from(rank(q, n)), exact, "{q} of {n}");
+                }
+            }
+        }
+        assert_eq!(rank(0.07, 100), 7);
     }
 }
