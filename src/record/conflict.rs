@@ -160,6 +160,7 @@ mod tests {
     use super::super::histogram::buckets::Scheme;
     use super::super::histogram::{Histogram, HistogramSpec};
     use super::super::registry::{Options, Registry};
+    use super::super::table::Found;
     use super::*;
     use crate::stats::Counters;
     use crate::wire::charset::Charset;
@@ -328,8 +329,8 @@ mod tests {
             }
             let (tables, mut written) = (registry.tables(), HashSet::new());
             let (counters, gauges) = (tables.counters.all(), tables.gauges.all());
-            let lines = counters.iter().map(|found| found.line());
-            for line in lines.chain(gauges.iter().map(|found| found.line())) {
+            let lines = counters.iter().map(Found::line);
+            for line in lines.chain(gauges.iter().map(Found::line)) {
                 prop_assert!(written.insert(line.unwrap().text()), "{:?}", line);
             }
             for line in raw {

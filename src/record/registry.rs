@@ -119,7 +119,7 @@ impl Registry {
         let Options { rules, specs, limit, has_unit_suffixes, line_limit, reserved } = options;
         let (secrets, mut registration) = (Secrets::random(), Registration::default());
         for line in reserved {
-            registration.conflicts.reserve(&secrets, line.line().metric());
+            registration.conflicts.reserve(&secrets, line.metric());
         }
         Registry {
             number: NEXT_REGISTRY.fetch_add(1, Ordering::Relaxed),
@@ -182,7 +182,7 @@ impl Registry {
     pub(crate) fn claim_raw(&self, metric: &str, tags: &[(String, String)]) -> RawClaim {
         let tags = tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         let identity = self.rules.identify(metric, tags, None);
-        let name = conflict::fingerprint(&self.secrets, identity.line().line().metric());
+        let name = conflict::fingerprint(&self.secrets, identity.line().metric());
         let series = self.fingerprint(&identity);
         self.registration().conflicts.claim_raw(&self.tables, name, series, self.limit)
     }
@@ -300,7 +300,6 @@ impl Registry {
             return entry;
         }
         let line = identity.line();
-        let line = line.line();
         let mut registration = self.registration();
         // Checked again under the lock.
         if let Some(entry) = find().or_else(is_full) {
@@ -310,7 +309,7 @@ impl Registry {
         if !registration.conflicts.claim::<K>(shared, line.metric(), fingerprint, spec) {
             return Entry::Refused(Cause::Taken);
         }
-        let series = Series::new(fingerprint, table.lines.append(line), K::cell(spec));
+        let series = Series::new(fingerprint, table.lines.append(line.line()), K::cell(spec));
         let series = Arc::new(series);
         table.insert(&series);
         K::fresh(&mut registration.fresh).push(Arc::clone(&series));

@@ -1,12 +1,24 @@
 //! Which characters a name, a tag's key or a tag's value may have.
 //!
-//! This is a rule of security too: a label value with a line feed, sent as it is, would let whoever chose it run any command on the
-//! server, and `diediedie` stops a TSD. So everything that ends a word or a line is replaced under every charset.
+//! This is a rule of security too: a label value with a line feed, sent as it is, would let whoever
+//! chose it run any command on the server, and `diediedie` stops a TSD. So everything that ends a
+//! word or a line is replaced under every charset.
 
 use std::borrow::Cow;
 
 /// What stands for a character that may not be sent, and for a word that would be empty.
 const SUBSTITUTE: char = '_';
+
+/// The bytes that stay as they are under every charset.
+const CLEAN: [bool; 256] = {
+    let (mut clean, mut byte) = ([false; 256], 0u8);
+    while byte < 128 {
+        clean[byte as usize] =
+            byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'/' | b'-');
+        byte += 1;
+    }
+    clean
+};
 
 /// The characters that stay as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +33,7 @@ impl Charset {
     /// Whether `c` may be sent.
     pub(crate) fn allows(self, c: char) -> bool {
         match self {
-            Charset::Tsd => c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '/' | '-'),
+            Charset::Tsd => u8::try_from(c).is_ok_and(|byte| CLEAN[usize::from(byte)]),
             Charset::Unicode => {
                 !c.is_whitespace() && !c.is_control() && !matches!(c, '=' | '"' | '\'' | '\\')
             }
@@ -30,9 +42,8 @@ impl Charset {
 
     /// Whether `word` can be sent as it is.
     pub(crate) fn is_clean(self, word: &str) -> bool {
-        let ascii =
-            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'/' | b'-');
-        !word.is_empty() && (word.bytes().all(ascii) || word.chars().all(|c| self.allows(c)))
+        let is_clean = |byte: u8| CLEAN[usize::from(byte)];
+        !word.is_empty() && (word.bytes().all(is_clean) || word.chars().all(|c| self.allows(c)))
     }
 
     /// The word with `_` for each character that may not be sent; `_` when it is empty.

@@ -196,6 +196,11 @@ pub(crate) struct LineBuf {
 }
 
 impl LineBuf {
+    /// The metric's name, prefix included.
+    pub(crate) fn metric(&self) -> &str {
+        &self.text[PUT.len()..self.head]
+    }
+
     pub(crate) fn line(&self) -> Line<'_> {
         Line { bytes: self.text.as_bytes(), head: self.head, tail: self.text.len() - self.head }
     }
