@@ -1,12 +1,13 @@
 //! Between the threads: encoded lines, bounded in points and in bytes.
 //!
 //! **Problem.** A snapshot is made in milliseconds and sent over seconds. While the server is away
-//! snapshots pile up, and the oldest points have to go first; what piled up must not keep the newest
-//! values waiting once the server is back. And every point has to be accounted for at any moment.
+//! snapshots pile up, and the oldest points have to go first; what piled up must not keep the
+//! newest values waiting once the server is back. And every point has to be accounted for at any
+//! moment.
 //!
-//! **Idea.** Lines travel in batches of some 64 KiB. A batch can drop its oldest lines without being
-//! copied, so the bound is exact to the point at the price of one short lock per batch. Whatever
-//! becomes of a point is counted under that lock.
+//! **Idea.** Lines travel in batches of some 64 KiB. A batch can drop its oldest lines without
+//! being copied, so the bound is exact to the point at the price of one short lock per batch.
+//! Whatever becomes of a point is counted under that lock.
 //!
 //! **Mechanism.**
 //! 1. The flusher pushes batches into the *fresh* lane. When the queue is full it waits for room,
@@ -141,7 +142,8 @@ impl Queue {
         self.lock().snapshot_points = points;
     }
 
-    /// Says that no handle is left that could shut down: the writer abandons the queue at this time.
+    /// Says that no handle is left that could shut down: the writer abandons the queue at this
+    /// time.
     pub(crate) fn end_at(&self, at: Instant) {
         self.lock().ends_at = Some(at);
         self.waker.wake();

@@ -1,7 +1,9 @@
-//! The synchronisation primitives of the cells and the queue, exchanged for loom's models under `--cfg loom`.
+//! The synchronisation primitives of the cells and the queue, exchanged for loom's models under
+//! `--cfg loom`.
 //!
-//! A lock here guards a few plain fields and is never held across anything that can panic in the middle of an update, so a
-//! poisoned one is taken as it is: a metric must not spread another thread's panic.
+//! A lock here guards a few plain fields and is never held across anything that can panic in the
+//! middle of an update, so a poisoned one is taken as it is: a metric must not spread another
+//! thread's panic.
 
 #[cfg(loom)]
 pub(crate) use loom::{
@@ -18,12 +20,12 @@ pub(crate) use std::{
     thread::yield_now,
 };
 
-/// Locks, whatever became of the last holder.
+/// Locks, also after a holder has panicked.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Loom has no `OnceLock`, and does not see what the one of std publishes; a flag beside it shows it.
+/// Loom has no `OnceLock` and does not see what std's publishes; a flag beside it shows it.
 #[cfg(loom)]
 mod once {
     use loom::sync::atomic::{AtomicBool, Ordering};
@@ -52,7 +54,7 @@ mod once {
             let result = self.inner.set(value);
             match &result {
                 Ok(()) => self.is_set.store(true, Ordering::Release),
-                // As std's: who comes second returns when the value is there.
+                // Like std's, it returns once the value is there.
                 Err(_) => {
                     while self.get().is_none() {
                         loom::thread::yield_now();

@@ -1,18 +1,18 @@
 //! Series, time and number become a `put` line.
 //!
-//! What does not change is copied: the two parts of the [`Line`], and the time, which is rendered once per snapshot. A line has a
-//! greatest length: a TSD closes the connection on a line of more than [`TSD_LINE`] bytes without a reply, and what was pipelined is
-//! lost.
+//! What does not change is copied: the two parts of the [`Line`], and the time, which is rendered
+//! once per snapshot. A line has a greatest length: a TSD closes the connection on a line of more
+//! than [`TSD_LINE`] bytes without a reply, and what was pipelined is lost.
 //!
-//! A copy of a fixed length is a few instructions, one of any length a call. So of a line whose parts are short as many bytes are
-//! copied as a part may have, and the next part begins where the part really ended: three of the four parts of such a line are
-//! copied without a branch. For that there is always room behind the last line that counts, which is why the buffer is kept whole
-//! and the end of the lines beside it.
+//! The buffer is kept whole, with the end of the lines beside it, so that a line is one check and
+//! four copies. Pushing the parts onto a vector instead takes a fifth longer.
+
+use std::mem;
 
 use super::series::Line;
 use super::value::{FloatDigits, Value};
 
-/// The longest line that a TSD reads, its line feed included (net.opentsdb.tsd.PipelineFactory).
+/// The longest line that a TSD reads, its line feed included (`net.opentsdb.tsd.PipelineFactory`).
 pub(crate) const TSD_LINE: usize = 1024;
 
 /// The command of a native histogram.
@@ -21,11 +21,6 @@ const HISTOGRAM: &str = "histogram ";
 const LONGEST_TIME: usize = 15;
 /// The longest time that there may be, with a space on both sides.
 const ANY_TIME: usize = u64::MAX.ilog10() as usize + 3;
-/// The most bytes of a head or a tail that is copied at a fixed length, and of a time.
-const SHORT: usize = 64;
-const SHORT_TIME: usize = 16;
-/// The room that a line of short parts is made in.
-const ROOM: usize = 256;
 
 /// The bytes that a `histogram` line of this series has room for besides everything else.
 pub(crate) fn histogram_room(line: Line<'_>) -> usize {
@@ -54,7 +49,7 @@ pub(crate) struct Variant<'a> {
 /// Lines of one time, in a buffer that is reused.
 #[derive(Debug)]
 pub(crate) struct Lines {
-    /// The lines, and behind them room for others: bytes of no meaning.
+    /// The lines, and behind them bytes of no meaning: room for others.
     bytes: Vec<u8>,
     /// Where the lines end.
     end: usize,
@@ -88,7 +83,7 @@ impl Lines {
     }
 
     /// Adds a line, whole or not at all.
-    // Always: within the loop over one kind it is a quarter fewer instructions.
+    // Always: within the loop over one kind of metric it saves a tenth of the time.
     #[inline(always)]
     pub(crate) fn push(
         &mut self,
@@ -96,85 +91,27 @@ impl Lines {
         variant: Variant<'_>,
         value: Value,
     ) -> Result<(), Unsendable> {
-        let Variant { suffix, tag } = variant;
-        match value {
-            Value::Integer(integer) => {
-                self.push_digits(line, suffix, tag, itoa::Buffer::new().format(integer).as_bytes())
+        let (mut integer, float);
+        let digits = match value {
+            Value::Integer(value) => {
+                integer = itoa::Buffer::new();
+                integer.format(value).as_bytes()
             }
-            Value::Float(float) if float.is_finite() => self.push_float(line, suffix, tag, float),
-            Value::Float(_) => Err(Unsendable::NotFinite),
-        }
-    }
-
-    #[inline(never)]
-    fn push_float(
-        &mut self,
-        line: Line<'_>,
-        suffix: &str,
-        tag: &str,
-        float: f64,
-    ) -> Result<(), Unsendable> {
-        self.push_digits(line, suffix, tag, FloatDigits::of(float).as_bytes())
-    }
-
-    #[inline(always)]
-    fn push_digits(
-        &mut self,
-        line: Line<'_>,
-        suffix: &str,
-        tag: &str,
-        digits: &[u8],
-    ) -> Result<(), Unsendable> {
-        if suffix.is_empty() && tag.is_empty() && self.push_short(line, digits) {
-            return Ok(());
-        }
-        self.push_long(line, suffix, tag, digits)
-    }
-
-    /// Adds a line of short parts; answers whether it is one, and whether there was room.
-    #[inline(always)]
-    fn push_short(&mut self, line: Line<'_>, digits: &[u8]) -> bool {
-        let room = self.bytes.get_mut(self.end..).and_then(|room| room.first_chunk_mut::<ROOM>());
-        let parts = line.and_beyond::<SHORT>();
-        let (Some(room), Some([(head, head_length), (tail, tail_length)])) = (room, parts) else {
-            return false;
+            Value::Float(value) if value.is_finite() => {
+                float = FloatDigits::of(value);
+                float.as_bytes()
+            }
+            Value::Float(_) => return Err(Unsendable::NotFinite),
         };
-        let (time, time_length) = &self.time;
-        if head_length > SHORT || tail_length > SHORT || *time_length > SHORT_TIME {
-            return false;
-        }
-        room[..SHORT].copy_from_slice(head);
-        room[head_length..head_length + SHORT_TIME].copy_from_slice(&time[..SHORT_TIME]);
-        let at = head_length + time_length;
-        copy_digits(&mut room[at..at + digits.len()], digits);
-        let at = at + digits.len();
-        room[at..at + SHORT].copy_from_slice(tail);
-        self.end += at + tail_length;
-        self.points += 1;
-        true
-    }
-
-    #[inline(never)]
-    fn push_long(
-        &mut self,
-        line: Line<'_>,
-        suffix: &str,
-        tag: &str,
-        digits: &[u8],
-    ) -> Result<(), Unsendable> {
-        let space = if tag.is_empty() { "" } else { " " };
-        let time = self.time;
-        let (head, tail) = line.parts();
+        let (time, (head, tail)) = (self.time, line.parts());
         let time = &time.0[..time.1];
-        self.push_parts(&[
-            head,
-            suffix.as_bytes(),
-            time,
-            digits,
-            space.as_bytes(),
-            tag.as_bytes(),
-            tail,
-        ])
+        let Variant { suffix, tag } = variant;
+        if suffix.is_empty() && tag.is_empty() {
+            return self.push_parts([head, time, digits, tail]);
+        }
+        let space = if tag.is_empty() { "" } else { " " };
+        let [suffix, space, tag] = [suffix, space, tag].map(str::as_bytes);
+        self.push_parts([head, suffix, time, digits, space, tag, tail])
     }
 
     /// Adds a `histogram` line with a value that is rendered already, whole or not at all.
@@ -183,13 +120,13 @@ impl Lines {
         line: Line<'_>,
         value: &[u8],
     ) -> Result<(), Unsendable> {
-        let time = self.time;
-        let (metric, time) = (line.metric().as_bytes(), &time.0[..time.1]);
-        self.push_parts(&[HISTOGRAM.as_bytes(), metric, time, value, line.tail()])
+        let (time, metric) = (self.time, line.metric().as_bytes());
+        self.push_parts([HISTOGRAM.as_bytes(), metric, &time.0[..time.1], value, line.tail()])
     }
 
     /// Adds the line that these are the parts of, unless it is too long.
-    fn push_parts(&mut self, parts: &[&[u8]]) -> Result<(), Unsendable> {
+    #[inline(always)]
+    fn push_parts<const N: usize>(&mut self, parts: [&[u8]; N]) -> Result<(), Unsendable> {
         let length: usize = parts.iter().map(|part| part.len()).sum();
         if length > self.max_line {
             return Err(Unsendable::TooLong);
@@ -198,18 +135,22 @@ impl Lines {
         if end > self.bytes.len() {
             self.bytes.resize(end.max(2 * self.bytes.len()), 0);
         }
+        let mut room = &mut self.bytes[self.end..end];
         for part in parts {
-            self.bytes[self.end..self.end + part.len()].copy_from_slice(part);
-            self.end += part.len();
+            let (to, rest) = room.split_at_mut(part.len());
+            to.copy_from_slice(part);
+            room = rest;
         }
+        self.end = end;
         self.points += 1;
         Ok(())
     }
 
-    /// Whether there are `points` lines, or another one might make the buffer grow beyond `size`.
+    /// Whether there are `points` lines, or no room in `size` bytes for another one of a TSD's.
+    /// Longer ones, which other servers read, make the buffer grow: they are rare.
     #[inline]
     pub(crate) fn is_full(&self, size: usize, points: usize) -> bool {
-        self.end > size.saturating_sub(self.max_line) || self.points as usize >= points
+        self.end > size.saturating_sub(TSD_LINE) || self.points as usize >= points
     }
 
     /// Whether there is no line.
@@ -219,38 +160,14 @@ impl Lines {
 
     /// Takes the lines and how many they are, and goes on with `buffer` as room.
     pub(crate) fn take(&mut self, buffer: Vec<u8>) -> (Vec<u8>, usize) {
-        let mut bytes = std::mem::replace(&mut self.bytes, buffer);
-        bytes.truncate(std::mem::take(&mut self.end));
-        (bytes, std::mem::take(&mut self.points) as usize)
+        let mut bytes = mem::replace(&mut self.bytes, buffer);
+        bytes.truncate(mem::take(&mut self.end));
+        (bytes, mem::take(&mut self.points) as usize)
     }
 
     /// The lines.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes[..self.end]
-    }
-}
-
-/// Copies up to 32 bytes as two pieces that may overlap.
-#[inline(always)]
-fn copy_digits(to: &mut [u8], from: &[u8]) {
-    macro_rules! pieces_of {
-        ($length:literal) => {
-            if let (Some(first), Some(last)) =
-                (from.first_chunk::<$length>(), from.last_chunk::<$length>())
-            {
-                to[..$length].copy_from_slice(first);
-                let rest = to.len() - $length;
-                to[rest..].copy_from_slice(last);
-            }
-        };
-    }
-    match from.len() {
-        0 => {}
-        1 => to[0] = from[0],
-        2..=3 => pieces_of!(2),
-        4..=7 => pieces_of!(4),
-        8..=16 => pieces_of!(8),
-        _ => pieces_of!(16),
     }
 }
 
@@ -332,44 +249,44 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_batch_has_many_lines_though_a_server_reads_long_ones() {
+        let mut lines = Lines::new(Vec::new(), 256 * 1024);
+        lines.push(line("m").line(), Variant::default(), Value::Integer(7)).unwrap();
+        assert!(!lines.is_full(64 * 1024, 100));
+        assert!(lines.is_full(TSD_LINE, 100) && lines.is_full(64 * 1024, 1));
+    }
+
     proptest! {
         #[test]
-        fn a_line_that_others_follow_is_copied_as_one_that_stands_alone(
+        fn any_line_is_its_parts_in_order(
             lines in proptest::collection::vec(
-                ("[ab]|[a-z.]{1,100}", proptest::collection::vec("[a-z]{1,30}", 0..4), any::<i64>(), any::<f64>()),
+                (
+                    "[ab]|[a-z.]{1,100}",
+                    proptest::collection::vec("[a-z]{1,30}", 0..4),
+                    any::<i64>(),
+                    any::<f64>(),
+                ),
                 1..20,
             ),
             time in prop_oneof![0..10_000_000_000_000u64, any::<u64>()],
             room in 0..2048usize,
         ) {
             let rules = Rules::of_a_test();
-            let (mut identified, mut expected) = (Vec::new(), String::new());
-            let (mut made, mut alone) = (Lines::new(vec![b'?'; room], TSD_LINE), Lines::default());
+            let (mut made, mut expected) = (Lines::new(vec![b'?'; room], TSD_LINE), String::new());
             made.set_time(time);
-            alone.set_time(time);
-            for (name, tags, ..) in &lines {
+            for (name, tags, integer, float) in lines {
                 let tags = tags.iter().map(|tag| (tag.as_str(), "v"));
-                identified.push(rules.identify(name, tags, None).line());
-            }
-            let (mut packed, mut starts) = (Vec::new(), Vec::new());
-            for line in &identified {
-                starts.push(packed.len());
-                packed.extend_from_slice(line.line().text().as_bytes());
-            }
-            for ((line, start), (_, _, integer, float)) in identified.iter().zip(starts).zip(lines) {
+                let line = rules.identify(&name, tags, None).line();
                 let (head, tail) = line.line().parts();
-                let packed = Line::of_parts(&packed[start..], head.len(), tail.len()).unwrap();
-                let [head, tail] = <[_; 2]>::from(packed.parts()).map(String::from_utf8_lossy);
-                for value in [Value::Integer(integer), Value::Integer(integer % 1000), Value::Float(float)] {
-                    let pushed = made.push(packed, Variant::default(), value);
-                    prop_assert_eq!(pushed, alone.push(line.line(), Variant::default(), value));
-                    if pushed.is_ok() {
+                let [head, tail] = [head, tail].map(String::from_utf8_lossy);
+                for value in [integer.into(), (integer % 1000).into(), Value::Float(float)] {
+                    if made.push(line.line(), Variant::default(), value).is_ok() {
                         expected += &format!("{head} {time} {}{tail}", value.to_text());
                     }
                 }
             }
             prop_assert_eq!(String::from_utf8_lossy(made.bytes()), expected.as_str());
-            prop_assert_eq!(String::from_utf8_lossy(alone.bytes()), expected.as_str());
             let points = expected.lines().count();
             prop_assert_eq!(made.take(Vec::new()), (expected.into_bytes(), points));
         }

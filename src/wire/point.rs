@@ -7,7 +7,9 @@ use super::value::Value;
 /// ```
 /// use metrics_exporter_opentsdb::Point;
 ///
-/// let point = Point::new("backup.bytes", 1_048_576).tag("volume", "home").timestamp(1_700_000_000);
+/// let point = Point::new("backup.bytes", 1_048_576)
+///     .tag("volume", "home")
+///     .timestamp(1_700_000_000);
 /// assert_eq!(point.tags, [("volume".to_string(), "home".to_string())]);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -20,7 +22,8 @@ pub struct Point {
     /// The tags, in the order in which they were given.
     pub tags: Vec<(String, String)>,
     /// Seconds since the Unix epoch, or milliseconds for an exporter with
-    /// [`TimestampPrecision::Milliseconds`](crate::TimestampPrecision::Milliseconds); `None` is the time of sending.
+    /// [`TimestampPrecision::Milliseconds`](crate::TimestampPrecision::Milliseconds). `None` is the
+    /// time of sending.
     pub timestamp: Option<u64>,
 }
 
@@ -37,7 +40,8 @@ impl Point {
         self
     }
 
-    /// Sets the time, in the precision of the exporter that sends it.
+    /// Sets the time in seconds since the Unix epoch, or in milliseconds if the exporter that sends
+    /// it has that precision.
     #[must_use]
     pub fn timestamp(mut self, timestamp: u64) -> Self {
         self.timestamp = Some(timestamp);

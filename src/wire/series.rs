@@ -182,10 +182,9 @@ impl Identity<'_> {
 /// behind the other.
 #[derive(Clone, Copy)]
 pub(crate) struct Line<'a> {
-    /// Head, tail, and whatever follows them.
     bytes: &'a [u8],
+    /// How long the head is.
     head: usize,
-    tail: usize,
 }
 
 /// A [`Line`] that stands alone.
@@ -202,7 +201,7 @@ impl LineBuf {
     }
 
     pub(crate) fn line(&self) -> Line<'_> {
-        Line { bytes: self.text.as_bytes(), head: self.head, tail: self.text.len() - self.head }
+        Line { bytes: self.text.as_bytes(), head: self.head }
     }
 }
 
@@ -210,25 +209,18 @@ impl<'a> Line<'a> {
     /// A line whose parts have these lengths, at the start of `bytes`.
     #[inline]
     pub(crate) fn of_parts(bytes: &'a [u8], head: usize, tail: usize) -> Option<Self> {
-        (head + tail <= bytes.len()).then_some(Line { bytes, head, tail })
-    }
-
-    /// Head and tail, each with its length and with what follows it, if that is `N` bytes in all.
-    #[inline]
-    pub(crate) fn and_beyond<const N: usize>(self) -> Option<[(&'a [u8; N], usize); 2]> {
-        let tail = self.bytes.get(self.head..)?.first_chunk()?;
-        Some([(self.bytes.first_chunk()?, self.head), (tail, self.tail)])
+        Some(Line { bytes: bytes.get(..head + tail)?, head })
     }
 
     /// Head and tail.
     #[inline]
     pub(crate) fn parts(self) -> (&'a [u8], &'a [u8]) {
-        self.bytes[..self.head + self.tail].split_at(self.head)
+        self.bytes.split_at(self.head)
     }
 
     /// The length of both.
     pub(crate) fn len(self) -> usize {
-        self.head + self.tail
+        self.bytes.len()
     }
 
     /// ` TAGS\n`.
@@ -249,7 +241,7 @@ impl<'a> Line<'a> {
 
 impl fmt::Debug for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(as_str(&self.bytes[..self.len()]), f)
+        fmt::Debug::fmt(as_str(self.bytes), f)
     }
 }
 
@@ -261,7 +253,7 @@ fn as_str(part: &[u8]) -> &str {
 #[cfg(test)]
 impl Line<'_> {
     pub(crate) fn text(self) -> String {
-        as_str(&self.bytes[..self.len()]).to_owned()
+        as_str(self.bytes).to_owned()
     }
 }
 

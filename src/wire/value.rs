@@ -1,13 +1,14 @@
 //! How a number is written.
 //!
-//! The forms that every server reads: integers `-?[0-9]{1,19}` within `i64`, floats with digits on both sides of the dot and an
-//! exponent without a plus sign. Without the dot KairosDB takes `1e16` for an integer and drops it; a TSD refuses an integer above
-//! `i64::MAX`. A float stays a float even when it is whole, since a TSD cannot read a row in which one series has both kinds at one
-//! time.
+//! The forms that every server reads: integers `-?[0-9]{1,19}` within `i64`, floats with digits on
+//! both sides of the dot and an exponent without a plus sign. KairosDB takes `1e16` for an integer
+//! and drops it; a TSD refuses an integer above `i64::MAX`. A float stays a float even when it is
+//! whole, since a TSD cannot read a row in which one series has both kinds at one time.
 
 /// A number to store: an integer or a float.
 ///
-/// Made from any number with `into()`. An unsigned integer above `i64::MAX`, which no TSD takes, becomes the nearest float.
+/// Made from any number with `into()`. An unsigned integer above `i64::MAX`, which no TSD takes,
+/// becomes the nearest float.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value {
     /// Written without a dot.
@@ -17,7 +18,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// As it is written; empty if there is no way to write it.
+    /// The number as it is written; empty for NaN and infinities.
     pub(crate) fn to_text(self) -> String {
         match self {
             Value::Integer(integer) => integer.to_string(),
@@ -39,7 +40,7 @@ pub(crate) struct FloatDigits {
 const LONGEST_FLOAT: usize = 32;
 
 impl FloatDigits {
-    /// Those of a finite one.
+    /// The digits of a finite float.
     #[inline(never)]
     pub(crate) fn of(float: f64) -> Self {
         let mut buffer = zmij::Buffer::new();
@@ -80,7 +81,7 @@ impl From<u64> for Value {
     }
 }
 
-// Apart, or its float is made of each integer just in case.
+// Not inlined: otherwise the float is computed for each integer.
 #[cold]
 fn beyond_i64(value: u64) -> Value {
     Value::Float(value as f64)
@@ -113,7 +114,7 @@ mod tests {
         value.into().to_text()
     }
 
-    /// The form that every server reads, by hand: no regular expression needed for it.
+    /// Whether every server reads it.
     fn is_legal_float(text: &str) -> bool {
         let digits =
             |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -142,7 +143,7 @@ mod tests {
             (f64::MAX.into(), "1.7976931348623157e308"),
         ];
         for &(value, expected) in cases {
-            // The digits of a float are compared as numbers: only their form is fixed, not how many of them there are.
+            // Only the form of a float is fixed, not how many digits it has.
             let text = written(value);
             match value {
                 Value::Integer(_) => assert_eq!(text, expected),
