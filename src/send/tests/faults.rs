@@ -180,7 +180,7 @@ fn an_absent_server_is_no_reason_to_stay_at_the_end() {
 #[test]
 fn at_the_end_an_undecided_server_is_asked_all_the_same() {
     for replies in [Flavor::VictoriaMetrics, Flavor::OpenTsdb] {
-        let tsd = FakeTsd::builder().replies(replies.clone()).start();
+        let tsd = FakeTsd::builder().replies(replies).start();
         let mut rig = Rig::new(&tsd, Confirmation::Auto);
         let lines = rig.push(100);
         rig.close();

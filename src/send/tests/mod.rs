@@ -179,7 +179,7 @@ fn auto_finds_out_what_a_server_answers() {
     std::thread::scope(|scope| {
         for (replies, fault, expected, connects, questions) in cases {
             scope.spawn(move || {
-                let tsd = FakeTsd::builder().replies(replies.clone()).start();
+                let tsd = FakeTsd::builder().replies(replies).start();
                 if let Some(fault) = fault {
                     tsd.script(fault);
                 }
