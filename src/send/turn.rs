@@ -12,6 +12,16 @@ pub(super) enum Next {
     Wait(Option<Instant>),
 }
 
+impl Next {
+    /// Whichever comes first.
+    pub(super) fn or(self, other: Next) -> Next {
+        match (self, other) {
+            (Next::Wait(a), Next::Wait(b)) => Next::Wait(earliest(a, b)),
+            _ => Next::Again,
+        }
+    }
+}
+
 /// How a connection ended.
 #[derive(Debug)]
 pub(super) enum End {

@@ -101,10 +101,9 @@ impl Writer {
 
     fn work(&mut self) {
         while let Some(next) = self.turn(self.clock.now()) {
-            let released = self.turn_released(self.clock.now());
-            let until = match (next, released) {
-                (Next::Wait(a), Next::Wait(b)) => earliest(a, b),
-                _ => Some(self.clock.now()),
+            let until = match next.or(self.turn_released(self.clock.now())) {
+                Next::Wait(until) => until,
+                Next::Again => Some(self.clock.now()),
             };
             let timeout = earliest(until, self.ends_at)
                 .map(|until| until.saturating_duration_since(self.clock.now()));
@@ -175,7 +174,7 @@ impl Writer {
                 let counters = &self.delivery.counters;
                 counters.connects.add(1);
                 counters.connected.store(true, Ordering::Relaxed);
-                counters.set_confirmation(self.profiles[endpoint].in_force());
+                counters.set_confirmation(self.profiles[endpoint].mode());
                 self.delivery.queue.set_link(Link::Up);
                 Next::Again
             }
@@ -201,7 +200,7 @@ impl Writer {
             buffer: &mut self.buffer,
             now,
         });
-        let confirmation = profile.in_force();
+        let confirmation = profile.mode();
         self.delivery.counters.set_confirmation(confirmation);
         if session.is_proved(profile, now) {
             self.backoff.reset();
@@ -272,18 +271,10 @@ impl Writer {
     /// Goes on with the connections that were given up.
     fn turn_released(&mut self, now: Instant) -> Next {
         let mut next = Next::Wait(None);
-        self.released.retain_mut(|released| match released.turn(&mut self.buffer, now) {
-            None => false,
-            Some(Next::Again) => {
-                next = Next::Again;
-                true
-            }
-            Some(Next::Wait(until)) => {
-                if let Next::Wait(other) = next {
-                    next = Next::Wait(earliest(other, until));
-                }
-                true
-            }
+        self.released.retain_mut(|released| {
+            let turn = released.turn(&mut self.buffer, now);
+            next = turn.map_or(next, |turn| next.or(turn));
+            turn.is_some()
         });
         next
     }

@@ -20,13 +20,14 @@
 
 use std::time::Duration;
 
-use super::confirm::Mode;
+use super::confirm::asks;
 use crate::clock::Instant;
 use crate::send::delivery::Work;
+use crate::stats::Confirmation;
 
 /// How long nothing has come for a burst to be over: a snapshot comes in several batches. Where
-/// somebody waits a question is asked at once. A half-close is not: a peer that closes of itself, as a
-/// proxy does whose server is away, is then seen to before we close.
+/// somebody waits a question is asked at once. A half-close is not: a peer that closes of itself,
+/// as a proxy does whose server is away, is then seen to before we close.
 const QUIET: Duration = Duration::from_millis(20);
 /// How long after a half-close the next one comes, unless somebody waits: single points get no
 /// connection each.
@@ -40,7 +41,7 @@ const EXPEDITED_BURST: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct View {
     pub(super) now: Instant,
-    pub(super) mode: Mode,
+    pub(super) mode: Confirmation,
     pub(super) work: Work,
     /// All lines of the window are written and there is no room for more.
     pub(super) is_full: bool,
@@ -78,14 +79,14 @@ impl View {
         if self.wants_half_close() {
             return Plan::HalfClose;
         }
-        if self.mode.asks() && self.is_askable && (self.is_over() || self.is_ask_due) {
+        if asks(self.mode) && self.is_askable && (self.is_over() || self.is_ask_due) {
             return Plan::Ask;
         }
         if !self.work.is_sent() {
             return if self.is_full { Plan::Wait(None) } else { Plan::Send };
         }
         if !self.is_empty {
-            let rested_at = self.rested_at().filter(|_| self.mode == Mode::HalfClose);
+            let rested_at = self.rested_at().filter(|_| self.mode == Confirmation::HalfClose);
             let times = [self.quiet_at(), rested_at].into_iter().flatten();
             return Plan::Wait(times.filter(|at| *at > self.now).min());
         }
@@ -98,12 +99,12 @@ impl View {
         }
         self.has_unconfirmed
             && match self.mode {
-                Mode::HalfClose => {
+                Confirmation::HalfClose => {
                     let is_rested = self.rested_at().is_none_or(|at| self.now >= at);
                     self.is_full || self.is_long() || (self.is_over() && is_rested)
                 }
-                Mode::Undecided => self.is_silent,
-                Mode::Version | Mode::Written => false,
+                Confirmation::Auto => self.is_silent,
+                Confirmation::Version | Confirmation::Written => false,
             }
     }
 
@@ -123,7 +124,7 @@ impl View {
 
     /// When the burst counts as over if no line comes until then; `None` for at once.
     fn quiet_at(&self) -> Option<Instant> {
-        let is_awaited = self.mode == Mode::HalfClose || !self.work.demand.is_expedited;
+        let is_awaited = self.mode == Confirmation::HalfClose || !self.work.demand.is_expedited;
         self.burst.filter(|_| is_awaited).map(|(_, last)| last + QUIET)
     }
 
@@ -138,18 +139,19 @@ mod tests {
     use super::*;
     use crate::send::limiter::Demand;
 
-    const MODES: [Mode; 4] = [Mode::Undecided, Mode::Version, Mode::HalfClose, Mode::Written];
+    const MODES: [Confirmation; 4] =
+        [Confirmation::Auto, Confirmation::Version, Confirmation::HalfClose, Confirmation::Written];
 
     /// Lines were written just now, and there are no more.
-    fn just_sent(mode: Mode) -> View {
+    fn just_sent(mode: Confirmation) -> View {
         let now = Instant::now();
         View {
             now,
             mode,
             work: Work { is_closing: false, demand: Demand::default() },
             is_full: false,
-            is_empty: mode == Mode::Written,
-            has_unconfirmed: mode != Mode::Written,
+            is_empty: mode == Confirmation::Written,
+            has_unconfirmed: mode != Confirmation::Written,
             is_askable: true,
             is_ask_due: false,
             is_silent: false,
@@ -205,7 +207,7 @@ mod tests {
             ),
             (
                 "there is more than a burst may have",
-                |v| View { is_at_bound: v.mode == Mode::HalfClose, ..with_more(v) },
+                |v| View { is_at_bound: v.mode == Confirmation::HalfClose, ..with_more(v) },
                 [Send, Send, HalfClose, Send],
             ),
             (
@@ -246,16 +248,16 @@ mod tests {
 
     #[test]
     fn a_burst_lingers_and_half_closes_keep_their_distance() {
-        for mode in [Mode::Undecided, Mode::Version, Mode::HalfClose] {
+        for mode in [Confirmation::Auto, Confirmation::Version, Confirmation::HalfClose] {
             let view = just_sent(mode);
             assert_eq!(view.plan(), Plan::Wait(Some(view.now + QUIET)), "{mode:?}");
         }
-        for mode in [Mode::Undecided, Mode::Version] {
+        for mode in [Confirmation::Auto, Confirmation::Version] {
             assert_eq!(expedited(just_sent(mode)).plan(), Plan::Ask, "{mode:?}");
         }
-        let view = expedited(just_sent(Mode::HalfClose));
+        let view = expedited(just_sent(Confirmation::HalfClose));
         assert_eq!(view.plan(), Plan::Wait(Some(view.now + QUIET)), "it may be closing");
-        let view = just_sent(Mode::HalfClose);
+        let view = just_sent(Confirmation::HalfClose);
         let rested_at = view.now + REST / 2;
         let view = View { half_closed: Some(rested_at - REST), ..later(view, QUIET) };
         assert_eq!(view.plan(), Plan::Wait(Some(rested_at)));

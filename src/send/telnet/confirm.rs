@@ -59,30 +59,13 @@ const CAUTIOUS_BYTES: u64 = 16 * 1024;
 /// How many timeouts a wait lasts at most, whatever progress the server shows.
 const PATIENCE: u32 = 5;
 
-/// How an endpoint confirms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
-    /// Asked, and not known to answer.
-    Undecided,
-    Version,
-    HalfClose,
-    Written,
-}
-
-/// What was learned of an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Learned {
-    Answers,
-    Silent,
-}
-
 /// What is known of one endpoint beyond its present connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Profile {
     /// What the user wants.
     wanted: Confirmation,
-    /// With [`Confirmation::Auto`]: what was learned last, and when.
-    learned: Option<(Learned, Instant)>,
+    /// With [`Confirmation::Auto`]: the mode that was learned last, and when.
+    learned: Option<(Confirmation, Instant)>,
     /// Whether a connection failed since something was confirmed.
     is_cautious: bool,
     /// The time of the last half-close.
@@ -94,25 +77,9 @@ impl Profile {
         Profile { wanted, learned: None, is_cautious: false, half_closed: None }
     }
 
-    pub(super) fn mode(&self) -> Mode {
-        match (self.wanted, self.learned) {
-            (Confirmation::Version, _) => Mode::Version,
-            (Confirmation::HalfClose, _) => Mode::HalfClose,
-            (Confirmation::Written, _) => Mode::Written,
-            (Confirmation::Auto, None) => Mode::Undecided,
-            (Confirmation::Auto, Some((Learned::Answers, _))) => Mode::Version,
-            (Confirmation::Auto, Some((Learned::Silent, _))) => Mode::HalfClose,
-        }
-    }
-
-    /// What the user is told is in force; `Auto` while that is not known.
-    pub(crate) fn in_force(&self) -> Confirmation {
-        match self.mode() {
-            Mode::Undecided => Confirmation::Auto,
-            Mode::Version => Confirmation::Version,
-            Mode::HalfClose => Confirmation::HalfClose,
-            Mode::Written => Confirmation::Written,
-        }
+    /// How it confirms; [`Confirmation::Auto`] while that is not known.
+    pub(crate) fn mode(&self) -> Confirmation {
+        self.learned.map_or(self.wanted, |(mode, _)| mode)
     }
 
     /// There is a new connection to it.
@@ -123,12 +90,18 @@ impl Profile {
 
     /// It answered `version`.
     pub(super) fn answered(&mut self, now: Instant) {
-        self.learned = Some((Learned::Answers, now));
+        self.learn(Confirmation::Version, now);
     }
 
     /// It did not answer, and closed in good order when we did.
     pub(super) fn was_silent(&mut self, now: Instant) {
-        self.learned = Some((Learned::Silent, now));
+        self.learn(Confirmation::HalfClose, now);
+    }
+
+    fn learn(&mut self, mode: Confirmation, now: Instant) {
+        if self.wanted == Confirmation::Auto {
+            self.learned = Some((mode, now));
+        }
     }
 
     /// It confirmed something.
@@ -138,13 +111,14 @@ impl Profile {
 
     /// A connection to it failed, or none could be made.
     pub(crate) fn failed(&mut self) {
-        self.learned = self.learned.filter(|(learned, _)| *learned == Learned::Answers);
+        self.learned = self.learned.filter(|(mode, _)| *mode == Confirmation::Version);
         self.is_cautious = true;
     }
 
     /// How many bytes may be unconfirmed; where the answer does not bound that, the window does.
     pub(super) fn burst_bytes(&self) -> u64 {
-        let is_bound = self.is_cautious && matches!(self.mode(), Mode::HalfClose | Mode::Undecided);
+        let is_bound =
+            self.is_cautious && matches!(self.mode(), Confirmation::HalfClose | Confirmation::Auto);
         if is_bound { CAUTIOUS_BYTES } else { u64::MAX }
     }
 
@@ -153,11 +127,9 @@ impl Profile {
     }
 }
 
-impl Mode {
-    /// Whether `version` is asked.
-    pub(super) fn asks(self) -> bool {
-        matches!(self, Mode::Undecided | Mode::Version)
-    }
+/// Whether `version` is asked in this mode.
+pub(super) fn asks(mode: Confirmation) -> bool {
+    matches!(mode, Confirmation::Auto | Confirmation::Version)
 }
 
 /// A wait for the server. Progress prolongs it, up to [`PATIENCE`] times: a server that refuses one
@@ -230,7 +202,7 @@ impl Barrier {
 
     /// Whether to ask though there is more to send.
     pub(super) fn is_due(&self, profile: &Profile, written: Place, now: Instant) -> bool {
-        profile.mode() == Mode::Undecided
+        profile.mode() == Confirmation::Auto
             || written.since(self.asked_upto) >= profile.question_bytes()
             || self.due_at().is_some_and(|at| now >= at)
     }
@@ -320,18 +292,18 @@ mod tests {
         use Event::{Answered, Failed, Reconnected, Silent};
         let late = Reconnected(LEARNED_FOR);
         let early = Reconnected(LEARNED_FOR - Duration::from_secs(1));
-        let cases: &[(&[Event], Mode)] = &[
-            (&[], Mode::Undecided),
-            (&[Failed], Mode::Undecided),
-            (&[Answered], Mode::Version),
-            (&[Answered, Failed, early], Mode::Version),
-            (&[Answered, early, Answered, early], Mode::Version),
-            (&[Answered, Failed, late], Mode::Undecided),
-            (&[Silent], Mode::HalfClose),
-            (&[Silent, early], Mode::HalfClose),
-            (&[Silent, late], Mode::Undecided),
-            (&[Silent, Failed], Mode::Undecided),
-            (&[Silent, Answered, Failed], Mode::Version),
+        let cases: &[(&[Event], Confirmation)] = &[
+            (&[], Confirmation::Auto),
+            (&[Failed], Confirmation::Auto),
+            (&[Answered], Confirmation::Version),
+            (&[Answered, Failed, early], Confirmation::Version),
+            (&[Answered, early, Answered, early], Confirmation::Version),
+            (&[Answered, Failed, late], Confirmation::Auto),
+            (&[Silent], Confirmation::HalfClose),
+            (&[Silent, early], Confirmation::HalfClose),
+            (&[Silent, late], Confirmation::Auto),
+            (&[Silent, Failed], Confirmation::Auto),
+            (&[Silent, Answered, Failed], Confirmation::Version),
         ];
         for (events, expected) in cases {
             let mut profile = Profile::new(Confirmation::Auto);
@@ -349,7 +321,7 @@ mod tests {
             let late = Event::Reconnected(LEARNED_FOR);
             for event in [Event::Silent, Event::Failed, Event::Answered, late] {
                 happen(&mut profile, event, &mut now);
-                assert_eq!(profile.in_force(), wanted);
+                assert_eq!(profile.mode(), wanted);
             }
         }
     }

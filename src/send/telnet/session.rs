@@ -15,7 +15,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use super::agenda::{Plan, View};
-use super::confirm::{ANSWER_TIME, Barrier, Mode, PROMPT, Patience, Profile, QUESTION};
+use super::confirm::{ANSWER_TIME, Barrier, PROMPT, Patience, Profile, QUESTION, asks};
 use super::replies::ReplyTally;
 use crate::clock::Instant;
 use crate::send::connection::{Connection, Drained, Released};
@@ -23,6 +23,7 @@ use crate::send::delivery::{Delivery, Work};
 use crate::send::failure::Failure;
 use crate::send::turn::{End, Next, earliest};
 use crate::send::window::Place;
+use crate::stats::Confirmation;
 use crate::wire::reply::Parser;
 
 /// How old a connection has to be for what the kernel took from it to speak for the server.
@@ -120,11 +121,7 @@ impl Session {
             },
         };
         let deadline = self.check_deadline(cx)?;
-        Ok(match next {
-            _ if drained == Drained::More => Next::Again,
-            Next::Again => Next::Again,
-            Next::Wait(until) => Next::Wait(earliest(until, deadline)),
-        })
+        Ok(if drained == Drained::More { Next::Again } else { next.or(Next::Wait(deadline)) })
     }
 
     /// Gives the connection up, with what is missing of a line that was begun: a server may store
@@ -139,7 +136,7 @@ impl Session {
     /// Whether the server has shown that it takes points.
     pub(crate) fn is_proved(&self, profile: &Profile, now: Instant) -> bool {
         let is_old = now.saturating_duration_since(self.connected) >= CREDIBLE;
-        self.has_confirmed && (is_old || profile.mode() != Mode::Written)
+        self.has_confirmed && (is_old || profile.mode() != Confirmation::Written)
     }
 
     fn read(&mut self, cx: &mut Context<'_>) -> Result<Drained, End> {
@@ -188,7 +185,7 @@ impl Session {
 
     fn confirmed(&mut self, place: Place, cx: &mut Context<'_>) {
         // First, so that a flush that returns sees it.
-        cx.delivery.counters.set_confirmation(cx.profile.in_force());
+        cx.delivery.counters.set_confirmation(cx.profile.mode());
         cx.profile.confirmed();
         cx.delivery.confirm(place);
         self.has_confirmed = true;
@@ -212,7 +209,7 @@ impl Session {
             Ok(_) => {}
         }
         let is_prompt = ended <= half_close.patience.began() + PROMPT;
-        let is_undecided = cx.profile.mode() == Mode::Undecided;
+        let is_undecided = cx.profile.mode() == Confirmation::Auto;
         if self.parser.alien().is_some() || (is_undecided && !is_prompt) {
             return Err(End::Failed(self.or_alien(Failure::Silent)));
         }
@@ -280,7 +277,7 @@ impl Session {
                 if granted > 0 { Ok(()) } else { Err(Next::Wait(None)) }
             }
             Err(later) => {
-                let due = self.barrier.due_at().filter(|_| cx.profile.mode().asks());
+                let due = self.barrier.due_at().filter(|_| asks(cx.profile.mode()));
                 Err(Next::Wait(earliest(Some(later), due)))
             }
         }
@@ -335,7 +332,7 @@ impl Session {
             if std::mem::take(&mut self.is_held_up) {
                 cx.delivery.limiter.held_up(cx.now);
             }
-            if cx.profile.mode() == Mode::Written {
+            if cx.profile.mode() == Confirmation::Written {
                 self.confirmed(cx.delivery.window.written(), cx);
             }
         }
@@ -355,7 +352,7 @@ impl Session {
             }
         } else if let Some(since) = self.stalled {
             (Some(since + timeout), End::Failed(Failure::Stalled(timeout)))
-        } else if cx.profile.mode() == Mode::Version {
+        } else if cx.profile.mode() == Confirmation::Version {
             let due = self.barrier.patience().map(|patience| patience.ends_at(timeout));
             (due, End::Failed(Failure::Unanswered(timeout)))
         } else {
@@ -367,7 +364,7 @@ impl Session {
                 end => end,
             });
         }
-        let silent_at = self.answer_due_at().filter(|_| cx.profile.mode() == Mode::Undecided);
+        let silent_at = self.answer_due_at().filter(|_| cx.profile.mode() == Confirmation::Auto);
         Ok(earliest(due, silent_at.filter(|at| *at > cx.now)))
     }
 
