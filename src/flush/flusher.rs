@@ -92,7 +92,8 @@ impl Flusher {
             match requests.recv_timeout(if is_alone { wait.min(ORPHAN_CHECK) } else { wait }) {
                 // All that came meanwhile share one snapshot.
                 Ok(request) => {
-                    self.waiting.extend([request].into_iter().chain(requests.try_iter()))
+                    self.waiting.push(request);
+                    self.waiting.extend(requests.try_iter());
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 // A recorder may live on for long.

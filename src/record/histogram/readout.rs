@@ -127,7 +127,7 @@ mod tests {
         for (denominator, text) in [(100u64, "0.00"), (1_000, "0.000")] {
             for numerator in 0..=denominator {
                 let digits = text.len() - 2;
-                let q: f64 = format!("{}e-{digits}", numerator).parse().unwrap();
+                let q: f64 = format!("{numerator}e-{digits}").parse().unwrap();
                 for n in (1..=300).chain([12_345_678, 10_000_000_000]) {
                     let exact =
                         (u128::from(numerator) * u128::from(n)).div_ceil(denominator.into());
