@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use metrics::counter;
 use metrics_exporter_opentsdb::testing::{Action, End, FakeTsd, Fault};
-use metrics_exporter_opentsdb::{Confirmation, Point};
+use metrics_exporter_opentsdb::{Confirmation, Point, TimestampPrecision};
 
 use crate::rig::{CONFIRMATIONS, PATIENCE, Rig, eventually};
 
@@ -74,8 +74,12 @@ fn written_asks_nothing_and_believes_the_kernel() {
 
 #[test]
 fn a_put_that_waits_for_storage_is_not_confirmed() {
+    // In seconds the third flush would wait for the next one.
+    let precision = TimestampPrecision::Milliseconds;
     for confirmation in CONFIRMATIONS {
-        let rig = Rig::with(FakeTsd::start(), |builder| builder.with_confirmation(confirmation));
+        let rig = Rig::with(FakeTsd::start(), |builder| {
+            builder.with_confirmation(confirmation).with_timestamp_precision(precision)
+        });
         rig.deliver(|| counter!("known").increment(1));
         rig.tsd.script(Fault::FreezeStorage);
         rig.deliver(|| counter!("known").increment(1));

@@ -374,6 +374,7 @@ fn fork(address: &str, children: u64) {
                 counter!("parent").increment(1);
                 recorded.fetch_add(1, Ordering::SeqCst);
                 let _ = handle.flush(Duration::from_millis(5));
+                let _ = (handle.render(), handle.describe());
             }
         });
         let held = counter!("child");
@@ -385,6 +386,10 @@ fn fork(address: &str, children: u64) {
                 held.increment(1);
                 counter!("child").increment(1);
                 let is_refused = handle.flush(LONG).is_err() && handle.shutdown(LONG).is_err();
+                // Of locks that were held at the fork none is asked for.
+                let is_refused = is_refused && handle.render().is_empty();
+                let is_refused = is_refused && handle.describe().is_empty();
+                let _ = handle.stats();
                 handle.wait();
                 drop(handle.guard(LONG));
                 let _ = handle.send(Point::new("child.raw", 1).tag("n", "1"));
