@@ -35,11 +35,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let report = exporter.shutdown(Duration::from_secs(10))?;
     println!("{}", fake.lines().join("\n"));
-    if report.confirmed < report.points {
-        // The invoices are written, so this is no failure of the job.
-        println!("the TSD did not get everything: {report:?}");
-    } else {
+    if report.is_delivered() {
         println!("delivered {} points", report.confirmed);
+    } else {
+        // The invoices are written, so this is no failure of the job.
+        println!("the TSD did not take everything: {report:?}");
     }
     Ok(())
 }

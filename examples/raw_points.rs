@@ -28,9 +28,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // Never waits. An error means that this point cannot be sent as it is, and says why.
         exporter.send(point)?;
     }
-    // A blank cannot be sent, and a raw point is not cleaned.
-    if let Err(error) = exporter.send(Point::new("roof temperature", 1.5)) {
-        println!("not sent: {error}");
+    // A blank cannot be sent, and a raw point is not cleaned. Nor is a second value for one time,
+    // which would make the row unreadable in OpenTSDB.
+    let again = Point::new("roof.celsius", 99.9).tag("sensor", "north").timestamp(midnight - HOUR);
+    for point in [Point::new("roof temperature", 1.5), again] {
+        if let Err(error) = exporter.send(point) {
+            println!("not sent: {error}");
+        }
     }
 
     let report = exporter.shutdown(Duration::from_secs(5))?;

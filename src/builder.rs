@@ -311,10 +311,11 @@ impl OpenTsdbBuilder {
         self
     }
 
-    /// Sets how many tags a series may have, 1 to 64, the host tag counted. Beyond it, global labels are left out first, from the
-    /// last, then the host tag, then the metric's own labels from the last; each is counted (`tags_dropped`). Metrics that differ only
-    /// in what is left out are one series. A histogram whose buckets are told apart by a tag has one tag fewer. Defaults to what the
-    /// flavor's server takes: 8 for OpenTSDB.
+    /// Sets how many tags a series may have, 1 to 64, global labels and the host tag counted. Beyond
+    /// it, a metric's own labels are left out, from the last; each is counted (`tags_dropped`).
+    /// Metrics that differ only in what is left out are one series. The global labels and the host
+    /// tag stay, since they tell senders apart. A histogram whose buckets are told apart by a tag
+    /// has one tag fewer. Defaults to what the flavor's server takes: 8 for OpenTSDB.
     pub fn with_max_tags(mut self, tags: usize) -> Self {
         self.max_tags = Some(tags);
         self

@@ -174,7 +174,7 @@ impl OpenTsdbHandle {
     /// A second point for one series and time would make an OpenTSDB row unreadable, so it is
     /// refused with [`SendError::Duplicate`], and so is one of which it is not known:
     ///
-    /// | a point of a series | |
+    /// | a point of a series | is |
     /// |---|---|
     /// | that has a point of this time | refused, and counted (`points_dropped.duplicate`) |
     /// | whose last point is newer by 64 seconds or more (milliseconds, in that precision) | the same |
