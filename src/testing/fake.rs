@@ -189,14 +189,11 @@ impl FakeTsd {
             if done(&self.shared.lock().log) {
                 return true;
             }
-            let mut turns = lock(&self.shared.turns);
-            while *turns == seen {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return false;
-                }
-                let waited = self.shared.turned.wait_timeout(turns, left);
-                turns = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let left = deadline.saturating_duration_since(Instant::now());
+            let (turns, turned) = (lock(&self.shared.turns), &self.shared.turned);
+            let waited = turned.wait_timeout_while(turns, left, |turns| *turns == seen);
+            if waited.unwrap_or_else(PoisonError::into_inner).1.timed_out() {
+                return false;
             }
         }
     }

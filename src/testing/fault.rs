@@ -81,7 +81,8 @@ pub enum Fault {
         /// The wait between two reads.
         every: Duration,
     },
-    /// Asks the kernel for a receive buffer of so many bytes (`SO_RCVBUF`) for each connection.
+    /// Asks the kernel for a receive buffer of so many bytes (`SO_RCVBUF`) for each connection. It
+    /// outlasts [`heal`](super::FakeTsd::heal).
     ReceiveBuffer(usize),
     /// Resets each connection (RST) when so many bytes have been read from it, be it in the middle
     /// of a line, as a device in between may.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Instant;
 
-use super::parse::{self, Put, Rules};
+use super::parse::{self, Put};
 use super::store::Store;
 use crate::wire::point::Point;
 use crate::wire::value::Value;
@@ -40,9 +40,9 @@ pub struct Log {
     lines: Vec<Line>,
     accepted: usize,
     rejected: usize,
-    versions: usize,
+    pub(super) versions: usize,
     /// Without their lines, which are in `lines`.
-    connections: Vec<Connection>,
+    pub(super) connections: Vec<Connection>,
     arrivals: Vec<(Instant, usize)>,
     pub(super) store: Store,
 }
@@ -112,7 +112,7 @@ pub struct Connection {
     /// When it ended.
     pub closed: Option<Instant>,
     /// Whether the client has closed its side, though the server has not read so far.
-    is_left: bool,
+    pub(super) is_left: bool,
 }
 
 impl Log {
@@ -244,14 +244,6 @@ impl Log {
         connection.bytes += bytes.len() as u64;
     }
 
-    pub(super) fn leave_tail(&mut self, connection: usize, tail: &[u8]) {
-        self.connections[connection].unterminated = tail.to_vec();
-    }
-
-    pub(super) fn left(&mut self, connection: usize) {
-        self.connections[connection].is_left = true;
-    }
-
     /// The end of a connection; only the first one counts.
     pub(super) fn end(&mut self, connection: usize, end: End, now: Instant) {
         let connection = &mut self.connections[connection];
@@ -270,10 +262,6 @@ impl Log {
     pub(super) fn reject(&mut self, connection: usize, line: &[u8], reply: &str) {
         self.rejected += 1;
         self.keep(connection, line, Kind::Rejected(reply.to_owned()));
-    }
-
-    pub(super) fn asked_version(&mut self) {
-        self.versions += 1;
     }
 
     pub(super) fn arrived(&mut self, points: usize, now: Instant) {
@@ -323,8 +311,7 @@ fn lossy(text: &[u8]) -> String {
 }
 
 fn point(line: &[u8]) -> Point {
-    let rules = Rules { max_tags: None, any_character: true };
-    let put = parse::put(line, rules).expect("the line was accepted before");
+    let put = parse::put(line, None).expect("the line was accepted before");
     let value = put.value.expect("a put has a value");
     let point = Point::new(lossy(put.metric), value).timestamp(put.time);
     put.tags.iter().fold(point, |point, (key, value)| point.tag(lossy(key), lossy(value)))

@@ -53,9 +53,6 @@ impl FakeTsdBuilder {
 
     /// How strict it is.
     pub(super) fn rules(&self) -> Rules {
-        match self.replies.is_tsd() {
-            true => Rules { max_tags: Some(self.max_tags), any_character: false },
-            false => Rules { max_tags: None, any_character: true },
-        }
+        self.replies.is_tsd().then_some(self.max_tags)
     }
 }

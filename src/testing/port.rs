@@ -81,19 +81,11 @@ impl Port {
         }
     }
 
-    /// Sets the receive buffer of the connections to come.
-    pub(super) fn set_receive_buffer(&mut self, bytes: Option<usize>) -> io::Result<()> {
-        let changed = self.receive_buffer != bytes;
-        self.receive_buffer = bytes;
-        match (&self.listener, bytes) {
-            (Some(listener), Some(bytes)) => SockRef::from(listener).set_recv_buffer_size(bytes),
-            // Once it was set the system no longer tunes it: only a new socket is as before.
-            (Some(_), None) if changed => {
-                self.close();
-                self.open()
-            }
-            _ => Ok(()),
-        }
+    /// Sets the receive buffer of the connections to come, from now on.
+    pub(super) fn set_receive_buffer(&mut self, bytes: usize) -> io::Result<()> {
+        self.receive_buffer = Some(bytes);
+        let listener = self.listener.as_ref();
+        listener.map_or(Ok(()), |it| SockRef::from(it).set_recv_buffer_size(bytes))
     }
 
     fn listen(&mut self, socket: Socket) -> io::Result<()> {

@@ -117,31 +117,25 @@ impl Server {
 
     fn accept(&mut self, now: Instant) {
         while self.is_called && self.door != Door::Ignore {
-            let Some(stream) = self.port.accept() else {
+            let Some(mut stream) = self.port.accept() else {
                 self.is_called = false;
                 return;
             };
             let number = self.log_mut().open(now);
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            let watched = self.registry.register(&mut stream, Token(FIRST + number), interest);
+            watched.expect("the event queue takes any number of connections");
             let session = Session::new(stream, number, self.mode.clone());
             self.sessions.insert(number, session);
             match self.door {
                 Door::Reset => self.reset(number, now),
                 Door::Close => self.close(number, End::ByServer, now),
-                Door::Open | Door::Ignore => self.watch(number, now),
+                Door::Open | Door::Ignore => {}
             }
             if let Some(step) = self.plan.due_at_connection() {
                 self.apply(&step, Some(number), now);
                 self.plan.begin();
             }
-        }
-    }
-
-    fn watch(&mut self, number: usize, now: Instant) {
-        let Some(session) = self.sessions.get_mut(&number) else { return };
-        let token = Token(FIRST + number);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if self.registry.register(&mut session.stream, token, interest).is_err() {
-            self.close(number, End::ByServer, now);
         }
     }
 
@@ -158,7 +152,7 @@ impl Server {
         session.write(now);
         let (is_left_alone, end) = (session.is_left_alone(), session.is_done(now));
         if is_left_alone {
-            self.log_mut().left(number);
+            self.log_mut().connections[number].is_left = true;
         }
         if let Some(end) = end {
             self.close(number, end, now);
@@ -266,12 +260,12 @@ impl Server {
     }
 
     fn set_receive_buffer(&mut self, bytes: usize, spares_new: bool, targets: &[usize]) {
-        const REASON: &str = "the system sets a receive buffer of any size";
+        // A system that does not set it leaves all as it was, which the test sees.
         if !spares_new {
-            self.port.set_receive_buffer(Some(bytes)).expect(REASON);
+            let _ = self.port.set_receive_buffer(bytes);
         }
         for session in targets.iter().filter_map(|number| self.sessions.get(number)) {
-            SockRef::from(&session.stream).set_recv_buffer_size(bytes).expect(REASON);
+            let _ = SockRef::from(&session.stream).set_recv_buffer_size(bytes);
         }
     }
 
@@ -279,7 +273,6 @@ impl Server {
     fn heal(&mut self) {
         self.mode = Mode::default();
         self.door = Door::Open;
-        self.port.set_receive_buffer(None).expect("the port is ours");
         if self.reopens.is_none() {
             self.reopen();
         }

@@ -170,7 +170,7 @@ impl Session {
             let outcome = desk.handle(&tail, &self.mode);
             self.settle(outcome, now);
         }
-        desk.log.leave_tail(self.number, &tail);
+        desk.log.connections[self.number].unterminated = tail;
     }
 
     /// Whether the client has finished and everything it sent is handled but for a line without an end.

@@ -1,10 +1,12 @@
 //! What was stored, series by series.
 //!
-//! Two values for one series and time make an OpenTSDB row unreadable, and nobody is told when they are written. So the store keeps a
-//! fingerprint of the value's text for each time of each series (`1` and `1.0` are two values) and reports the second one. The same
-//! value again is what a careful client does after a lost connection; it is counted.
+//! Two values for one series and time make an OpenTSDB row unreadable, and nobody is told when they
+//! are written. So the store keeps the value's text for each time of each series (`1` and `1.0` are two
+//! values) and reports the second one. The same value again is what a careful client does after a lost
+//! connection; it is counted.
 
-use std::collections::HashMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::parse::{self, Put, Tag};
@@ -20,12 +22,11 @@ const VALUE: u8 = b'v';
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Store {
-    /// Metric and sorted tags, as the index of the series.
-    ids: HashMap<Arc<[u8]>, usize>,
-    series: Vec<Series>,
+    /// By metric and sorted tags.
+    series: HashMap<Arc<[u8]>, Series>,
     /// Every metric, key and value that was seen, behind the byte of its kind, and the series that
     /// have it.
-    uids: HashMap<Box<[u8]>, Vec<usize>>,
+    uids: HashMap<Box<[u8]>, Vec<Arc<[u8]>>>,
     /// Whether only the latest times of a series are remembered.
     forgets: bool,
     pub(super) poisoned: Vec<String>,
@@ -34,15 +35,8 @@ pub(super) struct Store {
     key: Vec<u8>,
 }
 
-#[derive(Clone, Debug)]
-struct Series {
-    /// Its key in `ids`.
-    key: Arc<[u8]>,
-    /// Times and the fingerprints of their values, sorted by time.
-    past: Vec<(u64, u64)>,
-    /// The text of the value at the latest time.
-    latest: Vec<u8>,
-}
+/// The texts of the values by their times.
+type Series = BTreeMap<u64, Box<[u8]>>;
 
 impl Store {
     pub(super) fn new(forgets: bool) -> Self {
@@ -53,31 +47,21 @@ impl Store {
     pub(super) fn insert(&mut self, mut put: Put<'_>, line: &[u8]) {
         put.tags.sort_unstable();
         write_key(&mut self.key, put.metric, put.value.is_none(), &put.tags);
-        let id = match self.ids.get(self.key.as_slice()) {
-            Some(&id) => id,
-            None => self.begin(&put),
-        };
-        let Store { series, forgets, poisoned, resent, .. } = self;
-        let series = &mut series[id];
-        let entry = (put.time, fingerprint(put.text));
-        match series.place(put.time) {
-            Ok(at) if series.past[at].1 == entry.1 => *resent += 1,
-            Ok(at) => {
-                let line = String::from_utf8_lossy(line);
-                let is_latest = at + 1 == series.past.len();
-                let before = if is_latest { series.latest.as_slice() } else { b"another value" };
-                poisoned.push(format!("{line} (before: {})", String::from_utf8_lossy(before)));
+        if !self.series.contains_key(self.key.as_slice()) {
+            self.begin(&put);
+        }
+        let Some(series) = self.series.get_mut(self.key.as_slice()) else { return };
+        match series.entry(put.time) {
+            Entry::Vacant(vacant) => drop(vacant.insert(put.text.into())),
+            Entry::Occupied(before) if **before.get() == *put.text => self.resent += 1,
+            Entry::Occupied(before) => {
+                let (line, before) = (String::from_utf8_lossy(line), before.get());
+                let before = String::from_utf8_lossy(before);
+                self.poisoned.push(format!("{line} (before: {before})"));
             }
-            Err(at) => {
-                if at == series.past.len() {
-                    series.latest.clear();
-                    series.latest.extend_from_slice(put.text);
-                }
-                series.past.insert(at, entry);
-                if *forgets && series.past.len() > 2 * SHORT_MEMORY {
-                    series.past.drain(..SHORT_MEMORY);
-                }
-            }
+        }
+        if self.forgets && series.len() > SHORT_MEMORY {
+            series.pop_first();
         }
     }
 
@@ -107,47 +91,30 @@ impl Store {
         let rarest = lists.map(|uid| self.uids.get(&uid).map_or(&[][..], Vec::as_slice));
         let rarest = rarest.min_by_key(|list| list.len()).unwrap_or_default();
         let tags: Vec<_> = tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let fits = |series: &&Series| {
-            let mut words = series.key.split(|&byte| byte == b' ');
+        let fits = |series: &&Arc<[u8]>| {
+            let mut words = series.split(|&byte| byte == b' ');
             words.next() == Some(metric.as_bytes())
                 && tags.iter().all(|tag| words.clone().any(|word| word == tag.as_bytes()))
         };
-        rarest
-            .iter()
-            .map(|&id| &self.series[id])
-            .filter(fits)
-            .map(|series| {
-                let name = String::from_utf8_lossy(&series.key).into_owned();
-                (name, parse::accepted_number(&series.latest))
-            })
-            .collect()
+        let named = |series: &Arc<[u8]>| {
+            let (_, last) = self.series.get(series)?.last_key_value()?;
+            Some((String::from_utf8_lossy(series).into_owned(), parse::accepted_number(last)))
+        };
+        rarest.iter().filter(fits).filter_map(named).collect()
     }
 
-    fn begin(&mut self, put: &Put<'_>) -> usize {
-        let id = self.series.len();
+    fn begin(&mut self, put: &Put<'_>) {
+        let key: Arc<[u8]> = self.key.as_slice().into();
         let mut uids = vec![uid(METRIC, put.metric)];
         for (key, value) in &put.tags {
             uids.extend([uid(KEY, key), uid(VALUE, value)]);
         }
         uids.sort_unstable();
         uids.dedup();
-        uids.into_iter().for_each(|uid| self.uids.entry(uid).or_default().push(id));
-        let key: Arc<[u8]> = self.key.as_slice().into();
-        self.series.push(Series { key: Arc::clone(&key), past: Vec::new(), latest: Vec::new() });
-        self.ids.insert(key, id);
-        id
-    }
-}
-
-impl Series {
-    /// Where the time is, or where it belongs.
-    fn place(&self, time: u64) -> Result<usize, usize> {
-        match self.past.last() {
-            Some(&(last, _)) if last >= time => {
-                self.past.binary_search_by_key(&time, |&(time, _)| time)
-            }
-            _ => Err(self.past.len()),
+        for uid in uids {
+            self.uids.entry(uid).or_default().push(Arc::clone(&key));
         }
+        self.series.insert(key, Series::new());
     }
 }
 
@@ -174,23 +141,15 @@ fn write_key(key: &mut Vec<u8>, metric: &[u8], is_histogram: bool, tags: &[Tag<'
     }
 }
 
-/// FNV-1a.
-fn fingerprint(text: &[u8]) -> u64 {
-    text.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::parse::{self, Rules};
+    use super::super::parse;
     use super::*;
 
     fn store(forgets: bool, lines: &[&str]) -> Store {
         let mut store = Store::new(forgets);
         for line in lines {
-            let rules = Rules { max_tags: Some(8), any_character: false };
-            store.insert(parse::put(line.as_bytes(), rules).unwrap(), line.as_bytes());
+            store.insert(parse::put(line.as_bytes(), Some(8)).unwrap(), line.as_bytes());
         }
         store
     }
@@ -203,7 +162,7 @@ mod tests {
 
     #[test]
     fn another_value_for_a_time_is_poison_in_any_order() {
-        for (second, before) in [("put m 5 2 a=1", "another value"), ("put m 6 1.0 a=1", "1")] {
+        for (second, before) in [("put m 5 2 a=1", "1"), ("put m 6 1.0 a=1", "1")] {
             let store = store(false, &["put m 5 1 a=1", "put m 6 1 a=1", second]);
             assert_eq!(store.poisoned, [format!("{second} (before: {before})")]);
         }
@@ -246,7 +205,7 @@ mod tests {
         let lines: Vec<_> = (1..=1000).map(|time| format!("put m {time} {time} a=1")).collect();
         let lines: Vec<_> = lines.iter().map(String::as_str).chain(["put m 1000 0 a=1"]).collect();
         let store = store(true, &lines);
-        assert!(store.series[0].past.len() <= 2 * SHORT_MEMORY);
+        assert!(store.series.values().all(|series| series.len() <= SHORT_MEMORY));
         assert_eq!(store.find("m", &[])[0].1, Some(Value::Integer(1000)));
         assert_eq!(store.poisoned.len(), 1);
     }
