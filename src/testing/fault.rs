@@ -84,8 +84,8 @@ pub enum Fault {
     /// Asks the kernel for a receive buffer of so many bytes (`SO_RCVBUF`) for each connection. It
     /// outlasts [`heal`](super::FakeTsd::heal).
     ReceiveBuffer(usize),
-    /// Resets each connection (RST) when so many bytes have been read from it, be it in the middle
-    /// of a line, as a device in between may.
+    /// Resets each connection (RST) when so many more bytes have been read from it, be it in the
+    /// middle of a line, as a device in between may.
     BreakAfter(usize),
     /// Reads and stores lines, but answers nothing.
     Mute,
@@ -152,7 +152,7 @@ pub(super) struct Mode {
     pub(super) delay: Duration,
     /// How much is read at a time, and how long the wait is between two reads.
     pub(super) trickle: Option<(usize, Duration)>,
-    /// How much is read before the connection breaks.
+    /// How much is still read before the connection breaks.
     pub(super) breaks_after: Option<usize>,
     /// What is answered to the first bytes, before a FIN; nothing is handled.
     pub(super) alien: Option<Vec<u8>>,

@@ -226,7 +226,10 @@ impl Server {
                     self.log_mut().end(number, End::ByServer, now);
                 }
                 Action::HalfClose => self.with(number, |session| session.half_close(now)),
-                Action::Say(bytes) => self.with(number, |session| session.say(bytes, now)),
+                Action::Say(bytes) => self.with(number, |session| {
+                    session.say(bytes, now);
+                    session.write(now);
+                }),
                 Action::Heal => {}
             }
         }

@@ -37,8 +37,6 @@ pub(super) struct Session {
     /// Bytes that were read; those before `start` are handled.
     inbox: Vec<u8>,
     start: usize,
-    /// How many bytes were read in all.
-    taken: usize,
     /// Whether the line at `start` waits for storage.
     pub(super) is_blocked: bool,
     /// Whether the system said that there is something to read, and has not said otherwise since.
@@ -54,9 +52,8 @@ pub(super) struct Session {
     is_closing: bool,
     /// Whether its own side ends once all is written.
     is_half_closing: bool,
-    outbox: Vec<u8>,
-    /// Answers that are delayed, and until when.
-    later: VecDeque<(Instant, Vec<u8>)>,
+    /// What is to be sent, and when at the earliest.
+    outbox: VecDeque<(Instant, Vec<u8>)>,
 }
 
 impl Session {
@@ -68,7 +65,6 @@ impl Session {
             protocol: Protocol::Unknown,
             inbox: Vec::new(),
             start: 0,
-            taken: 0,
             is_blocked: false,
             is_readable: true,
             is_writable: true,
@@ -77,8 +73,7 @@ impl Session {
             next_read: None,
             is_closing: false,
             is_half_closing: false,
-            outbox: Vec::new(),
-            later: VecDeque::new(),
+            outbox: VecDeque::new(),
         }
     }
 
@@ -96,8 +91,7 @@ impl Session {
             return Ok(0);
         }
         let portion = self.mode.trickle.map_or(usize::MAX, |(bytes, _)| bytes);
-        let rest =
-            self.mode.breaks_after.map_or(usize::MAX, |most| most.saturating_sub(self.taken));
+        let rest = self.mode.breaks_after.unwrap_or(usize::MAX);
         let size = limit.min(portion).min(rest).min(buffer.len());
         if size == 0 {
             return Ok(0);
@@ -105,9 +99,9 @@ impl Session {
         match self.stream.read(&mut buffer[..size]) {
             Ok(0) => self.finished = Some(now + self.mode.delay),
             Ok(count) => {
-                self.taken += count;
                 self.inbox.extend_from_slice(&buffer[..count]);
                 log.read(self.number, &buffer[..count]);
+                self.mode.breaks_after = self.mode.breaks_after.map(|left| left - count);
                 self.next_read = self.mode.trickle.map(|(_, every)| now + every);
                 return Ok(count);
             }
@@ -124,7 +118,7 @@ impl Session {
 
     /// Whether so much was read that the connection is to break.
     pub(super) fn is_broken(&self) -> bool {
-        self.mode.breaks_after.is_some_and(|most| self.taken >= most)
+        self.mode.breaks_after == Some(0)
     }
 
     /// Handles at most `limit` of the lines that were read; answers how many.
@@ -181,7 +175,7 @@ impl Session {
 
     /// How the connection ends, if nothing is left to do but to close it.
     pub(super) fn is_done(&self, now: Instant) -> Option<End> {
-        if !(self.outbox.is_empty() && self.later.is_empty()) {
+        if !self.outbox.is_empty() {
             return None;
         }
         if self.is_closing {
@@ -198,29 +192,27 @@ impl Session {
 
     /// Writes what can be written.
     pub(super) fn write(&mut self, now: Instant) {
-        while self.later.front().is_some_and(|(due, _)| *due <= now) {
-            if let Some((_, bytes)) = self.later.pop_front() {
-                self.outbox.extend_from_slice(&bytes);
-            }
-        }
         if self.mode.is_flooded && self.is_writable && self.outbox.is_empty() {
             let copies = HIGH_WATER / GARBAGE.len();
-            self.outbox.extend(std::iter::repeat_n(GARBAGE, copies).flatten());
+            self.say(&GARBAGE.repeat(copies), now);
         }
-        while self.is_writable && !self.outbox.is_empty() {
-            match self.stream.write(&self.outbox) {
-                Ok(count) => drop(self.outbox.drain(..count)),
+        while self.is_writable {
+            let Some((_, bytes)) = self.outbox.front_mut().filter(|(due, _)| *due <= now) else {
+                break;
+            };
+            match self.stream.write(bytes) {
+                Ok(count) if count == bytes.len() => drop(self.outbox.pop_front()),
+                Ok(count) => drop(bytes.drain(..count)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_writable = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // Nobody will read it. What the client has sent before can still be read.
                 Err(_) => {
                     self.outbox.clear();
-                    self.later.clear();
                     self.mode.is_flooded = false;
                 }
             }
         }
-        if self.is_half_closing && self.outbox.is_empty() && self.later.is_empty() {
+        if self.is_half_closing && self.outbox.is_empty() {
             self.is_half_closing = false;
             // That the client is gone already is no matter.
             let _ = self.stream.shutdown(Shutdown::Write);
@@ -234,15 +226,17 @@ impl Session {
         let read = can_read.then(|| self.next_read.unwrap_or(now));
         let handle = (can_handle && line_feed(&self.inbox[self.start..]).is_some()).then_some(now);
         let flood = (self.mode.is_flooded && self.is_writable).then_some(now);
-        let later = self.later.front().map(|(due, _)| *due);
+        let write = self.outbox.front().filter(|_| self.is_writable).map(|(due, _)| *due);
         let close = self.finished.filter(|&at| at > now);
-        [read, handle, flood, later, close].into_iter().flatten().min()
+        [read, handle, flood, write, close].into_iter().flatten().min()
     }
 
-    /// Sends bytes that are no answer.
-    pub(super) fn say(&mut self, bytes: &[u8], now: Instant) {
-        self.outbox.extend_from_slice(bytes);
-        self.write(now);
+    /// Sends bytes, after those that are to be sent already.
+    pub(super) fn say(&mut self, bytes: &[u8], due: Instant) {
+        match self.outbox.back_mut() {
+            Some((at, waiting)) if *at >= due => waiting.extend_from_slice(bytes),
+            _ => self.outbox.push_back((due, bytes.to_vec())),
+        }
     }
 
     /// Sends a FIN after all that is to be sent.
@@ -258,26 +252,25 @@ impl Session {
         self.is_blocked = false;
         self.start = self.inbox.len();
         self.outbox.clear();
-        self.later.clear();
         // That the client is gone already is no matter.
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
     fn greet(&mut self, replies: &Replies, now: Instant) {
-        if self.start < self.inbox.len() {
-            if let Some(bytes) = self.mode.alien.take() {
-                self.protocol = Protocol::Ignored;
-                self.later.push_back((now + self.mode.delay, bytes));
-                self.is_half_closing = true;
-            }
+        if self.start == self.inbox.len() {
+            return;
         }
-        let Some(&first) = self.inbox.first() else { return };
+        if let Some(bytes) = self.mode.alien.take() {
+            self.protocol = Protocol::Ignored;
+            self.say(&bytes, now + self.mode.delay);
+            self.is_half_closing = true;
+        }
         if self.protocol == Protocol::Unknown {
             self.protocol = Protocol::Telnet;
-            if let Some(answer) = replies.turns_away(first) {
+            if let Some(answer) = replies.turns_away(self.inbox[0]) {
                 self.protocol = Protocol::Ignored;
                 self.is_closing = !answer.is_empty();
-                self.answer(answer.into(), now);
+                self.answer(answer, now);
             }
         }
     }
@@ -285,24 +278,20 @@ impl Session {
     fn settle(&mut self, outcome: Outcome, now: Instant) {
         match outcome {
             Outcome::Silence | Outcome::Blocked => {}
-            Outcome::Complaint(_) if self.outbox.len() > HIGH_WATER => {}
-            Outcome::Complaint(mut reply) => {
-                reply.push('\n');
-                self.answer(reply.into(), now);
+            Outcome::Complaint(reply) => {
+                let waiting: usize = self.outbox.iter().map(|(_, bytes)| bytes.len()).sum();
+                if waiting <= HIGH_WATER {
+                    self.answer(&(reply + "\n"), now);
+                }
             }
-            Outcome::Answer(answer) => self.answer(answer.into(), now),
+            Outcome::Answer(answer) => self.answer(&answer, now),
             Outcome::Close => self.is_closing = true,
         }
     }
 
-    fn answer(&mut self, answer: Vec<u8>, now: Instant) {
-        if self.mode.is_mute || answer.is_empty() {
-            return;
-        }
-        if self.mode.delay.is_zero() && self.later.is_empty() {
-            self.outbox.extend_from_slice(&answer);
-        } else {
-            self.later.push_back((now + self.mode.delay, answer));
+    fn answer(&mut self, answer: &str, now: Instant) {
+        if !self.mode.is_mute && !answer.is_empty() {
+            self.say(answer.as_bytes(), now + self.mode.delay);
         }
     }
 }
