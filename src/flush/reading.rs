@@ -1,4 +1,4 @@
-//! What each kind's cell is read into, and the lines of that.
+//! What the cell of each kind is read into, and the lines of such a reading.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,13 +21,16 @@ use crate::wire::value::Value;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CounterMode {
-    /// The count since the process began; a lost point loses no count, and `rate` tells the restarts. The default.
+    /// The count since the process began. A lost point loses no count, and `rate` with counter reset
+    /// handling sees restarts. The default.
     #[default]
     Cumulative,
-    /// The count since the last line that was made, for servers whose queries sum. The first `absolute` of a counter counts whole.
+    /// The count since the last line that was made, for servers whose queries add points up. The
+    /// first `absolute` of a counter counts whole.
     ///
-    /// While a snapshot still waits to be sent, ticks are skipped and counts stay in their counters, so an outage costs none of
-    /// them. What is dropped is lost for good: give the queue room for two snapshots, since a flush by hand does not wait.
+    /// While a snapshot waits to be sent, ticks are skipped and counts stay in their counters, so an
+    /// outage loses none of them. A dropped point loses its count: give the queue room for two
+    /// snapshots, since [`flush`](crate::OpenTsdbHandle::flush) makes one in any case.
     Delta,
 }
 
@@ -36,7 +39,7 @@ pub enum CounterMode {
 pub(crate) struct Options {
     pub(crate) counter_mode: CounterMode,
     pub(crate) plans: Arc<Plans>,
-    /// The kinds of which idle series go dormant, and after how long.
+    /// The kinds whose idle series go dormant, and after how long.
     pub(crate) idle: Option<(MetricKindMask, Duration)>,
 }
 
@@ -45,7 +48,7 @@ pub(crate) trait Sink {
     fn point(&mut self, line: Line<'_>, variant: Variant<'_>, value: Value);
     /// A `histogram` line, with its value.
     fn histogram(&mut self, line: Line<'_>, value: &[u8]);
-    /// So many points that cannot be sent.
+    /// `points` points that cannot be sent.
     fn refuse(&mut self, line: Line<'_>, why: Unsendable, points: u64);
 }
 
@@ -54,11 +57,12 @@ pub(super) trait Sampled: RegistryKind {
     /// What the cell held when it was last read.
     type Reading;
 
-    /// The reading of a cell that nothing was recorded in.
+    /// The reading of an empty cell.
     fn begin(line: Line<'_>, options: &Options) -> Self::Reading;
 
-    /// Reads the cell. If it is drained, what threads that have ended left behind is freed too. `scratch` may hold anything before
-    /// and after. Answers whether something was recorded that changed nothing, as a gauge that is set to what it was: a sign of life.
+    /// Reads the cell. Draining it also frees what threads that have ended left behind. `scratch` may
+    /// hold anything before and after. Answers whether something was recorded that changed nothing,
+    /// as a gauge that is set to the value that it has: such a series is not idle.
     fn read(
         series: &Series<Self>,
         reading: &mut Self::Reading,
@@ -66,19 +70,19 @@ pub(super) trait Sampled: RegistryKind {
         scratch: &mut Readout,
     ) -> bool;
 
-    /// What there is to remember of a reading once its lines are made; 0 before any are.
-    fn told(reading: &Self::Reading) -> u64;
+    /// What to remember of a reading when its lines are made, as `last_sent`. It is 0 before any are.
+    fn to_remember(reading: &Self::Reading) -> u64;
 
-    /// Whether the reading says anything that was not told.
-    fn is_changed(reading: &Self::Reading, told: u64) -> bool {
-        Self::told(reading) != told
+    /// Whether the reading differs from what was last sent.
+    fn is_changed(reading: &Self::Reading, last_sent: u64) -> bool {
+        Self::to_remember(reading) != last_sent
     }
 
     /// Makes the lines of the reading.
     fn emit(
         line: Line<'_>,
         reading: &Self::Reading,
-        told: u64,
+        last_sent: u64,
         options: &Options,
         sink: &mut impl Sink,
     );
@@ -96,15 +100,21 @@ impl Sampled for Counter {
         series.locals.touched.see(take)
     }
 
-    fn told(reading: &u64) -> u64 {
+    fn to_remember(reading: &u64) -> u64 {
         *reading
     }
 
     #[inline(always)]
-    fn emit(line: Line<'_>, reading: &u64, told: u64, options: &Options, sink: &mut impl Sink) {
+    fn emit(
+        line: Line<'_>,
+        reading: &u64,
+        last_sent: u64,
+        options: &Options,
+        sink: &mut impl Sink,
+    ) {
         let value = match options.counter_mode {
             CounterMode::Cumulative => *reading,
-            CounterMode::Delta => reading.saturating_sub(told),
+            CounterMode::Delta => reading.saturating_sub(last_sent),
         };
         sink.point(line, Variant::default(), value.into());
     }
@@ -126,12 +136,18 @@ impl Sampled for Gauge {
         series.cell.touched.see(take)
     }
 
-    fn told(reading: &u64) -> u64 {
+    fn to_remember(reading: &u64) -> u64 {
         *reading
     }
 
     #[inline(always)]
-    fn emit(line: Line<'_>, reading: &u64, _told: u64, _options: &Options, sink: &mut impl Sink) {
+    fn emit(
+        line: Line<'_>,
+        reading: &u64,
+        _last_sent: u64,
+        _options: &Options,
+        sink: &mut impl Sink,
+    ) {
         sink.point(line, Variant::default(), f64::from_bits(*reading).into());
     }
 }
@@ -169,23 +185,23 @@ impl Sampled for Histogram {
         false
     }
 
-    fn told(reading: &Sampling) -> u64 {
+    fn to_remember(reading: &Sampling) -> u64 {
         reading.not_finite
     }
 
-    fn is_changed(reading: &Sampling, told: u64) -> bool {
-        reading.digest.samples > 0 || reading.not_finite > told
+    fn is_changed(reading: &Sampling, last_sent: u64) -> bool {
+        reading.digest.samples > 0 || reading.not_finite > last_sent
     }
 
     fn emit(
         line: Line<'_>,
         reading: &Sampling,
-        told: u64,
+        last_sent: u64,
         _options: &Options,
         sink: &mut impl Sink,
     ) {
-        if reading.not_finite > told {
-            sink.refuse(line, Unsendable::NotFinite, reading.not_finite - told);
+        if reading.not_finite > last_sent {
+            sink.refuse(line, Unsendable::NotFinite, reading.not_finite - last_sent);
         }
         reading.plan.lines(&reading.digest, &mut |variant, value| sink.point(line, variant, value));
         if reading.digest.is_too_long {

@@ -1,12 +1,15 @@
-//! All series, read and told.
+//! All series: read, then made into lines.
 //!
-//! First all values are read, then lines are made of them: so the values of one snapshot are as close in time as they can be, and
-//! the application's threads are disturbed for the first, short part only. The flusher keeps the series that it knows in order of
-//! registration, as their lines are [`packed`](crate::record::packed): a [`Sheet`] for each block. What it keeps of a series lies in
-//! three rows of a sheet, since a million series are read from memory, and the first pass needs less of each than the second.
+//! All values are read first, and lines are made of them afterwards. So the values of one snapshot
+//! are close in time, and only the first, short part competes with the application's threads.
 //!
-//! An idle series goes dormant: it is read, but makes no line until it is recorded in again. Only a dormant series that nobody
-//! holds is evicted, see [`Registry::evict`].
+//! The flusher keeps the series that it knows in the order of registration, a [`Segment`] for each
+//! block of [`lines`](crate::record::lines). What it keeps of a series is in three rows of the
+//! segment: a million series are read from memory, and the first pass needs less of each than the
+//! second. The rows of a full segment give their spare capacity back, 16 bytes a series.
+//!
+//! An idle series goes dormant: it is read, but makes no line until something is recorded in it.
+//! Only a dormant series that nobody holds is evicted, see [`Registry::evict`].
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -28,15 +31,15 @@ use crate::record::series::Series;
 use crate::record::tables::{Fresh, RegistryKind};
 use crate::wire::series::Line;
 
-/// Series looked at to find the label with the most values.
+/// How many series are looked at to find the label with the most values.
 const VARIETY_SAMPLE: usize = 10_000;
-/// The time of a series that was in no snapshot yet.
+/// [`State::alive`] of a series that was in no snapshot yet.
 const NEVER: u32 = u32::MAX;
-/// The place of the line of a series that was evicted.
+/// [`State::start`] of a series that was evicted.
 const GONE: u32 = u32::MAX;
 
 impl Options {
-    /// After how many seconds a series of this kind goes dormant: whole ones, as ages are, and at least one.
+    /// After how many seconds a series of this kind goes dormant: whole ones, and at least one.
     fn timeout(&self, kind: MetricKind) -> u32 {
         let of_kind = self.idle.filter(|(kinds, _)| kinds.matches(kind));
         of_kind.map_or(NEVER, |(_, timeout)| {
@@ -46,9 +49,10 @@ impl Options {
     }
 }
 
-/// The series whose lines are in one block, in order of registration: the rows are of one length.
-struct Sheet<K: Sampled> {
-    /// That of the block.
+/// The series whose lines are in one block, in the order of registration. The three rows have the
+/// same length.
+struct Segment<K: Sampled> {
+    /// The number of the block.
     number: u32,
     block: Block,
     series: Vec<Arc<Series<K>>>,
@@ -61,8 +65,8 @@ struct Sheet<K: Sampled> {
 /// What is known of a series besides its reading.
 #[derive(Clone, Copy)]
 struct State {
-    /// What was told of it.
-    told: u64,
+    /// What its last line said, or 0.
+    last_sent: u64,
     /// When it was last recorded in, in seconds of the snapshot's clock.
     alive: u32,
     /// Where in the block its line is.
@@ -70,20 +74,20 @@ struct State {
 }
 
 impl State {
-    /// Whether there is something to say that was not said.
-    fn is_news<K: Sampled>(&self, reading: &K::Reading) -> bool {
-        self.alive == NEVER || K::is_changed(reading, self.told)
+    /// Whether the reading differs from what was last sent.
+    fn is_unsent<K: Sampled>(&self, reading: &K::Reading) -> bool {
+        self.alive == NEVER || K::is_changed(reading, self.last_sent)
     }
 
-    /// Whether it was idle for so many seconds.
+    /// Whether it has been idle for `timeout` seconds.
     fn is_dormant(&self, age: u32, timeout: u32) -> bool {
         age.saturating_sub(self.alive) >= timeout
     }
 }
 
-impl<K: Sampled> Sheet<K> {
+impl<K: Sampled> Segment<K> {
     fn new(number: u32) -> Self {
-        Sheet {
+        Segment {
             number,
             block: Block::default(),
             series: Vec::new(),
@@ -99,7 +103,7 @@ impl<K: Sampled> Sheet<K> {
         self.states.push(state);
     }
 
-    /// No series will be added any more.
+    /// Gives spare capacity back, once no series is added any more.
     fn shrink_to_fit(&mut self) {
         self.series.shrink_to_fit();
         self.readings.shrink_to_fit();
@@ -128,18 +132,18 @@ impl<K: Sampled> Sheet<K> {
         sink: &mut impl Sink,
     ) {
         for (reading, state) in self.readings.iter().zip(&mut self.states) {
-            let is_news = state.is_news::<K>(reading);
-            if is_news {
+            let is_unsent = state.is_unsent::<K>(reading);
+            if is_unsent {
                 state.alive = age;
             }
-            let is_silent = if only_changed { !is_news } else { state.is_dormant(age, timeout) };
+            let is_silent = if only_changed { !is_unsent } else { state.is_dormant(age, timeout) };
             if is_silent {
                 continue;
             }
             if let Some(line) = self.block.line(state.start) {
-                K::emit(line, reading, state.told, options, sink);
+                K::emit(line, reading, state.last_sent, options, sink);
             }
-            state.told = K::told(reading);
+            state.last_sent = K::to_remember(reading);
         }
     }
 
@@ -163,7 +167,7 @@ impl<K: Sampled> Sheet<K> {
             }
             let is_settled = |series: &Series<K>| {
                 let was_touched = K::read(series, reading, Take::Peek, scratch);
-                !was_touched && !K::is_changed(reading, state.told)
+                !was_touched && !K::is_changed(reading, state.last_sent)
             };
             let evicted = registry.evict(series, is_settled);
             if evicted.is_ok() {
@@ -177,7 +181,7 @@ impl<K: Sampled> Sheet<K> {
         dormant
     }
 
-    /// Closes the gaps in the rows that evicted series have left.
+    /// Removes what the rows still hold of evicted series.
     fn tidy(&mut self) {
         if self.series.len() == self.states.len() {
             return;
@@ -189,7 +193,7 @@ impl<K: Sampled> Sheet<K> {
         self.has_gaps = true;
     }
 
-    /// Leaves out the lines of evicted series, if there are any and nobody adds lines to the block any more.
+    /// Removes the lines of evicted series from the block, which takes no more lines.
     fn repack(&mut self, lines: &LineStore) {
         if !std::mem::take(&mut self.has_gaps) {
             return;
@@ -204,49 +208,49 @@ impl<K: Sampled> Sheet<K> {
 
 /// The series of one kind, in order of registration.
 struct Group<K: Sampled> {
-    sheets: Vec<Sheet<K>>,
+    segments: Vec<Segment<K>>,
 }
 
 impl<K: Sampled> Group<K> {
     fn new() -> Self {
-        Group { sheets: Vec::new() }
+        Group { segments: Vec::new() }
     }
 
     fn adopt(&mut self, fresh: Vec<Arc<Series<K>>>, lines: &LineStore, options: &Options) {
         let mut fresh = fresh.into_iter().peekable();
         while let Some(first) = fresh.peek() {
             let number = first.location.get().block;
-            if self.sheets.last().is_none_or(|sheet| sheet.number != number) {
-                self.sheets.last_mut().map(Sheet::shrink_to_fit);
-                self.sheets.push(Sheet::new(number));
+            if self.segments.last().is_none_or(|segment| segment.number != number) {
+                self.segments.last_mut().map(Segment::shrink_to_fit);
+                self.segments.push(Segment::new(number));
             }
-            let Some(sheet) = self.sheets.last_mut() else { return };
-            sheet.block = lines.block(number);
+            let Some(segment) = self.segments.last_mut() else { return };
+            segment.block = lines.block(number);
             while let Some(series) = fresh.next_if(|series| series.location.get().block == number) {
                 let start = series.location.get().start;
-                let Some(line) = sheet.block.line(start) else { continue };
+                let Some(line) = segment.block.line(start) else { continue };
                 let reading = K::begin(line, options);
-                sheet.push(series, reading, State { told: 0, alive: NEVER, start });
+                segment.push(series, reading, State { last_sent: 0, alive: NEVER, start });
             }
         }
     }
 
     fn lines(&self) -> impl Iterator<Item = Line<'_>> {
-        self.sheets.iter().flat_map(Sheet::lines)
+        self.segments.iter().flat_map(Segment::lines)
     }
 
     fn sweep(&self) {
-        self.sheets.iter().flat_map(|sheet| &sheet.series).for_each(|series| series.sweep());
+        self.segments.iter().flat_map(|segment| &segment.series).for_each(|series| series.sweep());
     }
 
     fn read(&mut self, age: u32, scratch: &mut Readout) {
-        self.sheets.iter_mut().for_each(|sheet| sheet.read(age, scratch));
+        self.segments.iter_mut().for_each(|segment| segment.read(age, scratch));
     }
 
     fn emit(&mut self, stamp: Stamp, options: &Options, age: u32, sink: &mut impl Sink) {
         let ages = (age, options.timeout(K::KIND));
-        for sheet in &mut self.sheets {
-            sheet.emit(stamp.only_changed, ages, options, sink);
+        for segment in &mut self.segments {
+            segment.emit(stamp.only_changed, ages, options, sink);
         }
     }
 
@@ -259,16 +263,30 @@ impl<K: Sampled> Group<K> {
         scratch: &mut Readout,
     ) -> usize {
         let (mut dormant, ages) = (0, (age, options.timeout(K::KIND)));
-        for sheet in &mut self.sheets {
-            dormant += sheet.evict(registry, ages, scratch);
+        for segment in &mut self.segments {
+            dormant += segment.evict(registry, ages, scratch);
         }
-        // In the block of the last one there may be lines of series that are not known yet: its turn comes when it is not the last.
-        let last = self.sheets.pop();
-        self.sheets.iter_mut().for_each(|sheet| sheet.repack(&K::table(registry.tables()).lines));
-        self.sheets.retain(|sheet| !sheet.series.is_empty());
-        self.sheets.extend(last);
+        // The block of the last segment still takes lines, so it is not repacked.
+        let last = self.segments.pop();
+        self.segments
+            .iter_mut()
+            .for_each(|segment| segment.repack(&K::table(registry.tables()).lines));
+        self.segments.retain(|segment| !segment.series.is_empty());
+        self.segments.extend(last);
         dormant
     }
+}
+
+/// Does the same with the series of each kind.
+macro_rules! each_group {
+    ($snapshot:ident, $group:ident => $what:expr) => {
+        let $group = &mut $snapshot.counters;
+        $what;
+        let $group = &mut $snapshot.gauges;
+        $what;
+        let $group = &mut $snapshot.histograms;
+        $what;
+    };
 }
 
 /// Gives the lines of all series to `sink`, by name, and changes nothing.
@@ -304,9 +322,9 @@ pub(crate) struct Snapshot {
     counters: Group<Counter>,
     gauges: Group<Gauge>,
     histograms: Group<Histogram>,
-    /// How long the exporter had been running at the last snapshot, in seconds.
+    /// The exporter's age at the last snapshot, in seconds.
     age: u32,
-    /// What histograms are read into, one after the other.
+    /// What each histogram is read into, reused.
     scratch: Readout,
 }
 
@@ -323,46 +341,40 @@ impl Snapshot {
         }
     }
 
-    /// Reads all series, then gives their lines to `sink`. `age` is the time since the exporter began.
+    /// Reads all series, then gives their lines to `sink`. `age` is the exporter's.
     pub(crate) fn take(&mut self, stamp: Stamp, age: Duration, sink: &mut impl Sink) {
         let age = u32::try_from(age.as_secs()).unwrap_or(NEVER).min(NEVER - 1);
         self.age = age;
         self.adopt();
-        self.counters.read(age, &mut self.scratch);
-        self.gauges.read(age, &mut self.scratch);
-        self.histograms.read(age, &mut self.scratch);
-        self.counters.emit(stamp, &self.options, age, sink);
-        self.gauges.emit(stamp, &self.options, age, sink);
-        self.histograms.emit(stamp, &self.options, age, sink);
+        each_group!(self, group => group.read(age, &mut self.scratch));
+        each_group!(self, group => group.emit(stamp, &self.options, age, sink));
     }
 
-    /// Frees what threads that have ended left behind, as a snapshot does; for when there is none.
+    /// Frees what threads that have ended left behind, as a snapshot does.
     pub(crate) fn sweep(&mut self) {
         self.adopt();
-        self.counters.sweep();
-        self.gauges.sweep();
-        self.histograms.sweep();
+        each_group!(self, group => group.sweep());
     }
 
-    /// Forgets dormant series that nobody holds; answers how many are dormant still.
+    /// Evicts dormant series that nobody holds; answers how many dormant ones are left.
     pub(crate) fn evict(&mut self) -> usize {
         if self.options.idle.is_none() {
             return 0;
         }
-        let Snapshot { registry, options, age, scratch, .. } = self;
-        let dormant = self.counters.evict(registry, options, *age, scratch)
-            + self.gauges.evict(registry, options, *age, scratch)
-            + self.histograms.evict(registry, options, *age, scratch);
+        let mut dormant = 0;
+        each_group!(self, group => {
+            dormant += group.evict(&self.registry, &self.options, self.age, &mut self.scratch);
+        });
         self.registry.purge_aliases();
         dormant
     }
 
-    /// What the flusher has to log of it.
+    /// A metric that is not sent as it is, to be logged.
     pub(crate) fn take_notice(&self, cause: Cause) -> Option<Notice> {
         self.registry.take_notice(cause)
     }
 
-    /// Whether nobody else has the registry any more.
+    /// Whether no recorder and no handle has the registry any more.
     pub(crate) fn is_orphaned(&self) -> bool {
         Arc::strong_count(&self.registry) == 1
     }
@@ -377,7 +389,7 @@ impl Snapshot {
         values.into_iter().max_by_key(|(_, values)| values.len()).map(|(key, _)| key.to_owned())
     }
 
-    /// Goes on with the fresh series too.
+    /// Takes over the series that were registered since the last time.
     fn adopt(&mut self) {
         let Fresh { counters, gauges, histograms } = self.registry.take_fresh();
         let (registry, options) = (&self.registry, &self.options);
@@ -641,7 +653,7 @@ mod tests {
                 fixture.snapshot.evict();
             }
             assert_eq!(fixture.counters.series.get(), 0);
-            assert!(fixture.snapshot.counters.sheets.len() <= 1);
+            assert!(fixture.snapshot.counters.segments.len() <= 1);
             let (blocks, bytes) = Counter::table(fixture.registry.tables()).lines.size();
             assert!(blocks <= 2 && bytes <= 2 * 256 * 1024, "{blocks} of {bytes}");
         }
