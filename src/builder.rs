@@ -1,7 +1,8 @@
 //! From options to a running exporter.
 //!
-//! The setters only keep what they are given; [`OpenTsdbBuilder::build`] checks everything, so that each error can name the option,
-//! the value and the fix, and then starts the two threads. It is the one module that knows all the others.
+//! The setters only keep what they are given. [`OpenTsdbBuilder::build`] checks everything, so that
+//! each error names the option, the value and the fix, and then starts the two threads. This is the
+//! one module that knows all the others.
 
 mod env;
 mod options;
@@ -24,18 +25,18 @@ use crate::record::recorder::OpenTsdbRecorder;
 use crate::send::limiter::RateLimit;
 use crate::stats::Confirmation;
 
-/// The interval between snapshots.
+/// Between two snapshots.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(10);
-/// Points that may wait in the queue.
+/// The most points that wait in the queue.
 const QUEUE_SIZE: usize = 100_000;
-/// What the start-up check and each attempt to connect may take, over all addresses.
+/// For the start-up check, and for connecting to an endpoint: all its addresses together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a connection may stand still. A TSD answers late while its storage is away; each connection that is given up leaves
-/// one of its workers blocked, so patience is kinder than a new attempt.
+/// How long a connection may make no progress. A TSD answers late while its storage is away, and
+/// each connection that is given up leaves one of its workers blocked.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The range that the pause before the next attempt is drawn from.
+/// The first and the last upper bound of the random wait after a failed connection.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// Series.
+/// The most series.
 const SERIES_LIMIT: usize = 1_000_000;
 /// Whether this crate has installed a recorder in this process.
 static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
@@ -81,13 +82,13 @@ pub struct OpenTsdbBuilder {
     max_tags: Option<usize>,
     unit_suffixes: bool,
     telemetry: bool,
-    /// Whose time it is.
+    /// Mocked by tests.
     clock: Clock,
 }
 
 impl OpenTsdbBuilder {
-    /// An exporter to the TSD at `address`: `"tsd"`, `"tsd:4242"`, `"10.0.0.7"`, `"[::1]:4242"` or `"tcp://tsd:4242"`. The port is
-    /// 4242 if there is none.
+    /// An exporter to the TSD at `address`: `"tsd"`, `"tsd:4242"`, `"10.0.0.7"`, `"[::1]:4242"` or
+    /// `"tcp://tsd:4242"`. The port defaults to 4242.
     #[doc(alias = "Client")]
     pub fn new(address: impl Into<String>) -> Self {
         OpenTsdbBuilder {
@@ -135,20 +136,22 @@ impl OpenTsdbBuilder {
         Self::from_variables(std::env::vars_os())
     }
 
-    /// Adds a further TSD, for when those before it do not answer: in order of preference.
+    /// Adds a further TSD, which is used while those before it cannot be reached.
     pub fn add_endpoint(mut self, address: impl Into<String>) -> Self {
         self.addresses.push(address.into());
         self
     }
 
-    /// Says what the server is, where it matters. Defaults to [`Flavor::OpenTsdb`], whose lines every server takes.
+    /// Selects server-specific limits: tags, bytes of a line, characters. Defaults to
+    /// [`Flavor::OpenTsdb`], whose lines every server takes.
     pub fn with_flavor(mut self, flavor: Flavor) -> Self {
         self.flavor = flavor;
         self
     }
 
-    /// Sets the time between two snapshots, a millisecond to a day. Ticks fall on its multiples on the wall clock. In
-    /// [`TimestampPrecision::Seconds`] no more than one snapshot a second is taken. Defaults to 10 s.
+    /// Sets the time between two snapshots, from a millisecond to a day. Snapshots are taken at
+    /// multiples of it on the wall clock, in [`TimestampPrecision::Seconds`] at most one a second.
+    /// Defaults to 10 s.
     pub fn with_flush_interval(mut self, interval: Duration) -> Self {
         self.flush_interval = interval;
         self
@@ -167,8 +170,9 @@ impl OpenTsdbBuilder {
         self
     }
 
-    /// Sets how many points may wait to be sent; potsdb's `qsize`. While the server is away, the oldest are dropped beyond it.
-    /// Defaults to 100,000, at some 80 bytes each.
+    /// Sets how many points may wait to be sent, at 128 bytes each on average; potsdb's `qsize`.
+    /// When more come while the server is away, the oldest are dropped; while it is there,
+    /// snapshots are skipped instead. Defaults to 100,000 points, 12.8 MB.
     #[doc(alias = "qsize")]
     pub fn with_queue_size(mut self, points: usize) -> Self {
         self.queue_size = points;
@@ -190,27 +194,31 @@ impl OpenTsdbBuilder {
         self
     }
 
-    /// Sets how long a connection may make no progress, no byte taken and no confirmation, before it is given up and its points are
-    /// sent again on another. Defaults to 30 s.
+    /// Sets how long a connection may make no progress, neither a byte taken nor a confirmation,
+    /// before it is given up and its points are sent again on another one. Defaults to 30 s.
     pub fn with_write_timeout(mut self, timeout: Duration) -> Self {
         self.write_timeout = timeout;
         self
     }
 
-    /// Sets the pause after a failed connection: drawn evenly from 0 to `min`, then to twice, four times … that, up to `max`. Only
-    /// a confirmation starts over. Defaults to 1 s and 30 s.
+    /// Sets the wait after a failed connection: random, from 0 to an upper bound that begins at
+    /// `min` and doubles with each failure up to `max`. A confirmation sets it back to `min`.
+    /// Defaults to 1 s and 30 s.
     pub fn with_backoff(mut self, min: Duration, max: Duration) -> Self {
         self.backoff = (min, max);
         self
     }
 
-    /// Sets how the exporter knows that points were parsed. Defaults to [`Confirmation::Auto`].
+    /// Sets how the exporter knows that points were parsed. What each mode proves of which server,
+    /// behind which proxy and on which system is the table of [`Confirmation`]. Defaults to
+    /// [`Confirmation::Auto`].
     pub fn with_confirmation(mut self, confirmation: Confirmation) -> Self {
         self.confirmation = confirmation;
         self
     }
 
-    /// Sets the tag that tells the machine; potsdb's `host_tag`. A label `host` wins over it. Defaults to [`HostTag::Auto`].
+    /// Sets the `host` tag of every series; potsdb's `host_tag`. A label `host`, of the metric or a
+    /// global one, wins over it. Defaults to [`HostTag::Auto`].
     #[doc(alias = "host_tag")]
     pub fn with_host_tag(mut self, host_tag: HostTag) -> Self {
         self.host_tag = host_tag;
@@ -229,20 +237,22 @@ impl OpenTsdbBuilder {
         self
     }
 
-    /// Sets what comes before each metric's name, with a dot between: `set_global_prefix("shop")` sends `shop.requests`.
+    /// Sets what comes before the name of each metric, raw point and series of the exporter's own,
+    /// with a dot between: `set_global_prefix("shop")` sends `shop.requests`. Defaults to none.
     pub fn set_global_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// Sets what a counter's line says. Defaults to [`CounterMode::Cumulative`].
+    /// Sets whether a counter's line is its count or a difference. Defaults to
+    /// [`CounterMode::Cumulative`].
     pub fn with_counter_mode(mut self, mode: CounterMode) -> Self {
         self.counter_mode = mode;
         self
     }
 
-    /// Sets the quantiles that a [`Distribution::Summary`] sends, each from 0 to 1; count, sum, min and max are always sent. Defaults
-    /// to 0.5, 0.95 and 0.99.
+    /// Sets the quantiles that a [`Distribution::Summary`] sends, each from 0 to 1. Count, sum, min
+    /// and max are always sent. Defaults to 0.5, 0.95 and 0.99.
     pub fn set_quantiles(mut self, quantiles: &[f64]) -> Self {
         self.distributions.quantiles = Some(quantiles.to_vec());
         self
@@ -261,7 +271,8 @@ impl OpenTsdbBuilder {
         self
     }
 
-    /// Makes the histograms that match a [`Distribution::Buckets`] with these upper bounds, ascending.
+    /// Makes the histograms that match a [`Distribution::Buckets`] with these upper bounds,
+    /// ascending.
     pub fn set_buckets_for_metric(mut self, matcher: Matcher, bounds: &[f64]) -> Self {
         self.distributions.buckets_for.push((matcher, bounds.to_vec()));
         self
@@ -283,12 +294,13 @@ impl OpenTsdbBuilder {
         self
     }
 
-    /// Sends no more points of a series of these kinds once nothing was recorded in it for `timeout`, in whole seconds, until
-    /// something is; forgets it when, besides, no handle of it is held. To set a gauge to what it was counts, to add 0 to a counter
-    /// does not. `None` sends every series for ever, which is the default.
+    /// Sends no points of a series of these kinds once nothing was recorded in it for `timeout`, in
+    /// whole seconds, until something is. If no handle of it is held either, the series is
+    /// forgotten. Setting a gauge to the value that it has is recording, adding 0 to a counter is
+    /// not. `None`, the default, sends every series as long as the exporter runs.
     ///
-    /// No update is ever lost: a handle that was kept goes on where it was, and its series with it. A series that was forgotten
-    /// and comes back starts anew, a counter from zero. What a server makes of that:
+    /// No update is lost: a handle that is kept goes on where it was. A series that was forgotten
+    /// and comes back starts anew, a counter from zero. What servers make of that:
     ///
     /// | query | a counter at 100 is forgotten and comes back at 7 |
     /// |---|---|
@@ -297,15 +309,17 @@ impl OpenTsdbBuilder {
     /// | VictoriaMetrics `rate`, `increase` | a reset: it counts 7 |
     /// | [`CounterMode::Delta`] | nothing to tell: it counts 7 |
     ///
-    /// While a series is dormant OpenTSDB has no points of it, and a query that adds series up interpolates between those around the
-    /// gap; VictoriaMetrics ends the line some minutes after the last point.
+    /// While a series is dormant OpenTSDB has no points of it, and a query that adds series up
+    /// interpolates across the gap. VictoriaMetrics ends the line five minutes after the last
+    /// point.
     pub fn idle_timeout(mut self, kinds: MetricKindMask, timeout: Option<Duration>) -> Self {
         self.idle = timeout.map(|timeout| (kinds, timeout));
         self
     }
 
-    /// Sets how many series there may be. Beyond it, new keys of a metric share one series with the one own tag `overflow=true`.
-    /// Defaults to 1,000,000.
+    /// Sets how many series there may be. Beyond it, new keys of a metric share one series whose
+    /// only own tag is `overflow=true`. As many series of raw points there may be besides. Defaults
+    /// to 1,000,000.
     pub fn with_series_limit(mut self, series: usize) -> Self {
         self.series_limit = series;
         self
@@ -321,25 +335,28 @@ impl OpenTsdbBuilder {
         self
     }
 
-    /// Sets whether a metric whose unit was told (`describe_histogram!("latency", Unit::Seconds, "…")`) has the unit's word in its
-    /// name: `latency_seconds`. The unit must be told before the metric is first recorded; a mere count gets none, nor does a name that
-    /// says it already, as `wait_seconds` or `cpu_seconds_total`. Defaults to `false`.
+    /// Sets whether a metric with a unit (`describe_histogram!("latency", Unit::Seconds, "…")`) has
+    /// it in its name: `latency_seconds`. Describe the metric before it is first recorded.
+    /// `Unit::Count` adds nothing, nor does a unit that the name says already, as `wait_seconds` or
+    /// `cpu_seconds_total`. Of at most 10,000 names. Defaults to `false`.
     pub fn with_unit_suffixes(mut self, suffixes: bool) -> Self {
         self.unit_suffixes = suffixes;
         self
     }
 
-    /// Sets whether the exporter sends its own counters, `opentsdb.client.*`. Defaults to `true`.
+    /// Sets whether the exporter sends its own series, `opentsdb.client.*` behind the global
+    /// prefix. A counter that is still zero makes no line. Defaults to `true`.
     pub fn with_telemetry(mut self, telemetry: bool) -> Self {
         self.telemetry = telemetry;
         self
     }
 
-    /// Checks all options, looks for the server, and starts the exporter's threads; installs nothing.
+    /// Checks all options, looks for the server, and starts the exporter's threads; installs
+    /// nothing.
     ///
     /// # Errors
-    /// If an option cannot work, no server was reached, or a thread could not be started; see [`BuildError`]. Nothing is left
-    /// running then.
+    /// If an option cannot work, no server was reached, or a thread could not be started; see
+    /// [`BuildError`]. Nothing is left running then.
     pub fn build(self) -> Result<(OpenTsdbRecorder, OpenTsdbHandle), BuildError> {
         self.start().map(|(recorder, handle, _)| (recorder, handle))
     }
@@ -354,7 +371,8 @@ impl OpenTsdbBuilder {
         }
         let (recorder, handle, threads) = self.start()?;
         if metrics::set_global_recorder(recorder).is_err() {
-            // Another crate's recorder is there. These threads have done nothing yet, so they end at once.
+            // Another crate's recorder is there. These threads have done nothing yet, so they end
+            // at once.
             let _ = handle.shutdown(Duration::ZERO);
             let _ = (threads.flusher.join(), threads.writer.join());
             return Err(BuildError::FailedToSetGlobalRecorder);

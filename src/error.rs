@@ -6,7 +6,8 @@
 
 use std::{fmt, io};
 
-/// Why [`build`](crate::OpenTsdbBuilder::build) or [`install`](crate::OpenTsdbBuilder::install) failed. Nothing is left running.
+/// Why [`build`](crate::OpenTsdbBuilder::build) or [`install`](crate::OpenTsdbBuilder::install)
+/// failed. Nothing is left running.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -28,7 +29,8 @@ pub enum BuildError {
         /// What to give instead.
         fix: String,
     },
-    /// The connectivity check reached no server. [`ConnectivityCheck::Off`](crate::ConnectivityCheck::Off) starts without one.
+    /// The connectivity check reached no server.
+    /// [`ConnectivityCheck::Off`](crate::ConnectivityCheck::Off) starts without one.
     #[error(
         "no TSD reached at {address}: {}; start it, correct the address, or use with_connectivity_check(ConnectivityCheck::Off)",
         in_words(source)
@@ -59,8 +61,8 @@ pub enum BuildError {
         /// Why not: its kind, and in its text the system's number.
         source: io::Error,
     },
-    /// There is a global recorder already. Install one exporter per process, or `build` and put several under a
-    /// `metrics_util::layers::FanoutBuilder`.
+    /// There is a global recorder already. Install one exporter per process, or `build` and put
+    /// several under a `metrics_util::layers::FanoutBuilder`.
     #[error(
         "a global metrics recorder is installed already; install one only, or combine several with a fanout layer"
     )]
@@ -99,14 +101,16 @@ fn in_words(source: &io::Error) -> String {
     rest.next().map(|first| first.to_lowercase().chain(rest).collect()).unwrap_or_default()
 }
 
-/// Why [`flush`](crate::OpenTsdbHandle::flush) or [`shutdown`](crate::OpenTsdbHandle::shutdown) did nothing.
+/// Why [`flush`](crate::OpenTsdbHandle::flush) or [`shutdown`](crate::OpenTsdbHandle::shutdown) did
+/// nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FlushError {
     /// The exporter was shut down before, or is being shut down.
     #[error("the exporter was shut down already; flush before shutdown, and shut down once")]
     AlreadyShutdown,
-    /// This process is a fork of the one that started the exporter, whose threads did not come along.
+    /// This process is a fork of the one that started the exporter, whose threads did not come
+    /// along.
     #[error("the exporter belongs to the parent of this forked process; build one after the fork")]
     Forked,
 }
@@ -121,10 +125,12 @@ pub enum SendError {
     /// A tag's key or value is empty or has characters outside `[A-Za-z0-9._/-]`.
     #[error("each tag's key and value has to be one or more of A-Z a-z 0-9 . _ / -")]
     InvalidTag,
-    /// One key twice, or more tags than [`with_max_tags`](crate::OpenTsdbBuilder::with_max_tags) allows.
+    /// One key twice, or more tags than [`with_max_tags`](crate::OpenTsdbBuilder::with_max_tags)
+    /// allows.
     #[error("a point may have each tag once and no more tags than with_max_tags allows")]
     TooManyTags,
-    /// The timestamp has another number of digits than the exporter's precision: 10 for seconds, 13 for milliseconds.
+    /// The timestamp has another number of digits than the exporter's precision: 10 for seconds, 13
+    /// for milliseconds.
     #[error(
         "the timestamp has to be in the exporter's precision: 10 digits for seconds, 13 for milliseconds"
     )]

@@ -120,8 +120,8 @@ impl OpenTsdbHandle {
     /// a snapshot and returns at once.
     ///
     /// # Errors
-    /// After [`shutdown`](Self::shutdown), and in a forked process. Running out of time is no error:
-    /// what could not be confirmed is in [`FlushReport::pending`] and goes on being sent. A
+    /// After [`shutdown`](Self::shutdown), and in a forked process. Running out of time is no
+    /// error: what could not be confirmed is in [`FlushReport::pending`] and goes on being sent. A
     /// shutdown meanwhile ends the flush with it.
     pub fn flush(&self, timeout: Duration) -> Result<FlushReport, FlushError> {
         self.check()?;
@@ -160,16 +160,18 @@ impl OpenTsdbHandle {
         let _ = self.end(None);
     }
 
-    /// A guard that calls [`shutdown`](Self::shutdown) with this timeout when it is dropped, for the
-    /// end of `main`.
+    /// A guard that calls [`shutdown`](Self::shutdown) with this timeout when it is dropped, for
+    /// the end of `main`.
     pub fn guard(&self, timeout: Duration) -> FlushGuard {
         FlushGuard { handle: self.clone(), timeout }
     }
 
-    /// Queues one raw point past the aggregation: potsdb's `send(name, value, **tags, timestamp=…)`.
+    /// Queues one raw point past the aggregation: potsdb's `send(name, value, **tags,
+    /// timestamp=…)`.
     ///
     /// It gets the global prefix, the global labels and the host tag like any series, unless it has
-    /// tags of these keys itself. It never waits: when the queue is full the oldest point is dropped.
+    /// tags of these keys itself. It never waits: when the queue is full the oldest point is
+    /// dropped.
     ///
     /// A second point for one series and time would make an OpenTSDB row unreadable, so it is
     /// refused with [`SendError::Duplicate`], and so is one of which it is not known:
@@ -182,8 +184,8 @@ impl OpenTsdbHandle {
     ///
     /// So the points of a series are to be sent in the order of their times, more or less. That
     /// memory has 64 bytes a series, and as many series as
-    /// [`with_series_limit`](crate::OpenTsdbBuilder::with_series_limit) allows; a point of a further
-    /// one is refused with [`SendError::SeriesLimit`].
+    /// [`with_series_limit`](crate::OpenTsdbBuilder::with_series_limit) allows; a point of a
+    /// further one is refused with [`SendError::SeriesLimit`].
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,8 +1,9 @@
 //! What the exporter did, counted.
 //!
-//! Each thread adds to the [`Counters`]; a user reads one [`Stats`]. The law `points_taken = points_confirmed + points_pending +
-//! points_dropped.total()` holds in every reading because `points_pending` is what the others leave over, and because a point is
-//! counted as taken before it can be counted as confirmed or dropped.
+//! Each thread adds to the [`Counters`]; a user reads one [`Stats`]. The law `points_taken =
+//! points_confirmed + points_pending + points_dropped.total()` holds in every reading, because
+//! `points_pending` is what the others leave over, and because a point is counted as taken before
+//! it can be counted as confirmed or dropped.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
@@ -38,10 +39,11 @@ pub enum Confirmation {
     /// VictoriaMetrics does not.
     Version,
     /// Ends a burst of points with a half-close and waits for the server to close its side, which
-    /// every server does only when it has read everything. Each burst needs a connection of its own.
+    /// every server does only when it has read everything. Each burst needs a connection of its
+    /// own.
     HalfClose,
-    /// Believes the kernel: what `write` took counts as confirmed. When a connection is reset points
-    /// are lost unseen, as with every other client of this protocol.
+    /// Believes the kernel: what `write` took counts as confirmed. When a connection is reset
+    /// points are lost unseen, as with every other client of this protocol.
     Written,
 }
 
@@ -51,14 +53,15 @@ pub enum Confirmation {
 pub struct Drops {
     /// The oldest points of a full queue.
     pub queue_full: u64,
-    /// The line did not fit in the 1024 bytes that a TSD reads.
+    /// The line is longer than the server reads; see [`Flavor`](crate::Flavor).
     pub too_long: u64,
     /// NaN or an infinity, which no server stores.
     pub not_finite: u64,
-    /// A second point for one series and timestamp; sent, it would make an OpenTSDB row unreadable.
+    /// Raw points refused with [`SendError::Duplicate`](crate::SendError::Duplicate): a second one
+    /// of a series and time would make an OpenTSDB row unreadable.
     pub duplicate: u64,
-    /// Still unsent when [`shutdown`](crate::OpenTsdbHandle::shutdown) ran out of time, or 30 s after nobody had the exporter any
-    /// more.
+    /// Not confirmed when [`shutdown`](crate::OpenTsdbHandle::shutdown) ran out of time, or 30 s
+    /// after the last handle and the recorder were dropped.
     pub shutdown: u64,
 }
 
@@ -69,7 +72,8 @@ impl Drops {
     }
 }
 
-/// Points that the server parsed and refused, by the kind of its reply. They count as confirmed too.
+/// Points that the server parsed and refused, by the kind of its reply. They are among the
+/// confirmed ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rejections {
@@ -77,7 +81,8 @@ pub struct Rejections {
     pub illegal_argument: u64,
     /// `put: invalid value: …`
     pub invalid_value: u64,
-    /// `put: unknown metric: …`: the server creates none by itself (`tsd.core.auto_create_metrics`).
+    /// `put: unknown metric: …`: the server creates no metrics by itself
+    /// (`tsd.core.auto_create_metrics`).
     pub unknown_metric: u64,
     /// `put: HBase error: …` and `put: Request timed out: …`
     pub storage: u64,
@@ -102,7 +107,8 @@ impl Rejections {
     }
 }
 
-/// One reading of every counter of the exporter, taken by [`OpenTsdbHandle::stats`](crate::OpenTsdbHandle::stats).
+/// One reading of every counter of the exporter, taken by
+/// [`OpenTsdbHandle::stats`](crate::OpenTsdbHandle::stats).
 ///
 /// In each reading `points_taken = points_confirmed + points_pending + points_dropped.total()`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -110,7 +116,7 @@ impl Rejections {
 pub struct Stats {
     /// Points that a snapshot or `send` made, those dropped before the wire included.
     pub points_taken: u64,
-    /// Points written to a socket, each time they were.
+    /// Points written to a socket; one that is sent again counts again.
     pub points_sent: u64,
     /// Points that the server has parsed.
     pub points_confirmed: u64,
@@ -142,16 +148,17 @@ pub struct Stats {
     pub oldest_pending: Option<Duration>,
     /// Series that are known.
     pub series: u64,
-    /// Keys that became the same series as another key once they were cleaned.
+    /// Keys that became the same series as another key when they were cleaned.
     pub series_merged: u64,
     /// Idle series that are not sent, see [`idle_timeout`](crate::OpenTsdbBuilder::idle_timeout).
     pub series_dormant: u64,
     /// Idle series that were forgotten.
     pub series_evicted: u64,
-    /// Keys, counted at each look-up, that were recorded in an `overflow=true` series of their metric, or nowhere once there are
-    /// too many of these.
+    /// Keys, counted at each look-up, that were recorded in an `overflow=true` series of their
+    /// metric, or nowhere once there are too many of these.
     pub series_overflow: u64,
-    /// Keys that were not taken because another kind of metric has their name and tags already: counted at each look-up.
+    /// Keys that were not taken because another kind of metric has their name and tags already:
+    /// counted at each look-up.
     pub series_refused: u64,
     /// Tags left out because a series had more than it may.
     pub tags_dropped: u64,
@@ -186,7 +193,8 @@ counters! {
 
 /// A number that several threads add to.
 ///
-/// Sequentially consistent, since a reading compares several of them; they change per batch, never per update of a metric.
+/// Sequentially consistent, since a reading compares several of them; they change per batch, never
+/// per update of a metric.
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicU64);
 

@@ -20,28 +20,34 @@ const LENIENT_LINE: usize = 16 * 1024;
 /// | `InfluxDb` | 64 | 16,384 | Unicode | – | half-close | seconds |
 /// | `KairosDb` | 64 | 1,024 | `[A-Za-z0-9._/-]` | – | `version` | seconds or milliseconds |
 ///
-/// Each was run against the real server (`compat/` in the repository, whose README has what was seen), but for
-/// milliseconds. The rules' sources: OpenTSDB's `Tags.java`, `PutDataPointRpc.java` and `tsd.storage.max_tags`; VictoriaMetrics'
-/// `lib/protoparser/opentsdb` and `-maxLabelsPerTimeseries`; InfluxDB's `services/opentsdb/handler.go`; KairosDB's `TelnetServer.java`.
+/// Each was run against the real server (`compat/` in the repository, whose README has what was
+/// seen), but for milliseconds. The rules' sources: OpenTSDB's `Tags.java`, `PutDataPointRpc.java`
+/// and `tsd.storage.max_tags`; VictoriaMetrics' `lib/protoparser/opentsdb` and
+/// `-maxLabelsPerTimeseries`; InfluxDB's `services/opentsdb/handler.go`; KairosDB's
+/// `TelnetServer.java`.
 ///
-/// *Not run:* TDengine's taosadapter takes the default flavor by its documentation: 1 to 128 tags, any word, and `1` without a line
-/// feed as its answer to `version`. So do other servers that speak the protocol: the default is what all of the above take.
+/// *Not run:* TDengine's taosadapter, by its documentation, takes the default flavor: 1 to 128
+/// tags, any word. Other servers that speak the protocol should: the default is what all of the
+/// above take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Flavor {
-    /// OpenTSDB 2.x, and what every other server takes too: 8 tags (`tsd.storage.max_tags`), `[A-Za-z0-9._/-]`. The default.
+    /// OpenTSDB 2.x, and what every other server takes too: 8 tags (`tsd.storage.max_tags`),
+    /// `[A-Za-z0-9._/-]`. The default.
     #[default]
     OpenTsdb,
-    /// VictoriaMetrics: 29 tags, for the name counts among the 30 of `-maxLabelsPerTimeseries`, and any Unicode. It answers nothing, so
-    /// [`Confirmation::Auto`] goes straight to [`Confirmation::HalfClose`]. It keeps 11 digits of a number and more, and takes some
-    /// below 1e-297 for 0.
+    /// VictoriaMetrics: 29 tags, since the name is one of the 30 of `-maxLabelsPerTimeseries`, and
+    /// any Unicode. It answers nothing, so [`Confirmation::Auto`] goes straight to
+    /// [`Confirmation::HalfClose`]. It keeps at least 11 digits of a number, and stores some
+    /// numbers below 1e-297 as 0.
     VictoriaMetrics,
-    /// InfluxDB 1.x with an `[[opentsdb]]` listener: any Unicode; timestamps in seconds only, others are stored wrong. While it shuts
-    /// down it goes on reading the connections that it has and answering `version`, and keeps nothing of what it reads: so
-    /// [`Confirmation::Auto`] goes straight to [`Confirmation::HalfClose`].
+    /// InfluxDB 1.x with an `[[opentsdb]]` listener: any Unicode; timestamps in seconds only,
+    /// others are stored wrong. While it shuts down it still reads its connections and answers
+    /// `version`, and keeps nothing of what it reads. So [`Confirmation::Auto`] goes straight to
+    /// [`Confirmation::HalfClose`].
     InfluxDb,
-    /// KairosDB: any number of tags, `[A-Za-z0-9._/-]`, for it takes each byte for a character of ISO-8859-1. Lines of 1024 bytes, as
-    /// OpenTSDB. When it is stopped it forgets the points of the last moment, confirmed or not.
+    /// KairosDB: any number of tags, `[A-Za-z0-9._/-]`, since it reads each byte as a character of
+    /// ISO-8859-1. When it is stopped it loses the points of the last moment, confirmed or not.
     KairosDb,
 }
 
@@ -79,18 +85,20 @@ impl Flavor {
     }
 }
 
-/// What `build` finds out about the server before it returns; potsdb's `check_host`.
+/// Whether `build` looks for the server before it returns; potsdb's `check_host`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConnectivityCheck {
-    /// Connects to all addresses until one accepts, for 3 s at most, and closes at once without sending anything. The default.
+    /// Tries the addresses until one takes a connection, for at most 3 s, and closes it at once
+    /// without sending anything. The default.
     #[default]
     Connect,
-    /// Nothing: the application starts while the server is away, and the exporter connects when it has something to send.
+    /// No: the application starts while the server is away, and the exporter connects when it has
+    /// something to send.
     Off,
 }
 
-/// The tag that tells which machine a series is from.
+/// The tag that says which machine a series is from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HostTag {
@@ -99,6 +107,6 @@ pub enum HostTag {
     Auto,
     /// `host=` and this.
     Value(String),
-    /// No such tag. A point needs at least one tag, so there has to be a global label.
+    /// No such tag. A point needs at least one tag, so `build` then asks for a global label.
     None,
 }

@@ -1,14 +1,18 @@
 //! What a histogram becomes on the wire.
 //!
-//! **Problem.** There are four ways to send a distribution, quantiles and bounds differ by metric, and a flush of a hundred thousand
-//! histograms has no time to match names, format bounds or decide anything.
+//! **Problem.** There are four ways to send a distribution, quantiles and bounds differ by metric,
+//! and a flush of a hundred thousand histograms has no time to match names, format bounds or decide
+//! anything.
 //!
-//! **Idea.** Everything that does not depend on the samples is made when the series is: a [`Plan`] has the suffixes and tags as text.
-//! There is one for each different setting, shared by all series that follow it.
+//! **Idea.** Everything that does not depend on the samples is made when the series is: a [`Plan`]
+//! has the suffixes and tags as text. There is one for each different setting, shared by all series
+//! that follow it.
 //!
-//! **Mechanism.** The builder's settings become [`Plans`], validated. [`Plans::plan`] matches a metric's name once. The plan's [`scheme`](Plan::scheme) tells the cell how to count: where the bounds are fixed, samples are counted by them as
-//! they are recorded, since no bucket of another kind could be divided exactly later. At a flush [`Plan::digest`] keeps of
-//! a reading what the lines will say, and [`Plan::lines`] hands them out.
+//! **Mechanism.** The builder's settings become [`Plans`], validated. [`Plans::plan`] matches a
+//! metric's name once. The plan's [`scheme`](Plan::scheme) tells the cell how to count: where the
+//! bounds are fixed, samples are counted by them as they are recorded, since no bucket of another
+//! kind could be divided exactly later. At a flush [`Plan::digest`] keeps of a reading what the
+//! lines will say, and [`Plan::lines`] hands them out.
 //!
 //! | | lines |
 //! |---|---|
@@ -30,12 +34,13 @@ use crate::wire::value::Value;
 
 /// The quantiles of a [`Summary`](Distribution::Summary) when none are set.
 const DEFAULT_QUANTILES: &[f64] = &[0.5, 0.95, 0.99];
-/// The bounds of [`Buckets`](Distribution::Buckets) when none are set: those of the Prometheus client libraries, made for the
-/// seconds that a request takes.
+/// The bounds of [`Buckets`](Distribution::Buckets) when none are set: those of the Prometheus
+/// client libraries, made for the seconds that a request takes.
 const DEFAULT_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// The most digits of a quantile: an `f64` near 1 has no more, and a name has to fit in a line.
 const MAX_DIGITS: usize = 17;
-/// The bucket of everything above the last bound; `+Inf`, as Prometheus has it, holds a character that a TSD refuses.
+/// The bucket of everything above the last bound; `+Inf`, as Prometheus has it, holds a character
+/// that a TSD refuses.
 const ABOVE_ALL: &str = "Inf";
 
 /// How histograms are sent.
@@ -49,47 +54,54 @@ const ABOVE_ALL: &str = "Inf";
 /// | `VmRange` | `name_bucket` with the tag `vmrange`, `name_count`, `name_sum`, all since the start | exact at each edge, 18 a decade |
 /// | `Native` | a `histogram` line with the buckets of the last interval | as fine as fits in the 1024 bytes of a line |
 ///
-/// How far off the quantiles are on data of many shapes, beside other crates, is in `benches/NOTES.md` of
-/// the repository.
+/// How far off the quantiles are on data of many shapes, beside other crates, is in
+/// `benches/NOTES.md` of the repository.
 ///
-/// An interval without samples sends count and sum alone (`Summary`), or nothing (`Native`): a minimum of nothing is no number.
+/// An interval without samples sends count and sum alone (`Summary`), or nothing (`Native`): a
+/// minimum of nothing is no number.
 ///
-/// The quantiles of `Summary` belong to one series and interval; no server can combine them to those of two hosts or of a day. The
-/// others can be added up over hosts and time, at the price of more lines.
+/// The quantiles of `Summary` belong to one series and interval; no server can combine them to
+/// those of two hosts or of a day. The others can be added up over hosts and time, at the price of
+/// more lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Distribution {
     /// Count, sum, minimum, maximum and quantiles, told apart by suffixes. The default.
     ///
-    /// Suffixes and not tags: a query that does not name a tag adds up or averages over it, and an average of quantiles means
-    /// nothing.
+    /// Suffixes and not tags: a query that does not name a tag adds up or averages over it, and an
+    /// average of quantiles means nothing.
     ///
-    /// The suffix is `p` and the digits behind the quantile's point, at least two, so that no two quantiles share one:
+    /// The suffix is `p` and the digits behind the quantile's point, at least two, so that no two
+    /// quantiles share one:
     ///
     /// | quantile | 0 | 0.005 | 0.05 | 0.1 | 0.25 | 0.5 | 0.95 | 0.99 | 0.999 | 0.9999 | 1 |
     /// |---|---|---|---|---|---|---|---|---|---|---|---|
     /// | suffix | `.p0` | `.p005` | `.p05` | `.p10` | `.p25` | `.p50` | `.p95` | `.p99` | `.p999` | `.p9999` | `.p100` |
     #[default]
     Summary,
-    /// How many samples were at most as large as each bound, as Prometheus counts them: `le=0.5`, `le=1.0`, and `le=Inf` for all.
+    /// How many samples were at most as large as each bound, as Prometheus counts them: `le=0.5`,
+    /// `le=1.0`, and `le=Inf` for all.
     Buckets,
-    /// The buckets of VictoriaMetrics' own client, for `histogram_quantile` and `prometheus_buckets` there.
+    /// The buckets of VictoriaMetrics' own client, for `histogram_quantile` and
+    /// `prometheus_buckets` there.
     ///
-    /// Only VictoriaMetrics takes it: the tag holds a `+`, as in `vmrange=1.000e+00...1.136e+00`. Negative values count in
-    /// `0...1.000e-09`, so that the ranges add up to the count.
+    /// Only VictoriaMetrics takes it: the tag holds a `+`, as in `vmrange=1.000e+00...1.136e+00`.
+    /// Negative values count in `0...1.000e-09`, so that the ranges add up to the count.
     VmRange,
-    /// The `histogram` command of OpenTSDB 2.4 and later, which must have `tsd.core.histograms.config` set.
+    /// The `histogram` command of OpenTSDB 2.4 and later, which must have
+    /// `tsd.core.histograms.config` set.
     ///
-    /// A server computes percentiles from it with the middle of a bucket. Neighbouring buckets are merged until the line fits in
-    /// 1024 bytes: values within one octave keep 0.8 %, over three decades it is 6 to 12.5 %. Only values between -2^127 and 2^127
-    /// enter a percentile.
+    /// A server computes percentiles from it with the middle of a bucket. Neighbouring buckets are
+    /// merged until the line fits in 1024 bytes: values within one octave keep 0.8 %, over three
+    /// decades it is 6 to 12.5 %. Only values between -2^127 and 2^127 enter a percentile.
     Native,
 }
 
 /// Which metrics a setting is for, by the name as it is sent: cleaned, and with the global prefix.
 ///
-/// Where several match, `Full` wins over `Prefix` and `Prefix` over `Suffix`, a longer text over a shorter one, and of equal
-/// matchers the one set last. Characters that cannot be sent are replaced in the text as they are in the name.
+/// Where several match, `Full` wins over `Prefix` and `Prefix` over `Suffix`, a longer text over a
+/// shorter one, and of equal matchers the one set last. Characters that cannot be sent are replaced
+/// in the text as they are in the name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Matcher {
     /// The whole name.
@@ -131,7 +143,7 @@ impl Matcher {
 /// A setting for some metrics, in the order in which they were set.
 type Overrides<T> = Vec<(Matcher, T)>;
 
-/// What the builder was told.
+/// The settings of the builder.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
     pub(crate) distribution: Option<Distribution>,
@@ -207,8 +219,8 @@ impl Plans {
 
     /// The plan for a metric, by its name as it is sent.
     ///
-    /// Quantiles or buckets that are set for a metric say how it is sent, unless a distribution is set for it by a matcher that
-    /// describes it as well or better.
+    /// Quantiles or buckets that are set for a metric say how it is sent, unless a distribution is
+    /// set for it by a matcher that describes it as well or better.
     pub(crate) fn plan(&self, name: &str) -> Arc<Plan> {
         let kind = best(&self.kinds, name);
         let buckets = best(&self.buckets, name);
@@ -327,7 +339,8 @@ impl Plan {
         }
     }
 
-    /// Keeps of a reading what the lines will say. `room` is for the value of a `histogram` line, in bytes.
+    /// Keeps of a reading what the lines will say. `room` is for the value of a `histogram` line,
+    /// in bytes.
     pub(crate) fn digest(&self, readout: &Readout, room: usize, into: &mut Digest) {
         (into.samples, into.count, into.sum) =
             (readout.count, readout.total_count, readout.total_sum);
@@ -540,7 +553,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_tags_of_the_lines_are_told_beforehand() {
+    fn names_and_tags_of_the_lines_are_known_beforehand() {
         for (kind, key) in [
             (Distribution::Summary, None),
             (Distribution::Buckets, Some("le")),
@@ -550,14 +563,14 @@ mod tests {
             let plan = distribution(kind);
             let spec = plan.spec();
             assert_eq!(spec.own_tag, key);
-            let mut told = spec.suffixes;
+            let mut known = spec.suffixes;
             for line in &intervals(&plan, &[&[1.0]])[0] {
                 let words: Vec<_> = line.split(' ').collect();
                 let tag = words.get(2).map(|tag| tag.split_once('=').unwrap().0);
                 assert!(tag.is_none() || tag == key, "{line}");
-                told.retain(|suffix| suffix != words[0]);
+                known.retain(|suffix| suffix != words[0]);
             }
-            assert!(told.is_empty(), "no line is called {told:?}");
+            assert!(known.is_empty(), "no line is called {known:?}");
         }
     }
 

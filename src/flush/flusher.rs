@@ -25,8 +25,8 @@ use crate::wire::value::Value;
 pub(crate) const NAME: &str = "opentsdb-flusher";
 /// Requests that may wait in the channel; it fills only if that many threads flush at once.
 const REQUESTS: usize = 64;
-/// How long past its deadline a request is still served. Then its caller has given up; one that asks
-/// with no time to wait wants a snapshot nevertheless.
+/// How long past its deadline a request is still served. Then its caller has given up; one that
+/// asks with no time to wait wants a snapshot nevertheless.
 const LATENESS: Duration = Duration::from_millis(100);
 /// Once no handle is left: how often to look whether a recorder is.
 const ORPHAN_CHECK: Duration = Duration::from_secs(1);
@@ -77,7 +77,8 @@ impl Flusher {
     pub(crate) fn spawn(mut self) -> io::Result<(Sender<Request>, JoinHandle<()>)> {
         let (sender, receiver) = bounded(REQUESTS);
         let thread = thread::Builder::new().name(NAME.into()).spawn(move || {
-            // A panic, from a user's tracing subscriber say, costs the snapshot that it interrupted.
+            // A panic, from a user's tracing subscriber say, costs the snapshot that it
+            // interrupted.
             while catch_unwind(AssertUnwindSafe(|| self.run(&receiver))).is_err() {
                 self.counters.restarts.add(1);
             }
@@ -214,7 +215,8 @@ impl Flusher {
             refused: Refused::default(),
         };
         self.snapshot.take(stamp, now.saturating_duration_since(self.started), &mut out);
-        // The exporter's own counters change with each flush: alone they are no reason to use a second up.
+        // The exporter's own counters change with each flush: alone they are no reason to use a
+        // second up.
         if !stamp.only_changed || out.has_lines() {
             self.telemetry.take(stamp, &stats, &mut out);
         }

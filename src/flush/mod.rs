@@ -2,8 +2,10 @@
 //!
 //! 1. [`flusher`]: the loop: wait for the tick or a request, snapshot, encode, push;
 //! 2. [`schedule`]: when, and under which time;
-//! 3. [`snapshot`]: all series, read and told; [`reading`]: what each kind is read into, and the lines of that;
-//! 4. [`distribution`]: what a histogram becomes, with [`vmrange`] and [`native`] for two of its forms;
+//! 3. [`snapshot`]: all series, read and then sent; [`reading`]: what each kind is read into, and
+//!    the lines of that;
+//! 4. [`distribution`]: what a histogram becomes, with [`vmrange`] and [`native`] for two of its
+//!    forms;
 //! 5. [`telemetry`]: the exporter's own series;
 //! 6. [`render`]: the lines of a snapshot, to look at;
 //! 7. [`raw`]: points past the aggregation, on the thread that sends them.

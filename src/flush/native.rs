@@ -1,7 +1,8 @@
 //! OpenTSDB 2.4's own histograms: the value of a `histogram` line.
 //!
-//! `1,1.015625=3:1.03125,1.046875=12` is the buckets of the interval that hold something, `lower,upper=count`. What the reader
-//! of the TSD (`HistogramDataPointRpc`, `SimpleHistogram`) makes of it decides the rest:
+//! `1,1.015625=3:1.03125,1.046875=12` is the buckets of the interval that hold something,
+//! `lower,upper=count`. What the reader of the TSD (`HistogramDataPointRpc`, `SimpleHistogram`)
+//! makes of it decides the rest:
 //!
 //! | there | here |
 //! |---|---|
@@ -24,7 +25,8 @@ const COUNT_BITS: u32 = 30;
 /// Groups of so many bits of bucket are all there is: one of each sign.
 const WIDEST: u32 = 17;
 
-/// Appends the value of a line for the interval, at most `room` bytes; `false`, and nothing, when there is no sample or no room.
+/// Appends the value of a line for the interval, at most `room` bytes; `false`, and nothing, when
+/// there is no sample or no room.
 pub(crate) fn write(readout: &Readout, room: usize, to: &mut Vec<u8>) -> bool {
     let start = to.len();
     let fits = (0..=WIDEST).any(|bits| {
@@ -37,7 +39,8 @@ pub(crate) fn write(readout: &Readout, room: usize, to: &mut Vec<u8>) -> bool {
     fits && to.len() > start
 }
 
-/// Appends the buckets in groups of `1 << bits`; `false` as soon as there are more than `limit` bytes.
+/// Appends the buckets in groups of `1 << bits`; `false` as soon as there are more than `limit`
+/// bytes.
 fn write_groups(readout: &Readout, bits: u32, limit: usize, to: &mut Vec<u8>) -> bool {
     let start = to.len();
     let halvings = u64::BITS - (readout.count >> COUNT_BITS).leading_zeros();

@@ -1,9 +1,9 @@
 //! Points past the aggregation: potsdb's `send`.
 //!
-//! A raw point is checked and rendered on the thread that sends it and joins the queue at once. What
-//! the aggregation rules out by itself is checked here: two values of one series at one time. A
-//! series that the recorder writes too is refused; of the others [`SentTimes`] remembers which times
-//! they have had.
+//! A raw point is checked and rendered on the thread that sends it and joins the queue at once.
+//! What the aggregation rules out by itself is checked here: two values of one series at one time.
+//! A series that the recorder writes too is refused; of the others [`SentTimes`] remembers which
+//! times they have had.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};

@@ -21,15 +21,15 @@ use crate::wire::value::Value;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CounterMode {
-    /// The count since the process began. A lost point loses no count, and `rate` with counter reset
-    /// handling sees restarts. The default.
+    /// The count since the process began. A lost point loses no count, and `rate` with counter
+    /// reset handling sees restarts. The default.
     #[default]
     Cumulative,
     /// The count since the last line that was made, for servers whose queries add points up. The
     /// first `absolute` of a counter counts whole.
     ///
-    /// While a snapshot waits to be sent, ticks are skipped and counts stay in their counters, so an
-    /// outage loses none of them. A dropped point loses its count: give the queue room for two
+    /// While a snapshot waits to be sent, ticks are skipped and counts stay in their counters, so
+    /// an outage loses none of them. A dropped point loses its count: give the queue room for two
     /// snapshots, since [`flush`](crate::OpenTsdbHandle::flush) makes one in any case.
     Delta,
 }
@@ -60,9 +60,9 @@ pub(super) trait Sampled: RegistryKind {
     /// The reading of an empty cell.
     fn begin(line: Line<'_>, options: &Options) -> Self::Reading;
 
-    /// Reads the cell. Draining it also frees what threads that have ended left behind. `scratch` may
-    /// hold anything before and after. Answers whether something was recorded that changed nothing,
-    /// as a gauge that is set to the value that it has: such a series is not idle.
+    /// Reads the cell. Draining it also frees what threads that have ended left behind. `scratch`
+    /// may hold anything before and after. Answers whether something was recorded that changed
+    /// nothing, as a gauge that is set to the value that it has: such a series is not idle.
     fn read(
         series: &Series<Self>,
         reading: &mut Self::Reading,
@@ -70,7 +70,8 @@ pub(super) trait Sampled: RegistryKind {
         scratch: &mut Readout,
     ) -> bool;
 
-    /// What to remember of a reading when its lines are made, as `last_sent`. It is 0 before any are.
+    /// What to remember of a reading when its lines are made, as `last_sent`. It is 0 before any
+    /// are.
     fn to_remember(reading: &Self::Reading) -> u64;
 
     /// Whether the reading differs from what was last sent.

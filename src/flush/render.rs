@@ -1,7 +1,8 @@
 //! The lines of a snapshot, to look at.
 //!
-//! Made by whoever asks, beside the flusher and without it: the flusher may be waiting for room in the queue, for as long as the
-//! server takes nothing. All that the two share is the registry and its cells, which can be read without being changed.
+//! Made by whoever asks, beside the flusher and without it: the flusher may be waiting for room in
+//! the queue, for as long as the server takes nothing. All that the two share is the registry and
+//! its cells, which can be read without being changed.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! When a snapshot is taken, and which timestamp it has.
 //!
-//! Ticks fall on multiples of the interval on the wall clock, so that the points of many processes have the same times. No timestamp
-//! is used twice: two values of one series at one time make an OpenTSDB row unreadable. Where the current time has been used, or
-//! lies between two that have:
+//! Ticks fall on multiples of the interval on the wall clock, so that the points of many processes
+//! have the same times. No timestamp is used twice: two values of one series at one time make an
+//! OpenTSDB row unreadable. Where the current time has been used, or lies between two that have:
 //!
 //! | wanted | the last timestamp | what happens |
 //! |---|---|---|
@@ -12,8 +12,9 @@
 //! | | was a flush's in a used second, and is now | the next second, all series, so that none falls silent |
 //! | any | is further ahead: the clock stepped back | the next second, at most every second and a half, so that the clock catches up |
 //!
-//! A clock that is set back to before the first timestamp was wrong until then, and is believed from there on. A timestamp has ten
-//! digits (thirteen in milliseconds); while the clock shows a time before 2001 or after 2286 there is no snapshot.
+//! A clock that is set back to before the first timestamp was wrong until then, and is believed
+//! from there on. A timestamp has ten digits (thirteen in milliseconds); while the clock shows a
+//! time before 2001 or after 2286 there is no snapshot.
 
 use std::time::Duration;
 
@@ -26,7 +27,8 @@ pub enum TimestampPrecision {
     /// Ten digits, which every server takes. The default.
     #[default]
     Seconds,
-    /// Thirteen digits. Not for InfluxDB 1.x, which stores them wrong, nor VictoriaMetrics before 1.88, which drops them.
+    /// Thirteen digits. Not for InfluxDB 1.x, which stores them wrong, nor VictoriaMetrics before
+    /// 1.88, which drops them.
     Milliseconds,
 }
 
@@ -47,8 +49,9 @@ impl TimestampPrecision {
         }
     }
 
-    /// The least time between two snapshots that are ahead of the clock and take one unit each. More than a unit, so that the clock
-    /// gains on them, and less than two, since no tick is quite on time.
+    /// The least time between two snapshots that are ahead of the clock and take one unit each.
+    /// More than a unit, so that the clock gains on them, and less than two, since no tick is quite
+    /// on time.
     fn pause(self) -> Duration {
         self.begin(1) * 3 / 2
     }
@@ -101,7 +104,8 @@ pub(crate) enum Step {
 
 /// A difference between the two clocks beyond this is a step of the wall clock.
 const STEP: Duration = Duration::from_secs(1);
-/// Spans of used timestamps that are told apart. Each but the first is a clock that was set back to before all others.
+/// Spans of used timestamps that are told apart. Each but the first is a clock that was set back to
+/// before all others.
 const MOST_SPANS: usize = 8;
 
 /// See the module.
@@ -111,7 +115,8 @@ pub(crate) struct Schedule {
     precision: TimestampPrecision,
     /// The wall time of the next tick.
     next: Duration,
-    /// First and last timestamp of each span of used ones, the current span last; each lies below those before it.
+    /// First and last timestamp of each span of used ones, the current span last; each lies below
+    /// those before it.
     used: Vec<(u64, u64)>,
     /// Whether the last snapshot held the series that did not change.
     was_full: bool,
@@ -154,7 +159,8 @@ impl Schedule {
         is_due
     }
 
-    /// Compares the two clocks; answers how the wall clock has stepped since they were last compared, if it has.
+    /// Compares the two clocks; answers how the wall clock has stepped since they were last
+    /// compared, if it has.
     pub(crate) fn step(&mut self, now: Instant, wall: Duration) -> Option<Step> {
         let expected = self.compared.1 + now.saturating_duration_since(self.compared.0);
         self.compared = (now, wall);
@@ -377,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_is_told_by_its_direction() {
+    fn a_step_has_a_direction_and_a_length() {
         let mut fixture = Fixture::new(seconds(10), seconds(T));
         let mut step_to = |wall| {
             fixture.mock.step_to(wall);

@@ -661,7 +661,7 @@ mod tests {
 
     /// In `Delta` each count is in one line, so what the lines say is what was counted.
     #[test]
-    fn series_are_registered_shown_and_evicted_at_once_and_every_count_is_told() {
+    fn series_are_registered_shown_and_evicted_at_once_and_every_count_is_sent() {
         const SERIES: u64 = 10_000;
         let idle = Some((MetricKindMask::ALL, Duration::from_secs(1)));
         let mut fixture = Fixture::new(CounterMode::Delta, idle);
@@ -677,7 +677,7 @@ mod tests {
                 })
                 .sum::<u64>()
         };
-        let (mut told, mut age) = (0, 0);
+        let (mut sent, mut age) = (0, 0);
         std::thread::scope(|scope| {
             let recorder = scope.spawn(|| {
                 for n in 0..SERIES {
@@ -692,15 +692,15 @@ mod tests {
                 }
             });
             while age < 3 || !recorder.is_finished() || !looker.is_finished() {
-                told += count(&fixture.take(age, false));
+                sent += count(&fixture.take(age, false));
                 fixture.snapshot.evict();
                 age += 1;
             }
         });
         for age in [age, age + 1, age + 2] {
-            told += count(&fixture.take(age, false));
+            sent += count(&fixture.take(age, false));
             fixture.snapshot.evict();
         }
-        assert_eq!((told, fixture.counters.series.get()), (SERIES, 0));
+        assert_eq!((sent, fixture.counters.series.get()), (SERIES, 0));
     }
 }

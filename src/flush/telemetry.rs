@@ -14,10 +14,10 @@ use crate::wire::value::Value;
 /// The part of a name that all of them share, behind the global prefix.
 const PREFIX: &str = "opentsdb.client.";
 
-/// How one of them is read.
+/// Reads the value of one.
 type Read = fn(&Stats) -> Value;
 
-/// Name, tag if any, and reading of one.
+/// The name of one, its tag if it has one, and its value.
 type Reading = (&'static str, Option<(&'static str, &'static str)>, Read);
 
 const SERIES: &[Reading] = &[
@@ -59,6 +59,7 @@ const SERIES: &[Reading] = &[
     ("ticks.skipped", None, |stats| stats.ticks_skipped.into()),
     ("connects", None, |stats| stats.connects.into()),
     ("connect.failures", None, |stats| stats.connect_failures.into()),
+    ("disconnects", None, |stats| stats.disconnects.into()),
     ("connected", None, |stats| f64::from(u8::from(stats.connected)).into()),
     ("series", None, |stats| (stats.series as f64).into()),
     ("series.merged", None, |stats| stats.series_merged.into()),
@@ -71,7 +72,7 @@ const SERIES: &[Reading] = &[
     ("restarts", None, |stats| stats.restarts.into()),
 ];
 
-/// The series, rendered, with what was last sent of each.
+/// The series, each with its rendered line and the value that was last sent.
 pub(crate) struct Telemetry {
     series: Vec<(LineBuf, Read, Option<Value>)>,
 }
@@ -82,7 +83,7 @@ impl Telemetry {
         Telemetry { series: Vec::new() }
     }
 
-    /// All series, with the tags that every series has.
+    /// All of them, with the global labels and the host tag.
     pub(crate) fn new(rules: &Rules) -> Self {
         let rules = Rules { prefix: [&rules.prefix, PREFIX].concat(), ..rules.clone() };
         let line = |name: &str, tag: &Option<(&'static str, &'static str)>| {

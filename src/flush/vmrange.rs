@@ -1,11 +1,14 @@
 //! The buckets of VictoriaMetrics' own histograms.
 //!
-//! Eighteen a decade from 1e-9 to 1e18, one for all below and one for all above; the tag `vmrange` says `<lower>...<upper>` in the
-//! digits that its Go client prints (github.com/VictoriaMetrics/metrics, `histogram.go`), so that series of both are one series to
-//! `histogram_quantile` and `prometheus_buckets`. Its `+` is no character that a TSD takes: this is for VictoriaMetrics alone.
+//! Eighteen a decade from 1e-9 to 1e18, one for all below and one for all above; the tag `vmrange`
+//! says `<lower>...<upper>` in the digits that its Go client prints
+//! (github.com/VictoriaMetrics/metrics, `histogram.go`), so that series of both are one series to
+//! `histogram_quantile` and `prometheus_buckets`. Its `+` is no character that a TSD takes: this is
+//! for VictoriaMetrics alone.
 //!
-//! The lower edge is not part of a range and the upper one is. That is what the client documents; its arithmetic puts the two
-//! outermost edges themselves, 1e-9 and 1e18, one range higher. Negative values, which it leaves out, count as not above 1e-9, which is true.
+//! The lower edge is not part of a range and the upper one is. That is what the client documents;
+//! its arithmetic puts the two outermost edges themselves, 1e-9 and 1e18, one range higher.
+//! Negative values, which it leaves out, count as not above 1e-9, which is true.
 
 use std::sync::Arc;
 
