@@ -15,7 +15,8 @@ use std::time::Duration;
 use metrics::{Counter, counter, gauge, histogram, with_local_recorder};
 use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
 use metrics_exporter_opentsdb::{
-    OpenTsdbBuilder, OpenTsdbHandle, OpenTsdbRecorder, TimestampPrecision,
+    Confirmation, OpenTsdbBuilder, OpenTsdbHandle, OpenTsdbRecorder, Point, RateLimit,
+    TimestampPrecision,
 };
 
 /// What the names of the exporter's threads begin with.
@@ -32,6 +33,9 @@ static ALLOCATOR: Counting = Counting;
 /// Allocations of the exporter's threads while `WATCHES_THREADS`.
 static BY_OUR_THREADS: AtomicU64 = AtomicU64::new(0);
 static WATCHES_THREADS: AtomicBool = AtomicBool::new(false);
+/// Bytes that the process holds, and the most that it held since `peak_of` began.
+static LIVE: AtomicU64 = AtomicU64::new(0);
+static PEAK: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     /// Allocations of this thread.
@@ -58,19 +62,29 @@ fn count() {
     }
 }
 
+/// The process holds `new` bytes instead of `old` ones.
+fn hold(new: usize, old: usize) {
+    let live = LIVE.fetch_add(new as u64, Ordering::Relaxed) + new as u64;
+    PEAK.fetch_max(live, Ordering::Relaxed);
+    LIVE.fetch_sub(old as u64, Ordering::Relaxed);
+}
+
 // SAFETY: all is left to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
+        hold(layout.size(), 0);
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        hold(0, layout.size());
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count();
+        hold(size, layout.size());
         unsafe { System.realloc(pointer, layout, size) }
     }
 }
@@ -217,4 +231,73 @@ fn a_steady_flush_allocates_nothing() {
     WATCHES_THREADS.store(false, Ordering::Relaxed);
     assert_eq!(BY_OUR_THREADS.load(Ordering::Relaxed), 0);
     handle.shutdown(TIMEOUT).expect("the first shutdown");
+}
+
+/// The most bytes that the process takes at once for this.
+fn peak_of(run: impl FnOnce()) -> u64 {
+    let before = LIVE.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    run();
+    PEAK.load(Ordering::Relaxed) - before
+}
+
+const MIB: u64 = 1 << 20;
+
+/// A server that reads everything and answers nothing, so that no point is ever confirmed.
+fn never_confirmed() -> (FakeTsd, OpenTsdbBuilder) {
+    let tsd = FakeTsd::builder().keep_lines(false).start();
+    tsd.script(Fault::Mute);
+    let builder = OpenTsdbBuilder::new(tsd.address())
+        .with_timestamp_precision(TimestampPrecision::Milliseconds)
+        .with_flush_interval(Duration::from_secs(3600))
+        .with_confirmation(Confirmation::Version)
+        .with_rate_limit(RateLimit::Unlimited);
+    (tsd, builder)
+}
+
+#[test]
+fn snapshots_without_a_confirmation_take_the_memory_of_their_lines() {
+    let _alone = alone();
+    let (_tsd, builder) = never_confirmed();
+    let (recorder, handle) = builder.build().expect("the fake TSD is there");
+    let counters: Vec<_> = with_local_recorder(&recorder, || {
+        (0..3_000).map(|n| counter!("requests", "shard" => n.to_string())).collect()
+    });
+    let peak = peak_of(|| {
+        for n in 1..=20 {
+            counters.iter().for_each(|counter| counter.increment(1));
+            // A busy machine may let a deadline pass before it takes the snapshot.
+            while handle.stats().points_pending < n * 3_000 {
+                let _ = handle.flush(Duration::from_millis(20));
+            }
+        }
+    });
+    assert_eq!(handle.stats().points_confirmed, 0);
+    assert!(peak < 24 * MIB, "{peak} bytes for 60,000 points");
+    let _ = handle.shutdown(Duration::ZERO);
+}
+
+#[test]
+fn small_points_without_a_confirmation_do_not_hold_a_buffer_each() {
+    const POINTS: u64 = 20_000;
+    let _alone = alone();
+    for queue_size in [1, 100_000] {
+        let (_tsd, builder) = never_confirmed();
+        let built = builder.with_queue_size(queue_size).build();
+        let (_recorder, handle) = built.expect("the fake TSD is there");
+        let peak = peak_of(|| {
+            for n in 0..POINTS {
+                let point = Point::new("m", n).timestamp(1_700_000_000_000 + n);
+                handle.send(point).expect("it is well-formed");
+                // One at a time, so that each is a batch of its own.
+                while handle.stats().points_sent <= n {
+                    thread::yield_now();
+                }
+            }
+        });
+        let stats = handle.stats();
+        assert_eq!(stats.points_pending, POINTS, "{stats:?}");
+        assert!(peak < 24 * MIB, "{peak} bytes for {POINTS} points, {queue_size} may wait");
+        let _ = handle.shutdown(Duration::ZERO);
+    }
 }

@@ -146,14 +146,16 @@ impl Flusher {
         }
     }
 
-    fn answer(&self, requests: Vec<Request>) {
+    fn answer(&mut self, mut requests: Vec<Request>) {
         if requests.iter().any(|request| request.occasion == Occasion::Last) {
             self.queue.close();
         }
         let watermark = self.queue.watermark();
-        for request in requests {
+        for request in requests.drain(..) {
             let _ = request.answer.send(watermark);
         }
+        // To be filled again without an allocation.
+        self.waiting = requests;
     }
 
     /// Logs which keys are not sent as they are.
