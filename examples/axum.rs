@@ -32,7 +32,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let app = Router::new()
         .route("/", get(async || "hello\n"))
         .route("/slow", get(slow))
-        // Of the routes only: a label for each path that a stranger makes up would be a series each.
+        // Of the routes only: a series for each path that a stranger makes up would have no end.
         .route_layer(from_fn(track));
     let listen = std::env::var("LISTEN").ok();
     let listener = TcpListener::bind(listen.as_deref().unwrap_or("127.0.0.1:0")).await?;

@@ -1,7 +1,7 @@
 //! The smallest use: install, record, and leave with everything delivered.
 //!
-//! `cargo run --example basic` sends to a TSD inside the process, `TSD=host:port cargo run --example
-//! basic` to a real one.
+//! `cargo run --example basic` sends to a TSD inside the process, and to a real one with
+//! `TSD=host:port`.
 use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     gauge!("mail.queued").set(17.0);
     histogram!("http.seconds", "path" => "/login").record(0.042);
 
-    // The last snapshot, delivered. A service leaves this to `exporter.guard(…)` at the top of main.
+    // The last snapshot, delivered. A service has `exporter.guard(…)` at the top of main do this.
     let report = exporter.shutdown(Duration::from_secs(5))?;
     println!("{}\n{report:?}", fake.lines().join("\n"));
     Ok(())

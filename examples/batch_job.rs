@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_host_tag(HostTag::None)
         .add_global_label("job", "nightly-invoices")
         .with_telemetry(false)
-        .install()?; // fails when no TSD can be reached; `ConnectivityCheck::Off` runs the job anyway
+        .install()?; // fails without a TSD; with `ConnectivityCheck::Off` the job runs anyway
 
     let start = Instant::now();
     let mut written = 0_u64;

@@ -1,6 +1,6 @@
 //! A small service, instrumented, and the lines that its metrics become.
 //!
-//! `cargo run --example demo` sends to a TSD inside the process; `cargo run --example demo -- --help`
+//! `cargo run --example demo` sends to a TSD inside the process; with `-- --help` behind it, it
 //! says how to send to a real one.
 use std::collections::HashMap;
 use std::thread;

@@ -4,8 +4,8 @@
 //! costs the other nothing. Endpoints that stand in for each other are not that: see
 //! `OpenTsdbBuilder::add_endpoint`.
 //!
-//! `cargo run --example several_exporters` sends to two TSDs inside the process; `TSD=host:port` and
-//! `MIRROR=host:port` name real ones.
+//! `cargo run --example several_exporters` sends to two TSDs inside the process, and to real ones
+//! with `TSD=host:port` and `MIRROR=host:port`.
 use std::time::Duration;
 
 use metrics::{counter, histogram};

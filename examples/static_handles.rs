@@ -1,7 +1,7 @@
 //! Handles that are kept: for code so hot that the look-up of a macro counts, and for threads that
 //! share a metric.
 //!
-//! A macro such as `counter!` finds its series by a thread's cache in some 15 ns. A handle that is
+//! A macro such as `counter!` finds its series by a thread's cache in about 15 ns. A handle that is
 //! kept needs no look-up. It stays right for as long as it is held: an idle series is not forgotten
 //! while somebody has a handle of it.
 //!

@@ -1,5 +1,5 @@
-//! A [`metrics`](https://docs.rs/metrics) exporter for OpenTSDB, VictoriaMetrics, InfluxDB 1.x and KairosDB, by their telnet
-//! `put` protocol.
+//! A [`metrics`](https://docs.rs/metrics) exporter for OpenTSDB, VictoriaMetrics, InfluxDB 1.x and
+//! KairosDB, by their telnet `put` protocol.
 //!
 //! It aggregates in the process, sends a snapshot at each interval from a thread of its own, knows
 //! which points a server has *parsed*, and sends the others again after a lost connection. No
@@ -86,8 +86,8 @@
 //!
 //! # Telemetry
 //!
-//! What [`Stats`] counts is sent with each snapshot, under the prefix, with the global labels and the
-//! host tag. A counter that never left zero makes no line.
+//! What [`Stats`] counts is sent with each snapshot, under the prefix, with the global labels and
+//! the host tag. A counter that never left zero makes no line.
 //!
 //! | `opentsdb.client.…` | meaning |
 //! |---|---|
