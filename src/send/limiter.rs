@@ -27,7 +27,7 @@ use std::time::Duration;
 use super::window::Place;
 use crate::clock::Instant;
 
-/// The least rate of [`RateLimit::Auto`] in points a second, which is potsdb's default.
+/// The least rate of [`RateLimit::Auto`] in points a second: the one in the example of potsdb's README.
 const AUTO_FLOOR: f64 = 100.0;
 /// The part of the interval within which a snapshot is sent, so that it is gone before the next.
 const SHARE_OF_INTERVAL: f64 = 0.8;
