@@ -86,7 +86,9 @@ fn a_put_that_waits_for_storage_is_not_confirmed() {
         rig.record(|| counter!("new").increment(1));
         let connections = rig.tsd.log().connection_count();
         let report = rig.handle.flush(Duration::from_millis(300)).unwrap();
-        assert_eq!((report.confirmed, report.pending), (0, 1), "{confirmation:?}");
+        // And `known` besides, unless this millisecond was used.
+        assert!([1, 2].contains(&report.pending), "{confirmation:?}: {report:?}");
+        assert_eq!(report.confirmed, 0, "{confirmation:?}");
         // Each connection that is given up leaves a worker of the server blocked.
         assert!(rig.tsd.log().connection_count() <= connections + 1, "{confirmation:?}");
         rig.tsd.heal();
