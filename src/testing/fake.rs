@@ -1,7 +1,7 @@
 //! The test's side: starts the server, tells it what to do, asks what it has received, waits.
 //!
-//! A busy server's thread holds the lock of the [`Server`] most of the time, and could take it again
-//! and again while a test waits for it. So both take the `gate` first.
+//! A busy server's thread holds the lock of the [`Server`] most of the time, and could take it
+//! again and again while a test waits for it. So both take the `gate` first.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -147,12 +147,14 @@ impl FakeTsd {
 
     // ---- what it does ----
 
-    /// Does an [`Action`] or begins a [`Fault`](super::Fault), now or at the moment that its [`Step`] says.
+    /// Does an [`Action`] or begins a [`Fault`](super::Fault), now or at the moment that its
+    /// [`Step`] says.
     pub fn script(&self, step: impl Into<Step>) {
         self.change(|server| server.script(step.into()));
     }
 
-    /// Ends every [`Fault`](super::Fault), for all connections. Steps that wait for their moment still do.
+    /// Ends every [`Fault`](super::Fault), for all connections. Steps that wait for their moment
+    /// still do.
     pub fn heal(&self) {
         self.script(Action::Heal);
     }
@@ -179,8 +181,8 @@ impl FakeTsd {
     /// Waits until something is true of what was received. Returns whether it is;
     /// [`expect_until`](FakeTsd::expect_until) panics instead.
     ///
-    /// `done` is asked after everything that happens. It must not ask the `FakeTsd` itself, only the
-    /// [`Log`] that it is given.
+    /// `done` is asked after everything that happens. It must not ask the `FakeTsd` itself, only
+    /// the [`Log`] that it is given.
     #[must_use = "assert it, or use `expect_until`"]
     pub fn wait_until(&self, timeout: Duration, mut done: impl FnMut(&Log) -> bool) -> bool {
         let deadline = Instant::now() + timeout;
@@ -298,7 +300,8 @@ fn run(shared: &Shared, mut poll: Poll) {
     }
 }
 
-/// Locks, whatever became of the last holder: a test that failed in its closure still wants to see the rest.
+/// Locks, whatever became of the last holder: a test that failed in its closure still wants to see
+/// the rest.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

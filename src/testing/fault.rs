@@ -1,8 +1,8 @@
 //! What a server can be told to do wrong, and when.
 //!
 //! A [`Step`] is an [`Action`] or a [`Fault`] and its moment. One without a moment happens while
-//! [`script`](super::FakeTsd::script) runs. Those with a moment form a queue, the [`Plan`]: only the
-//! first waits, and it counts from when it became the first.
+//! [`script`](super::FakeTsd::script) runs. Those with a moment form a queue, the [`Plan`]: only
+//! the first waits, and it counts from when it became the first.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

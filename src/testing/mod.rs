@@ -1,13 +1,13 @@
 //! A scripted TSD for tests. Feature `testing`.
 //!
-//! A real TSD takes half a minute to start and never misbehaves on command. [`FakeTsd`] starts at once,
-//! on a port of its own, is as strict as OpenTSDB 2.4 and answers in its words. It can be told to stop
-//! reading, reset, throttle, hang, or go away and come back: at once, or at a given byte, line or
-//! moment.
+//! A real TSD takes half a minute to start and never misbehaves on command. [`FakeTsd`] starts at
+//! once, on a port of its own, is as strict as OpenTSDB 2.4 and answers in its words. It can be
+//! told to stop reading, reset, throttle, hang, or go away and come back: at once, or at a given
+//! byte, line or moment.
 //!
-//! Use it for what a service sends, and for how it fares when the server misbehaves. Where only names
-//! and values matter, [`render`](crate::OpenTsdbHandle::render) needs no server at all. The guide has a
-//! [chapter on testing](crate::docs::testing).
+//! Use it for what a service sends, and for how it fares when the server misbehaves. Where only
+//! names and values matter, [`render`](crate::OpenTsdbHandle::render) needs no server at all. The
+//! guide has a [chapter on testing](crate::docs::testing).
 //!
 //! ```
 //! use metrics_exporter_opentsdb::{Value, testing::{Action, FakeTsd}};
@@ -24,12 +24,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! In a `#[tokio::test]` hold the guard of `metrics::set_default_local_recorder` instead of a closure,
-//! and run `flush` in `spawn_blocking`: it waits. What `FakeTsd` itself waits for blocks its thread too.
+//! In a `#[tokio::test]` hold the guard of `metrics::set_default_local_recorder` instead of a
+//! closure, and run `flush` in `spawn_blocking`: it waits. What `FakeTsd` itself waits for blocks
+//! its thread too.
 //!
 //! *Not seen:* a local recorder is for its own thread. What other threads and the tasks of a
-//! multi-threaded runtime record, and handles that were made before, go to the global recorder: test
-//! those in a binary of their own, with `install`.
+//! multi-threaded runtime record, and handles that were made before, go to the global recorder:
+//! test those in a binary of their own, with `install`.
 //!
 //! 1. `options`: what a server is from its start on; `replies`: how each kind of server answers
 //! 2. `fake`: [`FakeTsd`], the test's side, which asks and waits

@@ -3,7 +3,8 @@
 use super::parse::Rules;
 use super::replies::Replies;
 
-/// The options of a [`FakeTsd`](super::FakeTsd), from [`FakeTsd::builder`](super::FakeTsd::builder).
+/// The options of a [`FakeTsd`](super::FakeTsd), from
+/// [`FakeTsd::builder`](super::FakeTsd::builder).
 ///
 /// ```
 /// use metrics_exporter_opentsdb::{Flavor, testing::FakeTsd};
@@ -20,7 +21,8 @@ pub struct FakeTsdBuilder {
 }
 
 impl FakeTsdBuilder {
-    /// Which server it is, for example a [`Flavor`](crate::Flavor). Defaults to [`Flavor::OpenTsdb`](crate::Flavor::OpenTsdb).
+    /// Which server it is, for example a [`Flavor`](crate::Flavor). Defaults to
+    /// [`Flavor::OpenTsdb`](crate::Flavor::OpenTsdb).
     #[must_use]
     pub fn replies(mut self, replies: impl Into<Replies>) -> Self {
         self.replies = replies.into();

@@ -1,19 +1,19 @@
 //! A line becomes a point, or the reply that a TSD would give.
 //!
-//! A test double that is kinder than the server hides bugs, so this parser is as strict as OpenTSDB 2.4
-//! and makes its checks in the same order (net.opentsdb.tsd.PutDataPointRpc, core.Tags,
+//! A test double that is kinder than the server hides bugs, so this parser is as strict as OpenTSDB
+//! 2.4 and makes its checks in the same order (net.opentsdb.tsd.PutDataPointRpc, core.Tags,
 //! core.IncomingDataPoints), with the same words up to where a client could tell. It shares nothing
 //! with the exporter's encoder: two ends written by one hand agree on their mistakes too.
 //!
-//! Not imitated: times with a dot, hexadecimal floats and `1.5f`, which a TSD reads and this refuses, and
-//! the texts of Java's own exceptions on numbers.
+//! Not imitated: times with a dot, hexadecimal floats and `1.5f`, which a TSD reads and this
+//! refuses, and the texts of Java's own exceptions on numbers.
 
 use std::fmt::Display;
 
 use crate::wire::value::Value;
 
-/// The most tags of a point and only the characters that a TSD takes; `None` for servers that take any
-/// number and any character but a space.
+/// The most tags of a point and only the characters that a TSD takes; `None` for servers that take
+/// any number and any character but a space.
 pub(super) type Rules = Option<usize>;
 
 /// A line that was understood. Names and tags are as they were sent.
@@ -52,7 +52,8 @@ pub(super) fn put<'a>(line: &'a [u8], rules: Rules) -> Result<Put<'a>, Refusal> 
     Ok(Put { metric, time, text, value: Some(value), tags })
 }
 
-/// Reads a `histogram` line. Of its value only that it is there is checked: a TSD answers a malformed bucket with nothing.
+/// Reads a `histogram` line. Of its value only that it is there is checked: a TSD answers a
+/// malformed bucket with nothing.
 pub(super) fn histogram<'a>(line: &'a [u8], rules: Rules) -> Result<Put<'a>, Refusal> {
     let (mut words, metric, time) = head(line, 5)?;
     let mut text = words.next().unwrap_or_default();
@@ -77,7 +78,8 @@ const MAX_TIME: u64 = 9_999_999_999_999;
 
 type Words<'a> = std::slice::Split<'a, u8, fn(&u8) -> bool>;
 
-/// The words behind the timestamp, the metric and the timestamp; `claimed` is how many arguments the reply says are needed.
+/// The words behind the timestamp, the metric and the timestamp; `claimed` is how many arguments
+/// the reply says are needed.
 fn head(line: &[u8], claimed: usize) -> Result<(Words<'_>, &[u8], u64), Refusal> {
     let is_space: fn(&u8) -> bool = |&byte| byte == b' ';
     let mut words = line.split(is_space);
@@ -193,8 +195,8 @@ pub(super) fn latin1(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
 }
 
-/// Whether a TSD, which decodes bytes as ISO-8859-1, allows the byte in a name. `Character.isLetter`
-/// knows the letters beyond ASCII.
+/// Whether a TSD, which decodes bytes as ISO-8859-1, allows the byte in a name.
+/// `Character.isLetter` knows the letters beyond ASCII.
 fn is_name(byte: u8) -> bool {
     matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'/'
         | 0xaa | 0xb5 | 0xba | 0xc0..=0xd6 | 0xd8..=0xf6 | 0xf8..=0xff)

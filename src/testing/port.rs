@@ -1,8 +1,10 @@
 //! A port that is the server's own from start to end.
 //!
-//! While a server is down its port must refuse connections, and must still be there when it comes back: a port that was freed may be
-//! another test's in a moment. So a socket that is bound and never listens keeps the port, and the one that listens comes and goes
-//! beside it (`SO_REUSEPORT`). Where that is not to be had, the listener stays, and the server resets who comes.
+//! While a server is down its port must refuse connections, and must still be there when it comes
+//! back: a port that was freed may be another test's in a moment. So a socket that is bound and
+//! never listens keeps the port, and the one that listens comes and goes beside it
+//! (`SO_REUSEPORT`). Where that is not to be had, the listener stays, and the server resets who
+//! comes.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -56,7 +58,8 @@ impl Port {
         }
     }
 
-    /// Refuses connections from now on; those not accepted yet are reset. Answers whether that could be done.
+    /// Refuses connections from now on; those not accepted yet are reset. Answers whether that
+    /// could be done.
     pub(super) fn close(&mut self) -> bool {
         if CAN_CLOSE {
             self.listener = None;
@@ -70,7 +73,8 @@ impl Port {
             match self.listener.as_ref()?.accept() {
                 Ok((stream, _)) => return Some(stream),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-                // The client was gone before it was accepted, or a signal came: the next one may be fine.
+                // The client was gone before it was accepted, or a signal came: the next one may be
+                // fine.
                 Err(error)
                     if matches!(
                         error.kind(),

@@ -1,8 +1,10 @@
 //! The server: a port, its connections, and the loop over both.
 //!
-//! One thread serves all connections, each in the order of its lines, as a TSD's workers do. It does everything under one lock, in
-//! turns that never block: what [`script`](super::FakeTsd::script) changes under that lock is in force when it returns, for a read
-//! either happened before or sees the change. Between two turns the thread waits for sockets, for the next deadline, or to be woken.
+//! One thread serves all connections, each in the order of its lines, as a TSD's workers do. It
+//! does everything under one lock, in turns that never block: what
+//! [`script`](super::FakeTsd::script) changes under that lock is in force when it returns, for a
+//! read either happened before or sees the change. Between two turns the thread waits for sockets,
+//! for the next deadline, or to be woken.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -97,7 +99,8 @@ impl Server {
         session.is_left |= event.is_read_closed() || event.is_error();
     }
 
-    /// Does what can be done now; answers how long there is nothing to do unless the system says something.
+    /// Does what can be done now; answers how long there is nothing to do unless the system says
+    /// something.
     pub(super) fn turn(&mut self) -> Option<Duration> {
         let now = Instant::now();
         if self.reopens.is_some_and(|at| at <= now) {

@@ -16,7 +16,8 @@ use super::rpc::{Desk, Outcome};
 pub(super) const READ_SIZE: usize = 64 * 1024;
 /// Complaints are dropped when so many bytes wait to be written (Netty's high water mark).
 const HIGH_WATER: usize = 64 * 1024;
-/// What a flood consists of: bytes that are no text, and empty lines. It ends with a line, so that an answer in it can be read.
+/// What a flood consists of: bytes that are no text, and empty lines. It ends with a line, so that
+/// an answer in it can be read.
 const GARBAGE: &[u8] = b"put: garbage \xff\xfe\x00 of no known kind\n\n\n\xc3\x28\r\n";
 
 /// What the first byte made of a connection.
@@ -42,7 +43,8 @@ pub(super) struct Session {
     /// Whether the system said that there is something to read, and has not said otherwise since.
     pub(super) is_readable: bool,
     pub(super) is_writable: bool,
-    /// Whether the system said that the client has closed its side; there may be something to read before that.
+    /// Whether the system said that the client has closed its side; there may be something to read
+    /// before that.
     pub(super) is_left: bool,
     /// Whether the client has finished, and when that is to be answered.
     finished: Option<Instant>,
@@ -77,8 +79,8 @@ impl Session {
         }
     }
 
-    /// Reads once, at most `limit` bytes; the buffer is lent for it. Returns how many there were, or
-    /// how the connection has ended.
+    /// Reads once, at most `limit` bytes; the buffer is lent for it. Returns how many there were,
+    /// or how the connection has ended.
     pub(super) fn read(
         &mut self,
         buffer: &mut [u8],
@@ -167,7 +169,8 @@ impl Session {
         desk.log.connections[self.number].unterminated = tail;
     }
 
-    /// Whether the client has finished and everything it sent is handled but for a line without an end.
+    /// Whether the client has finished and everything it sent is handled but for a line without an
+    /// end.
     pub(super) fn is_read_out(&self) -> bool {
         let unhandled = &self.inbox[self.start..];
         self.finished.is_some() && !self.is_blocked && line_feed(unhandled).is_none()

@@ -1,9 +1,9 @@
 //! What was stored, series by series.
 //!
 //! Two values for one series and time make an OpenTSDB row unreadable, and nobody is told when they
-//! are written. So the store keeps the value's text for each time of each series (`1` and `1.0` are two
-//! values) and reports the second one. The same value again is what a careful client does after a lost
-//! connection; it is counted.
+//! are written. So the store keeps the value's text for each time of each series (`1` and `1.0` are
+//! two values) and reports the second one. The same value again is what a careful client does after
+//! a lost connection; it is counted.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};

@@ -79,7 +79,8 @@ impl Client {
         read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     }
 
-    /// Sends lines of [`LONG`] bytes until the buffers of both kernels are full; answers how many bytes that took.
+    /// Sends lines of [`LONG`] bytes until the buffers of both kernels are full; answers how many
+    /// bytes that took.
     pub(super) fn fill(&mut self) -> usize {
         self.stream.set_nonblocking(true).unwrap();
         let line = format!("put {} 1700000000 1 host=a\n", "m".repeat(LONG - 25));
