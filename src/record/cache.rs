@@ -8,15 +8,16 @@
 //!
 //! **Mechanism.**
 //! 1. A slot holds a key, the registry it belongs to, and a `Weak` to this thread's local of the
-//!    series. A hit upgrades it: the one locked instruction, on a line that no other thread touches.
-//!    The upgrade fails once the series was evicted, and the key's slot is filled anew.
+//!    series. A hit upgrades it: the one locked instruction, on a line that no other thread
+//!    touches. The upgrade fails once the series was evicted, and the key's slot is filled anew.
 //! 2. A key is recognized by 32 bits of its hash, then by the addresses of its name and labels,
 //!    which suffice for every literal call site, and only then by their contents.
-//! 3. A key that misses gets a free slot of its set. In a full set every [`PATIENCE`]th miss takes a
-//!    slot, each in turn: so keys in use are soon cached, whichever were there before, while access
-//!    at random over many series hardly ever makes and drops a local, at the cost of ten look-ups.
-//! 4. Not cached are keys of more than [`LONGEST_KEY`] bytes, and those that have no series of their
-//!    own: they get one as soon as there is room.
+//! 3. A key that misses gets a free slot of its set. In a full set every [`PATIENCE`]th miss takes
+//!    a slot, each in turn: so keys in use are soon cached, whichever were there before, while
+//!    access at random over many series hardly ever makes and drops a local, at the cost of ten
+//!    look-ups.
+//! 4. Not cached are keys of more than [`LONGEST_KEY`] bytes, and those that have no series of
+//!    their own: they get one as soon as there is room.
 //! 5. A thread that is being torn down, or that is here already (an allocator that records, say),
 //!    uses the series itself.
 
@@ -137,7 +138,8 @@ pub(crate) struct Slots<K: Kind> {
 
 /// Slots for the keys of one remainder of the hash.
 struct Set<K: Kind> {
-    /// The upper bits of the hashes of the keys, so that a look-up reads no other slot than its own.
+    /// The upper bits of the hashes of the keys, so that a look-up reads no other slot than its
+    /// own.
     tags: [u32; WAYS],
     /// The last miss in this set that found it full, modulo 2^16.
     misses: u16,
@@ -146,7 +148,8 @@ struct Set<K: Kind> {
 
 struct Slot<K: Kind> {
     key: Key,
-    /// Where the words of `key` are. Kept, since the key itself tells it by calls into another crate.
+    /// Where the words of `key` are. Kept, since the key itself tells it by calls into another
+    /// crate.
     words: Words,
     registry: u64,
     local: Weak<K::Local>,
@@ -154,8 +157,8 @@ struct Slot<K: Kind> {
 }
 
 impl<K: Kind> Slot<K> {
-    /// Whether it is for this key. The kept key never changes and keeps its words alive, so words at
-    /// the same address are the same.
+    /// Whether it is for this key. The kept key never changes and keeps its words alive, so words
+    /// at the same address are the same.
     #[inline]
     fn is_of(&self, registry: u64, key: &Key) -> bool {
         let words = Words::of(key);

@@ -1,10 +1,10 @@
 //! The counter's cell.
 //!
-//! Its value is the cell plus what each thread's [`CounterLocal`] has added. A local is written with
-//! plain loads and stores by the one thread that owns it. Other threads that hold the same handle,
-//! as one in a `static`, add to one of a few stripes, each on a cache line of its own; these take
-//! 512 bytes from the first such addition on. All additions saturate: a counter never wraps, so it
-//! never seems to have been reset.
+//! Its value is the cell plus what each thread's [`CounterLocal`] has added. A local is written
+//! with plain loads and stores by the one thread that owns it. Other threads that hold the same
+//! handle, as one in a `static`, add to one of a few stripes, each on a cache line of its own;
+//! these take 512 bytes from the first such addition on. All additions saturate: a counter never
+//! wraps, so it never seems to have been reset.
 
 use std::sync::{Arc, Weak};
 
@@ -282,7 +282,8 @@ mod model {
         series.adopt(owner).and_then(|local| local.upgrade()).unwrap()
     }
 
-    /// The owner is the first thread: loom finds the orders that matter from a reader that comes after the stores, not before.
+    /// The owner is the first thread: loom finds the orders that matter from a reader that comes
+    /// after the stores, not before.
     #[test]
     fn owner_and_non_owner_add_while_a_snapshot_reads() {
         let seen = std::sync::Mutex::new(std::collections::BTreeSet::new());

@@ -1,8 +1,8 @@
 //! What the application says of its metrics: unit and description.
 //!
-//! The put protocol carries neither; they are kept for whoever asks, and for names that are to end with their unit. The macros may say
-//! them at each call, so what is known already costs a read lock and a look-up. The first word on a metric stands; at most [`MOST`]
-//! metrics are remembered.
+//! The put protocol carries neither; they are kept for whoever asks, and for names that are to end
+//! with their unit. The macros may say them at each call, so what is known already costs a read
+//! lock and a look-up. The first word on a metric stands; at most [`MOST`] metrics are remembered.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -71,7 +71,8 @@ impl Descriptions {
         }
     }
 
-    /// The name with its unit's word, as in `latency_seconds`, if the unit is known and the name does not say it already.
+    /// The name with its unit's word, as in `latency_seconds`, if the unit is known and the name
+    /// does not say it already.
     pub(crate) fn with_unit<'a>(&self, kind: MetricKind, name: &'a str) -> Cow<'a, str> {
         let word = self.find(kind, name, |unit| unit.map(|unit| unit.as_str())).flatten();
         // A count has no unit to speak of: `requests_count` would say nothing.

@@ -1,8 +1,8 @@
 //! The gauge's cell: one number, the last write wins.
 //!
-//! A number that is not finite cannot be sent, and nothing can be added to it. So `set` takes it, and
-//! the gauge has no value until the next `set`; an `increment` or `decrement` that starts from such a
-//! number, or would lead to one, changes nothing.
+//! A number that is not finite cannot be sent, and nothing can be added to it. So `set` takes it,
+//! and the gauge has no value until the next `set`; an `increment` or `decrement` that starts from
+//! such a number, or would lead to one, changes nothing.
 
 use std::sync::Arc;
 

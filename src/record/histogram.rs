@@ -44,15 +44,15 @@ impl Kind for Histogram {
     fn fold(_cell: &Arc<HistogramCell>, _local: &mut HistogramLocal) {}
 }
 
-/// A thread's own reference to the shared cell, on a cache line of its own: avoids contention on the
-/// series' reference count.
+/// A thread's own reference to the shared cell, on a cache line of its own: avoids contention on
+/// the series' reference count.
 #[repr(align(64))]
 pub(crate) struct HistogramLocal {
     cell: Arc<HistogramCell>,
 }
 
-// `HistogramCell` itself is no `HistogramFn`: the facade has one for `Arc<F>` that records in a loop,
-// and it would be called here in place of the cell's own `record_many`.
+// `HistogramCell` itself is no `HistogramFn`: the facade has one for `Arc<F>` that records in a
+// loop, and it would be called here in place of the cell's own `record_many`.
 impl HistogramFn for HistogramLocal {
     #[inline]
     fn record(&self, value: f64) {
@@ -72,5 +72,30 @@ impl HistogramFn for Series<Histogram> {
 
     fn record_many(&self, value: f64, count: usize) {
         self.cell.record_many(value, count as u64);
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::super::registry::Registry;
+    use super::readout::Readout;
+    use super::*;
+    use crate::record::locals::Take;
+    use crate::wire::series::Rules;
+    use metrics::Key;
+
+    /// In a loop this would take 200 years.
+    #[test]
+    fn recording_many_takes_as_long_as_one_through_any_handle() {
+        let (registry, _) = Registry::of_a_test(Rules::of_a_test(), 10);
+        let series = registry.get::<Histogram>(&Key::from_name("h")).unwrap().series;
+        let local = series.adopt(1).and_then(|local| local.upgrade()).unwrap();
+        let many = usize::MAX / 4;
+        metrics::Histogram::from_arc(local).record_many(1.0, many);
+        metrics::Histogram::from_arc(Arc::clone(&series)).record_many(1.0, many);
+        let mut readout = Readout::default();
+        series.cell.collect(Take::Drain, &mut readout);
+        assert_eq!(readout.count, 2 * many as u64);
     }
 }

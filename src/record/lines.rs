@@ -13,8 +13,8 @@
 //!    than half of it would have to be copied.
 //! 2. The lines of evicted series stay where they are. Once a block is full, the flusher, which
 //!    alone evicts, replaces it by one without them when what is left needs at most half of it
-//!    ([`LineStore::repack`]), and removes it when nothing is left. So lines take at most twice what
-//!    they need, and a block.
+//!    ([`LineStore::repack`]), and removes it when nothing is left. So lines take at most twice
+//!    what they need, and a block.
 //! 3. A number is given to one block only, and a line stays where it is in its block: who follows a
 //!    series to its line needs the lock only to get the block.
 
@@ -174,8 +174,8 @@ impl LineStore {
         }
     }
 
-    /// Moves the only lines of a full block that are still needed to a new block, if that is at most
-    /// half as large; answers the number of the block that they are in then.
+    /// Moves the only lines of a full block that are still needed to a new block, if that is at
+    /// most half as large; answers the number of the block that they are in then.
     pub(crate) fn repack<'a>(
         &self,
         number: u32,

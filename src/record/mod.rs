@@ -1,4 +1,5 @@
-//! The application's threads: no I/O, no lock held across work, no allocation once a series is known.
+//! The application's threads: no I/O, no lock held across work, no allocation once a series is
+//! known.
 //!
 //! Each file uses only those before it:
 //! 1. [`thread`]: the number of a thread;

@@ -9,8 +9,9 @@ use metrics_util::MetricKind;
 use super::cache::{self, CachedKind, Handle};
 use super::registry::Registry;
 
-/// The recorder that [`build`](crate::OpenTsdbBuilder::build) makes: install it with `metrics::set_global_recorder`, put it under a
-/// layer of `metrics_util`, or use it in a test with `metrics::with_local_recorder`.
+/// The recorder that [`build`](crate::OpenTsdbBuilder::build) makes: install it with
+/// `metrics::set_global_recorder`, put it under a layer of `metrics_util`, or use it in a test with
+/// `metrics::with_local_recorder`.
 ///
 /// It only counts; what it counts is sent by the exporter's threads, which the
 /// [`OpenTsdbHandle`](crate::OpenTsdbHandle) made with it directs.

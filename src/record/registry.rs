@@ -11,12 +11,12 @@
 //!    found if another key has made it. If none has, it is made under the one lock of registration,
 //!    unless its line would be too long, there are too many series, or another metric writes its
 //!    lines.
-//! 3. The flusher takes the list of fresh series before each snapshot ([`Registry::take_fresh`]) and
-//!    keeps series in the order of registration. So it never walks the table, and holds no lock
+//! 3. The flusher takes the list of fresh series before each snapshot ([`Registry::take_fresh`])
+//!    and keeps series in the order of registration. So it never walks the table, and holds no lock
 //!    while it reads and encodes.
-//! 4. Beyond the limit a key's series is that of its metric's name with the one tag `overflow=true`.
-//!    Such a key is registered anew at each look-up, as one that is refused is; so it gets a series
-//!    of its own as soon as there is room, and nothing is remembered of it.
+//! 4. Beyond the limit a key's series is that of its metric's name with the one tag
+//!    `overflow=true`. Such a key is registered anew at each look-up, as one that is refused is; so
+//!    it gets a series of its own as soon as there is room, and nothing is remembered of it.
 //! 5. [`Registry::evict`] holds the lock of registration and the shard's, so nobody can find the
 //!    series while it goes.
 
@@ -73,8 +73,8 @@ pub(crate) struct Registry {
     has_unit_suffixes: bool,
     tables: Tables,
     registration: Mutex<Registration>,
-    /// Series within the limit and beyond it. These change under the lock of registration; who reads
-    /// them without it may be late, which moves the limit by a key.
+    /// Series within the limit and beyond it. These change under the lock of registration; who
+    /// reads them without it may be late, which moves the limit by a key.
     series: AtomicUsize,
     overflow: AtomicUsize,
     /// Keys that are kept as aliases, at most as many as series.
@@ -177,8 +177,8 @@ impl Registry {
         self.notices.take(cause)
     }
 
-    /// Claims the series of a raw point, so that no metric recorded later writes it; to be asked for
-    /// each point.
+    /// Claims the series of a raw point, so that no metric recorded later writes it; to be asked
+    /// for each point.
     pub(crate) fn claim_raw(&self, metric: &str, tags: &[(String, String)]) -> RawClaim {
         let tags = tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         let identity = self.rules.identify(metric, tags, None);
@@ -456,8 +456,9 @@ mod tests {
             let keys: Vec<_> = keys
                 .into_iter()
                 .map(|(name, mut labels)| {
-                    // The facade takes keys for equal whose labels differ in order alone. If one label is there twice, of which
-                    // the later wins, the first of such keys decides for all.
+                    // The facade takes keys for equal whose labels differ in order alone. If one
+                    // label is there twice, of which the later wins, the first of such keys decides
+                    // for all.
                     labels.sort();
                     labels.dedup_by(|one, other| one.0 == other.0);
                     let label = |(key, value): (String, String)| Label::new(key, value);
@@ -527,7 +528,8 @@ mod tests {
             assert_eq!((stats.series.get(), stats.series_overflow.get()), (3, 2 * (round + 1)));
             let mut fresh = registry.take_fresh();
             assert_eq!(fresh.counters.len(), 3);
-            // Both ways round, for the one is the last within the limit and the other the first beyond it.
+            // Both ways round, for the one is the last within the limit and the other the first
+            // beyond it.
             if round % 2 == 0 {
                 fresh.counters.reverse();
             }

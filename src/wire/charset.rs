@@ -25,7 +25,8 @@ const CLEAN: [bool; 256] = {
 pub(crate) enum Charset {
     /// `[A-Za-z0-9._/-]`: what every server takes, and all that a TSD takes by default.
     Tsd,
-    /// Any printable character but space, `=`, quotes and the backslash, for servers that take Unicode.
+    /// Any printable character but space, `=`, quotes and the backslash, for servers that take
+    /// Unicode.
     Unicode,
 }
 

@@ -4,13 +4,13 @@
 //! that differ only in characters that cannot be sent, are the same series there; two cells for it
 //! would overwrite each other, and two values at one time make the row unreadable.
 //!
-//! **Idea.** The identity of a series *is* its line without time and value, made when a key is first
-//! seen: clean each word, let a metric's label win over a global one and that over the host tag,
-//! leave out labels beyond the limit, sort by key.
+//! **Idea.** The identity of a series *is* its line without time and value, made when a key is
+//! first seen: clean each word, let a metric's label win over a global one and that over the host
+//! tag, leave out labels beyond the limit, sort by key.
 //!
 //! **Mechanism.** [`Rules::identify`] gives an [`Identity`]: the clean name, and tags of which some
-//! are the key's own words. Name and own words say as much as the line does, since the rest is
-//! the same for all series; given as a key, they lead to the same identity again.
+//! are the key's own words. Name and own words say as much as the line does, since the rest is the
+//! same for all series; given as a key, they lead to the same identity again.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,8 +18,8 @@ use std::fmt;
 use super::charset::Charset;
 
 /// Keys that some server reads as something else: InfluxDB drops a point with a tag `time`,
-/// VictoriaMetrics takes the value of `__name__` for the metric's name, and servers with fields keep
-/// the number in `value`.
+/// VictoriaMetrics takes the value of `__name__` for the metric's name, and servers with fields
+/// keep the number in `value`.
 const RESERVED_KEYS: [&str; 3] = ["time", "__name__", "value"];
 /// Added to a reserved key until it is none.
 const RESERVED_SUFFIX: char = '_';

@@ -13,6 +13,7 @@ mod overflow;
 mod pressure;
 mod rates;
 mod reconnect;
+mod registration;
 mod replies;
 mod rig;
 mod shutdown;

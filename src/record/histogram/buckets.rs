@@ -1,12 +1,15 @@
 //! Which bucket a value falls into, and what a bucket stands for.
 //!
-//! **Problem.** A quantile within 1 % needs buckets whose width follows the value, over 617 decades, without a logarithm per sample.
+//! **Problem.** A quantile within 1 % needs buckets whose width follows the value, over 617
+//! decades, without a logarithm per sample.
 //!
-//! **Idea.** A float already is its logarithm: the exponent is the octave, and the top bits of the mantissa cut it evenly. With six
-//! of them a bucket is at most 1/64 of its lower edge wide, and its middle at most 1/128 = 0.78 % from any value inside.
+//! **Idea.** A float already is its logarithm: the exponent is the octave, and the top bits of the
+//! mantissa cut it evenly. With six of them a bucket is at most 1/64 of its lower edge wide, and
+//! its middle at most 1/128 = 0.78 % from any value inside.
 //!
-//! **Mechanism.** For a normal number the bits above the lower 46, with an offset, *are* the bucket. A subnormal one is shifted up
-//! until its leading bit stands where a normal number has its hidden one, so that it has octaves as well.
+//! **Mechanism.** For a normal number the bits above the lower 46, with an offset, *are* the
+//! bucket. A subnormal one is shifted up until its leading bit stands where a normal number has its
+//! hidden one, so that it has octaves as well.
 //!
 //! | value | bucket |
 //! |---|---|
@@ -15,8 +18,9 @@
 //! | negative | the complement (`!`) of its mirror's, so that the order of buckets is the order of values |
 //! | NaN, infinities | none |
 //!
-//! Where the bounds are given by the user (or by VictoriaMetrics) no log bucket will do, since a bound in its midst could not be
-//! answered exactly: there the bucket is the place of the value among the bounds, found when the value is recorded.
+//! Where the bounds are given by the user (or by VictoriaMetrics) no log bucket will do, since a
+//! bound in its midst could not be answered exactly: there the bucket is the place of the value
+//! among the bounds, found when the value is recorded.
 
 use std::sync::Arc;
 
@@ -30,8 +34,8 @@ const SIGN: u64 = 1 << 63;
 const LEAST_NORMAL: u64 = 1 << (f64::MANTISSA_DIGITS - 1);
 /// The bits of infinity.
 const INFINITY: u64 = f64::INFINITY.to_bits();
-/// What is added to the top bits of a normal number: 52 octaves of subnormal ones and one of zero lie below, and the exponent of
-/// the least normal number is 1.
+/// What is added to the top bits of a normal number: 52 octaves of subnormal ones and one of zero
+/// lie below, and the exponent of the least normal number is 1.
 const OFFSET: i32 = 52 << SPLIT_BITS;
 
 /// A bucket; ordered as the values in it.
@@ -61,8 +65,9 @@ impl Bucket {
         self.signed(low + width / 2)
     }
 
-    /// The edges of a log bucket, the lower one first. Of a positive bucket the lower edge lies in it and the upper one does not;
-    /// of a negative one it is the other way round. The outermost edges are infinite.
+    /// The edges of a log bucket, the lower one first. Of a positive bucket the lower edge lies in
+    /// it and the upper one does not; of a negative one it is the other way round. The outermost
+    /// edges are infinite.
     pub(crate) fn edges(self) -> (f64, f64) {
         let (low, width) = self.magnitudes();
         let edges = (self.signed(low), self.signed(low + width));
@@ -97,7 +102,8 @@ impl Bucket {
 #[cold]
 fn of_subnormal(magnitude: u64) -> i32 {
     let octave = u64::BITS - 1 - magnitude.leading_zeros();
-    // The leading bit goes to the place above the split, where it counts as 1 << SPLIT_BITS: the octave of zero.
+    // The leading bit goes to the place above the split, where it counts as 1 << SPLIT_BITS: the
+    // octave of zero.
     let bits = match octave.checked_sub(SPLIT_BITS) {
         Some(down) => magnitude >> down,
         None => magnitude << (SPLIT_BITS - octave),
@@ -110,8 +116,9 @@ fn of_subnormal(magnitude: u64) -> i32 {
 pub(crate) enum Scheme {
     /// By log buckets, counted anew from each drain on.
     Log,
-    /// By upper bounds, each part of its bucket, finite and ascending; bucket `n` is all that is above the last of `n` bounds.
-    /// Counted from the beginning on, since that is how they are sent.
+    /// By upper bounds, each part of its bucket, finite and ascending; bucket `n` is all that is
+    /// above the last of `n` bounds. Counted from the beginning on, since that is how they are
+    /// sent.
     Bounds(Arc<[f64]>),
 }
 

@@ -1,34 +1,40 @@
 //! A histogram in fixed memory, with one locked instruction per sample.
 //!
-//! **Problem.** A sample changes five numbers: a bucket, the sum, the least, the greatest, and the count. One atomic
-//! read-modify-write each is five locked instructions, and with two threads five fights for cache lines; a mutex is two locked
-//! instructions and makes the second thread wait; and a drain must not come between the five, or a sum would hold a sample that the
-//! buckets do not.
+//! **Problem.** A sample changes five numbers: a bucket, the sum, the least, the greatest, and the
+//! count. One atomic read-modify-write each is five locked instructions, and with two threads five
+//! fights for cache lines; a mutex is two locked instructions and makes the second thread wait; and
+//! a drain must not come between the five, or a sum would hold a sample that the buckets do not.
 //!
-//! **Idea.** A *stripe* holds all five behind a *gate* that is tried and never waited for: taking it is one compare-and-exchange,
-//! and behind it everything is plain loads and stores. Who finds the gate closed takes the next stripe. A histogram begins with one
-//! stripe and gets more only when threads do meet.
+//! **Idea.** A *stripe* holds all five behind a *gate* that is tried and never waited for: taking
+//! it is one compare-and-exchange, and behind it everything is plain loads and stores. Who finds
+//! the gate closed takes the next stripe. A histogram begins with one stripe and gets more only
+//! when threads do meet.
 //!
 //! **Mechanism.** Recording a value:
-//! 1. Its bucket is computed, and the page that counts the bucket found, or made, before any gate: nothing is allocated behind one
-//!    (but once in 2^32 samples of one bucket).
+//! 1. Its bucket is computed, and the page that counts the bucket found, or made, before any gate:
+//!    nothing is allocated behind one (but once in 2^32 samples of one bucket).
 //! 2. With one stripe in use the thread tries that one, else that of its own number.
-//! 3. `FREE → RECORDING` by a compare-and-exchange (acquire). Bucket, sum, least and greatest are loaded and stored (relaxed); the
-//!    count is what the buckets add up to. `FREE` is stored (release).
-//! 4. A closed gate: the thread goes round the stripes in use until it finds a free one, whose number becomes its own, so that
-//!    threads drift apart. After [`COLLISIONS`] meetings, or [`PATIENCE`] attempts in vain (the holder was preempted), twice as many
-//!    stripes are in use, up to [`STRIPES`].
+//! 3. `FREE → RECORDING` by a compare-and-exchange (acquire). Bucket, sum, least and greatest are
+//!    loaded and stored (relaxed); the count is what the buckets add up to. `FREE` is stored
+//!    (release).
+//! 4. A closed gate: the thread goes round the stripes in use until it finds a free one, whose
+//!    number becomes its own, so that threads drift apart. After [`COLLISIONS`] meetings, or
+//!    [`PATIENCE`] attempts in vain (the holder was preempted), twice as many stripes are in use,
+//!    up to [`STRIPES`].
 //!
 //! Reading:
 //! 1. Readers exclude one another by the mutex of the totals, which no recording thread ever takes.
-//! 2. Stripe by stripe: `FREE → COLLECTING` (acquire), counters copied and, in a drain, set to zero, `FREE` (release). A recording
-//!    thread that meets this goes to another stripe; it does not count as a meeting.
-//! 3. Each stripe is read whole, so in every readout sum, least, greatest and buckets are of the same samples. A sample whose
-//!    recording happened before the reading is in it, since its gate was released before the reader took it; one that is recorded
-//!    meanwhile is in this readout or in the next.
+//! 2. Stripe by stripe: `FREE → COLLECTING` (acquire), counters copied and, in a drain, set to
+//!    zero, `FREE` (release). A recording thread that meets this goes to another stripe; it does
+//!    not count as a meeting.
+//! 3. Each stripe is read whole, so in every readout sum, least, greatest and buckets are of the
+//!    same samples. A sample whose recording happened before the reading is in it, since its gate
+//!    was released before the reader took it; one that is recorded meanwhile is in this readout or
+//!    in the next.
 //!
-//! A counter is a `u32`; what overflows it is carried to a second set of pages, so counts are exact up to 2^64, and stay there.
-//! The sum is by plain addition in `f64` and stays within its range: beyond `f64::MAX` it is that.
+//! A counter is a `u32`; what overflows it is carried to a second set of pages, so counts are exact
+//! up to 2^64, and stay there. The sum is by plain addition in `f64` and stays within its range:
+//! beyond `f64::MAX` it is that.
 //!
 //! Measured on two cores, as ratios to the time of one thread here (7.6 ns a sample):
 //!
@@ -52,9 +58,11 @@ use crate::sync::{Mutex, OnceLock, lock, spin_loop, yield_now};
 
 /// The most stripes of a histogram; a power of two.
 const STRIPES: usize = if cfg!(loom) { 2 } else { 4 };
-/// Meetings of two recording threads after which the stripes in use are doubled: a single one is no reason to double the memory.
+/// Meetings of two recording threads after which the stripes in use are doubled: a single one is no
+/// reason to double the memory.
 const COLLISIONS: u32 = if cfg!(loom) { 1 } else { 64 };
-/// Attempts in vain after which the holder of a gate is taken to be preempted: longer than a stripe is held for reading.
+/// Attempts in vain after which the holder of a gate is taken to be preempted: longer than a stripe
+/// is held for reading.
 const PATIENCE: u32 = if cfg!(loom) { 1 } else { 128 };
 
 /// Nobody is behind the gate.
@@ -66,8 +74,8 @@ const COLLECTING: u32 = 2;
 
 #[cfg(not(loom))]
 std::thread_local! {
-    /// Which stripe the thread tries first, modulo those in use; moves on when that one is taken. Without a destructor, so it can
-    /// be used while a thread is torn down.
+    /// Which stripe the thread tries first, modulo those in use; moves on when that one is taken.
+    /// Without a destructor, so it can be used while a thread is torn down.
     static OWN_STRIPE: Cell<Option<usize>> = const { Cell::new(None) };
 }
 #[cfg(loom)]
@@ -78,7 +86,8 @@ loom::thread_local! {
 /// A histogram.
 pub(crate) struct HistogramCell {
     scheme: Scheme,
-    /// How many stripes are in use, a power of two: 1, 2, 4. Only a hint: who does not see a stripe yet takes the first.
+    /// How many stripes are in use, a power of two: 1, 2, 4. Only a hint: who does not see a stripe
+    /// yet takes the first.
     in_use: AtomicU32,
     /// Meetings since `in_use` was raised.
     collisions: AtomicU32,
@@ -193,7 +202,8 @@ impl HistogramCell {
         std::iter::once(&self.first).chain(others)
     }
 
-    /// Records on the first stripe that is free, beginning behind the thread's own, which was found in `state`.
+    /// Records on the first stripe that is free, beginning behind the thread's own, which was found
+    /// in `state`.
     #[cold]
     fn record_elsewhere(&self, own: usize, mut state: u32, bucket: Bucket, value: f64, n: u64) {
         let (mut number, mut attempts) = (own, 0u32);
@@ -215,7 +225,8 @@ impl HistogramCell {
 
     /// Counts a meeting with whom a gate was found with, and tells whether there were too many.
     fn is_crowded(&self, state: u32) -> bool {
-        // With all stripes in use the counter is left alone: its cache line is what every recording thread reads.
+        // With all stripes in use the counter is left alone: its cache line is what every recording
+        // thread reads.
         state == RECORDING
             && (self.in_use.load(Relaxed) as usize) < STRIPES
             && self.collisions.fetch_add(1, Relaxed) >= COLLISIONS
@@ -228,7 +239,8 @@ impl HistogramCell {
             return;
         }
         for other in &self.others[in_use - 1..2 * in_use - 1] {
-            // Not `get_or_init`: an allocator that records its own sizes would wait here for itself.
+            // Not `get_or_init`: an allocator that records its own sizes would wait here for
+            // itself.
             if other.get().is_none() {
                 let _ = other.set(Box::new(Stripe::new()));
             }
@@ -343,13 +355,14 @@ fn store(float: &AtomicU64, value: f64) {
     float.store(value.to_bits(), Relaxed);
 }
 
-/// A sum within the range of `f64`. One that overflowed both ways is not known at all, and counts as
-/// nothing.
+/// A sum within the range of `f64`. One that overflowed both ways is not known at all, and counts
+/// as nothing.
 fn saturated(sum: f64) -> f64 {
     if sum.is_nan() { 0.0 } else { sum.clamp(f64::MIN, f64::MAX) }
 }
 
-/// The number of the stripe that this thread tries first; at the first call the next number in turn.
+/// The number of the stripe that this thread tries first; at the first call the next number in
+/// turn.
 fn own_stripe() -> usize {
     OWN_STRIPE.with(|own| match own.get() {
         Some(number) => number,
@@ -406,7 +419,8 @@ mod tests {
         sorted[rank.clamp(1, sorted.len()) - 1]
     }
 
-    /// The greatest relative error of any quantile; asserts that count, sum, minimum and maximum are exact.
+    /// The greatest relative error of any quantile; asserts that count, sum, minimum and maximum
+    /// are exact.
     fn worst_error(samples: &[f64]) -> f64 {
         let cell = HistogramCell::default();
         samples.iter().for_each(|&sample| cell.record(sample));
@@ -561,7 +575,8 @@ mod tests {
                 .collect();
             while !threads.iter().all(thread::ScopedJoinHandle::is_finished) {
                 cell.collect(Take::Drain, &mut readout);
-                // Whole numbers: the sum of a readout is exact, and its samples are those in its buckets.
+                // Whole numbers: the sum of a readout is exact, and its samples are those in its
+                // buckets.
                 let of_buckets =
                     readout.buckets.iter().map(|&(bucket, n)| bucket.middle().floor() * n as f64);
                 assert_eq!(readout.sum, of_buckets.sum::<f64>());

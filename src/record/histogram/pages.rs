@@ -1,24 +1,28 @@
 //! Counters by bucket, allocated where values are.
 //!
-//! **Problem.** The whole range of floats has 268,544 buckets, and a histogram of durations uses some hundred, all within a few
-//! octaves. Who looks for a counter may be several threads, and none of them may move it.
+//! **Problem.** The whole range of floats has 268,544 buckets, and a histogram of durations uses
+//! some hundred, all within a few octaves. Who looks for a counter may be several threads, and none
+//! of them may move it.
 //!
-//! **Idea.** Counters come in pages of one octave, made on first use and never moved or freed before the histogram is. A small hash
-//! table of pages finds them.
+//! **Idea.** Counters come in pages of one octave, made on first use and never moved or freed
+//! before the histogram is. A small hash table of pages finds them.
 //!
-//! **Mechanism.** The lowest bits of a page's number choose one of [`HEADS`] chains, so that up to that many octaves in a row have a
-//! chain each. A page is added at the end of its chain through a [`OnceLock`]: finding and adding need no lock. The counters are
-//! plain numbers under the gate of their [`Stripe`](super::histogram); atomic, because that is how safe Rust shares a number, and
+//! **Mechanism.** The lowest bits of a page's number choose one of [`HEADS`] chains, so that up to
+//! that many octaves in a row have a chain each. A page is added at the end of its chain through a
+//! [`OnceLock`]: finding and adding need no lock. The counters are plain numbers under the gate of
+//! their [`Stripe`](super::histogram); atomic, because that is how safe Rust shares a number, and
 //! loaded and stored one by one.
 //!
-//! A value seen for the first time in its octave costs an allocation of 280 bytes; a histogram of values from the whole range of
-//! floats, both signs, would have 1.2 MB of pages, and could never have more.
+//! A value seen for the first time in its octave costs an allocation of 280 bytes; a histogram of
+//! values from the whole range of floats, both signs, would have 1.2 MB of pages, and could never
+//! have more.
 
 use super::buckets::Bucket;
 use crate::sync::OnceLock;
 use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// Counters of a page, as a power of two: an octave of log buckets. A model checker looks at each of them, so it gets fewer.
+/// Counters of a page, as a power of two: an octave of log buckets. A model checker looks at each
+/// of them, so it gets fewer.
 const PAGE_BITS: u32 = if cfg!(loom) { 1 } else { 6 };
 /// Counters of a page.
 pub(crate) const PAGE: usize = 1 << PAGE_BITS;

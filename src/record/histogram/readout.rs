@@ -1,13 +1,14 @@
 //! What a histogram held when it was read.
 //!
-//! One readout serves all histograms of a snapshot, one after the other: its buffers grow to the widest of them and stay, so a steady
-//! flush allocates nothing. Several stripes are added up page by page before the buckets are listed, so that nothing is sorted but
-//! the few page numbers.
+//! One readout serves all histograms of a snapshot, one after the other: its buffers grow to the
+//! widest of them and stay, so a steady flush allocates nothing. Several stripes are added up page
+//! by page before the buckets are listed, so that nothing is sorted but the few page numbers.
 //!
 //! # Quantiles
-//! The `q` quantile of `n` samples is the sample of rank `⌈q·n⌉` (at least 1) in ascending order: the smallest sample such that at
-//! least the share `q` of all is not above it. Rank 1 is answered by the exact minimum and rank `n` by the exact maximum, any other
-//! by the middle of the bucket that the sample lies in, which is at most 1/128 = 0.78 % off.
+//! The `q` quantile of `n` samples is the sample of rank `⌈q·n⌉` (at least 1) in ascending order:
+//! the smallest sample such that at least the share `q` of all is not above it. Rank 1 is answered
+//! by the exact minimum and rank `n` by the exact maximum, any other by the middle of the bucket
+//! that the sample lies in, which is at most 1/128 = 0.78 % off.
 
 use super::buckets::Bucket;
 use super::pages::{self, PAGE, Page};
@@ -30,12 +31,13 @@ pub(crate) struct Readout {
     pub(crate) total_sum: f64,
     /// Values since the histogram was made that were not recorded because they are NaN or infinite.
     pub(crate) not_finite: u64,
-    /// The buckets that are not empty, ascending: of the interval under [`Scheme::Log`](super::buckets::Scheme), of all time under
-    /// `Scheme::Bounds`.
+    /// The buckets that are not empty, ascending: of the interval under
+    /// [`Scheme::Log`](super::buckets::Scheme), of all time under `Scheme::Bounds`.
     pub(crate) buckets: Vec<(Bucket, u64)>,
     /// The pages seen, ascending by number, each with its place in `counts`.
     pages: Vec<(i32, usize)>,
-    /// The counters of the pages, added up over the stripes; those from `pages.len()` on are left from another readout.
+    /// The counters of the pages, added up over the stripes; those from `pages.len()` on are left
+    /// from another readout.
     counts: Vec<[u64; PAGE]>,
 }
 
