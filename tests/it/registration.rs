@@ -62,7 +62,7 @@ fn a_raw_point_and_a_recorded_metric_never_write_one_series() {
     });
     assert_eq!(handle.send(point("recorded")), Err(SendError::Recorded));
     handle.shutdown(LONG).expect("the first shutdown");
-    assert!(tsd.poisoned().is_empty(), "{:?}", tsd.poisoned());
+    assert!(tsd.log().poisoned().is_empty(), "{:?}", tsd.log().poisoned());
     assert_eq!(tsd.value("raw", &[("k", "v")]), Some(Value::Integer(1)));
     assert_eq!(tsd.value("raw", &[("k", "w")]), Some(Value::Float(1.0)));
     assert_eq!(tsd.value("recorded", &[("k", "v")]), Some(Value::Integer(300)));
