@@ -2,7 +2,7 @@
 //! must find afterwards.
 //!
 //! ```text
-//! load ADDRESS [--flavor opentsdb] [--confirmation auto] [--prefix load] [--series 5000] [--snapshots 4] [--raw 10000] [--until FILE | --quantiles vmrange | --quantiles native]
+//! load ADDRESS [--flavor opentsdb] [--confirmation auto] [--prefix load] [--series 5000] [--corpus node_exporter] [--snapshots 4] [--raw 10000] [--until FILE | --quantiles vmrange | --quantiles native]
 //! ```
 //!
 //! It takes `--snapshots` snapshots by hand and sends `--raw` raw points between them; or, with
@@ -33,6 +33,8 @@ use metrics_exporter_opentsdb::{
     Confirmation, Distribution, Flavor, HostTag, Matcher, OpenTsdbBuilder, OpenTsdbHandle, Point,
     RateLimit, SendError, Stats,
 };
+
+use opentsdb_load::node_exporter;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -304,10 +306,11 @@ const SERIES_OF_A_NAME: usize = 100;
 /// `--series` series as the server sees them: a fifth from histograms, three tenths gauges, the
 /// awkward ones, counters the rest.
 fn all_series(options: &Options) -> Vec<Series> {
+    let mut all = if options.corpus { corpus(options) } else { Vec::new() };
     if options.series == 0 {
-        return Vec::new();
+        return all;
     }
-    let mut all = awkward_series(options);
+    all.extend(awkward_series(options));
     let histograms = options.series / 5 / LINES_OF_A_HISTOGRAM;
     let gauges = options.series * 3 / 10;
     let counters =
@@ -335,6 +338,32 @@ fn all_series(options: &Options) -> Vec<Series> {
         }
     }
     all
+}
+
+/// The series of [`node_exporter`], with what becomes of their labels.
+fn corpus(options: &Options) -> Vec<Series> {
+    let takes_unicode = To::Unicode.is_for(options.flavor);
+    let is_sent = |c: char| match takes_unicode {
+        true => !" =\"".contains(c),
+        false => c.is_ascii_alphanumeric() || "._/-".contains(c),
+    };
+    let clean = |text: &str| text.replace(|c| !is_sent(c), "_");
+    // The host tag stays, and takes one of the eight places.
+    let most = if To::EightTags.is_for(options.flavor) { 7 } else { usize::MAX };
+    let series = |(number, series): (usize, opentsdb_load::Series)| {
+        let tags = series.labels.iter().take(most);
+        let tags: String = tags.map(|(key, value)| format!("{key}={} ", clean(value))).collect();
+        let name = format!("{}.{}", options.prefix, series.name);
+        let labels = series.labels.into_iter().map(|(key, value)| Label::new(key, value));
+        let labels: Vec<_> = labels.collect();
+        let cell = if series.is_counter {
+            Cell::Counter { handle: counter!(name.clone(), labels), total: 0 }
+        } else {
+            Cell::Gauge { handle: gauge!(name.clone(), labels), value: 0.0, scale: 1.0 }
+        };
+        Series { name, tags: tags + "host=load", number: number as u64, cell }
+    };
+    node_exporter().into_iter().enumerate().map(series).collect()
 }
 
 /// A key that cannot be sent as it is, and what it becomes.
@@ -563,6 +592,8 @@ struct Options {
     /// Begins every name.
     prefix: String,
     series: usize,
+    /// Whether the series of [`node_exporter`] are sent too.
+    corpus: bool,
     snapshots: u64,
     raw: usize,
     until: Option<PathBuf>,
@@ -577,6 +608,7 @@ impl Options {
             confirmation: Confirmation::Auto,
             prefix: "load".into(),
             series: 5000,
+            corpus: false,
             snapshots: 4,
             raw: 10_000,
             until: None,
@@ -595,6 +627,7 @@ impl Options {
                 ("--confirmation", "written") => options.confirmation = Confirmation::Written,
                 ("--quantiles", "vmrange") => options.quantiles = Some(Distribution::VmRange),
                 ("--quantiles", "native") => options.quantiles = Some(Distribution::Native),
+                ("--corpus", "node_exporter") => options.corpus = true,
                 ("--prefix", _) => options.prefix = value,
                 ("--series", _) => options.series = value.parse()?,
                 ("--snapshots", _) => options.snapshots = value.parse()?,
