@@ -42,8 +42,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const PATIENCE: Duration = Duration::from_secs(90);
 /// Between two moments.
 const MOMENT: Duration = Duration::from_millis(100);
-/// The most bytes of a line, its line feed included.
-const LINE_LIMIT: usize = 1024;
+/// The most bytes of a line, its line feed included: of a TSD and KairosDB, and of the others.
+const LINE_LIMITS: [usize; 2] = [1024, 16 * 1024];
 
 fn main() -> Result<ExitCode> {
     let options = Options::parse(std::env::args().skip(1))?;
@@ -165,17 +165,18 @@ fn send_quantiles(options: &Options, out: &mut impl Write) -> Result<()> {
 
 /// Raw points of just the longest line, one byte less and, refused, one byte more.
 fn send_limits(options: &Options, handle: &OpenTsdbHandle, out: &mut impl Write) -> Result<()> {
-    for length in [LINE_LIMIT - 1, LINE_LIMIT, LINE_LIMIT + 1] {
+    let limit = LINE_LIMITS[usize::from(To::Unicode.is_for(options.flavor))];
+    for length in [limit - 1, limit, limit + 1] {
         let metric = format!("{}.limit", options.prefix);
         let timestamp = now();
         let empty = format!("put {metric} {timestamp} {length} a={length} b= host=load\n");
         let long = "x".repeat(length - empty.len());
         let point = Point::new(&metric, length as i64).tag("a", length.to_string()).tag("b", &long);
         match handle.send(point.timestamp(timestamp)) {
-            Ok(()) if length <= LINE_LIMIT => {
+            Ok(()) if length <= limit => {
                 writeln!(out, "put {metric} {timestamp} {length} a={length} b={long} host=load")?;
             }
-            Err(SendError::TooLong) if length > LINE_LIMIT => {}
+            Err(SendError::TooLong) if length > limit => {}
             result => return Err(format!("a line of {length} bytes: {result:?}").into()),
         }
     }
@@ -434,8 +435,8 @@ const AWKWARD: &[Awkward] = &[
     Awkward { to: To::All, name: "own.host", labels: &[("host", "other")], wire: "own.host host=other" },
     Awkward { to: To::Ascii, name: "größe", labels: &[("stadt", "Köln (東京)"), ("a:b", "{c,d}*|#%\"")], wire: "gr__e stadt=K_ln_____ a_b=_c_d______ host=load" },
     Awkward { to: To::Unicode, name: "größe", labels: &[("stadt", "Köln (東京)"), ("a:b", "{c,d}*|#%\"")], wire: "größe stadt=Köln_(東京) a:b={c,d}*|#%_ host=load" },
-    Awkward { to: To::EightTags, name: "tags.8", labels: EIGHT, wire: "tags.8 a=1 b=2 c=3 d=4 e=5 f=6 g=7 h=8" },
-    Awkward { to: To::EightTags, name: "tags.9", labels: NINE, wire: "tags.9 a=1 b=2 c=3 d=4 e=5 f=6 g=7 h=8" },
+    Awkward { to: To::EightTags, name: "tags.8", labels: EIGHT, wire: "tags.8 a=1 b=2 c=3 d=4 e=5 f=6 g=7 host=load" },
+    Awkward { to: To::EightTags, name: "tags.9", labels: NINE, wire: "tags.9 a=1 b=2 c=3 d=4 e=5 f=6 g=7 host=load" },
     Awkward { to: To::ManyTags, name: "tags.8", labels: EIGHT, wire: "tags.8 a=1 b=2 c=3 d=4 e=5 f=6 g=7 h=8 host=load" },
     Awkward { to: To::ManyTags, name: "tags.9", labels: NINE, wire: "tags.9 a=1 b=2 c=3 d=4 e=5 f=6 g=7 h=8 i=9 host=load" },
 ];
