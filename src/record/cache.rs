@@ -23,6 +23,7 @@
 
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
+use std::thread::LocalKey;
 
 use metrics::{Key, Label};
 
@@ -44,45 +45,27 @@ const PATIENCE: u16 = 256;
 /// The most bytes of a key that is kept.
 const LONGEST_KEY: usize = 4096;
 
-thread_local! {
-    static CACHE: RefCell<Cache> = const { RefCell::new(Cache::new()) };
-}
-
 /// A kind whose handles are cached.
 pub(crate) trait CachedKind: RegistryKind {
-    fn slots(cache: &mut Cache) -> &mut Slots<Self>;
+    /// The slots of this thread.
+    fn slots() -> &'static LocalKey<RefCell<Slots<Self>>>;
 }
 
-/// The slots of one thread.
-pub(crate) struct Cache {
-    counters: Slots<Counter>,
-    gauges: Slots<Gauge>,
-    histograms: Slots<Histogram>,
+macro_rules! cached {
+    ($($kind:ty),*) => {$(
+        impl CachedKind for $kind {
+            #[inline]
+            fn slots() -> &'static LocalKey<RefCell<Slots<Self>>> {
+                thread_local! {
+                    static SLOTS: RefCell<Slots<$kind>> = const { RefCell::new(Slots::new()) };
+                }
+                &SLOTS
+            }
+        }
+    )*};
 }
 
-impl Cache {
-    const fn new() -> Self {
-        Cache { counters: Slots::new(), gauges: Slots::new(), histograms: Slots::new() }
-    }
-}
-
-impl CachedKind for Counter {
-    fn slots(cache: &mut Cache) -> &mut Slots<Self> {
-        &mut cache.counters
-    }
-}
-
-impl CachedKind for Gauge {
-    fn slots(cache: &mut Cache) -> &mut Slots<Self> {
-        &mut cache.gauges
-    }
-}
-
-impl CachedKind for Histogram {
-    fn slots(cache: &mut Cache) -> &mut Slots<Self> {
-        &mut cache.histograms
-    }
-}
+cached!(Counter, Gauge, Histogram);
 
 /// What a look-up found.
 pub(crate) enum Handle<K: Kind> {
@@ -125,9 +108,8 @@ fn miss<K: CachedKind>(
 /// `None` when this thread is being torn down or is here already.
 #[inline]
 fn with_slots<K: CachedKind, T>(then: impl FnOnce(&mut Slots<K>) -> T) -> Option<T> {
-    let in_slots =
-        |cache: &RefCell<Cache>| Some(then(K::slots(&mut *cache.try_borrow_mut().ok()?)));
-    CACHE.try_with(in_slots).ok().flatten()
+    let in_slots = |slots: &RefCell<Slots<K>>| Some(then(&mut *slots.try_borrow_mut().ok()?));
+    K::slots().try_with(in_slots).ok().flatten()
 }
 
 /// The slots of one kind.

@@ -65,12 +65,8 @@ pub(crate) struct Options {
 /// See the module.
 pub(crate) struct Registry {
     number: u64,
-    rules: Rules,
+    options: Options,
     secrets: Secrets,
-    specs: HistogramSpecs,
-    limit: usize,
-    line_limit: usize,
-    has_unit_suffixes: bool,
     tables: Tables,
     registration: Mutex<Registration>,
     /// Series within the limit and beyond it. These change under the lock of registration; who
@@ -115,20 +111,16 @@ enum Entry<K: RegistryKind> {
 }
 
 impl Registry {
-    pub(crate) fn new(options: Options, stats: Arc<Counters>) -> Self {
-        let Options { rules, specs, limit, has_unit_suffixes, line_limit, reserved } = options;
+    pub(crate) fn new(mut options: Options, stats: Arc<Counters>) -> Self {
+        options.line_limit = options.line_limit.min(LONGEST_LINE);
         let (secrets, mut registration) = (Secrets::random(), Registration::default());
-        for line in reserved {
+        for line in options.reserved.drain(..) {
             registration.conflicts.reserve(&secrets, line.metric());
         }
         Registry {
             number: NEXT_REGISTRY.fetch_add(1, Ordering::Relaxed),
-            rules,
+            options,
             secrets,
-            specs,
-            limit,
-            line_limit: line_limit.min(LONGEST_LINE),
-            has_unit_suffixes,
             tables: Tables::default(),
             registration: Mutex::new(registration),
             series: AtomicUsize::new(0),
@@ -181,10 +173,10 @@ impl Registry {
     /// for each point.
     pub(crate) fn claim_raw(&self, metric: &str, tags: &[(String, String)]) -> RawClaim {
         let tags = tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        let identity = self.rules.identify(metric, tags, None);
+        let identity = self.options.rules.identify(metric, tags, None);
         let name = conflict::fingerprint(&self.secrets, identity.line().metric());
         let series = self.fingerprint(&identity);
-        self.registration().conflicts.claim_raw(&self.tables, name, series, self.limit)
+        self.registration().conflicts.claim_raw(&self.tables, name, series, self.options.limit)
     }
 
     /// Forgets a series if nobody but the caller holds it in any way, and if it is settled then: an
@@ -211,7 +203,7 @@ impl Registry {
             Err(Arc::new(ended))
         })?;
         if let Some(line) = table.lines.block(location.block).line(location.start) {
-            let spec = K::spec(&self.specs, || line.metric().into());
+            let spec = K::spec(&self.options.specs, || line.metric().into());
             registration.conflicts.release::<K>(&self.secrets, line.metric(), &spec);
         }
         let is_overflow = registration.overflow.remove(&fingerprint);
@@ -238,9 +230,9 @@ impl Registry {
     #[cold]
     fn register<K: RegistryKind>(&self, key: &Key, alias: Fingerprint) -> Option<Lookup<K>> {
         let name = self.name_of::<K>(key);
-        let spec = K::spec(&self.specs, || self.rules.metric(&name));
-        let identity = self.rules.identify(&name, labels(key), K::own_tag(&spec));
-        let series = match self.enter(&identity, &spec, (&self.series, self.limit)) {
+        let spec = K::spec(&self.options.specs, || self.options.rules.metric(&name));
+        let identity = self.options.rules.identify(&name, labels(key), K::own_tag(&spec));
+        let series = match self.enter(&identity, &spec, (&self.series, self.options.limit)) {
             Entry::Known(series) => {
                 if series.fingerprint != alias && self.add_alias(alias, &series) {
                     self.stats.series_merged.add(1);
@@ -272,7 +264,7 @@ impl Registry {
     /// The series that new keys of this metric share.
     fn overflow<K: RegistryKind>(&self, name: &str, spec: &K::Spec) -> Option<Lookup<K>> {
         self.stats.series_overflow.add(1);
-        let identity = self.rules.identify(name, [OVERFLOW].into_iter(), K::own_tag(spec));
+        let identity = self.options.rules.identify(name, [OVERFLOW].into_iter(), K::own_tag(spec));
         let series = match self.enter(&identity, spec, (&self.overflow, OVERFLOW_SERIES)) {
             Entry::Known(series) | Entry::New(series) => series,
             Entry::Full | Entry::Refused(_) => return None,
@@ -293,7 +285,7 @@ impl Registry {
         if let Some(entry) = find() {
             return entry;
         }
-        if identity.shortest_line() > self.line_limit {
+        if identity.shortest_line() > self.options.line_limit {
             return Entry::Refused(Cause::TooLong);
         }
         if let Some(entry) = is_full() {
@@ -323,7 +315,7 @@ impl Registry {
 
     /// Lets a key lead to a series by its own words; answers whether it did not before.
     fn add_alias<K: RegistryKind>(&self, alias: Fingerprint, series: &Arc<Series<K>>) -> bool {
-        if self.aliases.load(Ordering::Relaxed) >= self.limit {
+        if self.aliases.load(Ordering::Relaxed) >= self.options.limit {
             return false;
         }
         let is_new = K::table(&self.tables).insert_alias(alias, series);
@@ -339,7 +331,7 @@ impl Registry {
 
     /// The name that a key is sent by, not yet cleaned.
     fn name_of<'a, K: RegistryKind>(&self, key: &'a Key) -> Cow<'a, str> {
-        if self.has_unit_suffixes {
+        if self.options.has_unit_suffixes {
             self.descriptions.with_unit(K::KIND, key.name())
         } else {
             Cow::Borrowed(key.name())
@@ -379,7 +371,7 @@ impl Registry {
     /// The line of a raw point.
     pub(crate) fn line_of(&self, name: &str, tags: &[(String, String)]) -> String {
         let tags = tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        self.rules.identify(name, tags, None).line().line().text()
+        self.options.rules.identify(name, tags, None).line().line().text()
     }
 }
 
@@ -467,7 +459,7 @@ mod tests {
                 .collect();
             let series: Vec<Arc<Series<Counter>>> = keys.iter().map(|key| registry.get(key).unwrap().series).collect();
             for (key, series) in keys.iter().zip(&series) {
-                let identity = registry.rules.identify(key.name(), labels(key), None);
+                let identity = registry.options.rules.identify(key.name(), labels(key), None);
                 let line = identity.line().line().text();
                 prop_assert_eq!(line, text(&registry, series), "{}", key);
                 prop_assert!(Arc::ptr_eq(series, &registry.get(key).unwrap().series), "{} again", key);

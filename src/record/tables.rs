@@ -59,51 +59,35 @@ pub(crate) trait RegistryKind: Kind {
     }
 }
 
-impl RegistryKind for Counter {
-    const KIND: MetricKind = MetricKind::Counter;
-    type Spec = ();
+macro_rules! single_line_kind {
+    ($kind:ident, $table:ident, $other:ident) => {
+        impl RegistryKind for $kind {
+            const KIND: MetricKind = MetricKind::$kind;
+            type Spec = ();
 
-    fn table(tables: &Tables) -> &Table<Self> {
-        &tables.counters
-    }
+            fn table(tables: &Tables) -> &Table<Self> {
+                &tables.$table
+            }
 
-    fn fresh(fresh: &mut Fresh) -> &mut Vec<Arc<Series<Self>>> {
-        &mut fresh.counters
-    }
+            fn fresh(fresh: &mut Fresh) -> &mut Vec<Arc<Series<Self>>> {
+                &mut fresh.$table
+            }
 
-    fn spec<'a>(_specs: &HistogramSpecs, _metric: impl FnOnce() -> Cow<'a, str>) {}
+            fn spec<'a>(_specs: &HistogramSpecs, _metric: impl FnOnce() -> Cow<'a, str>) {}
 
-    fn cell((): &()) -> Self::Cell {
-        Self::Cell::default()
-    }
+            fn cell((): &()) -> Self::Cell {
+                Self::Cell::default()
+            }
 
-    fn is_elsewhere(tables: &Tables, fingerprint: Fingerprint) -> bool {
-        tables.gauges.find(fingerprint).is_some()
-    }
+            fn is_elsewhere(tables: &Tables, fingerprint: Fingerprint) -> bool {
+                tables.$other.find(fingerprint).is_some()
+            }
+        }
+    };
 }
 
-impl RegistryKind for Gauge {
-    const KIND: MetricKind = MetricKind::Gauge;
-    type Spec = ();
-
-    fn table(tables: &Tables) -> &Table<Self> {
-        &tables.gauges
-    }
-
-    fn fresh(fresh: &mut Fresh) -> &mut Vec<Arc<Series<Self>>> {
-        &mut fresh.gauges
-    }
-
-    fn spec<'a>(_specs: &HistogramSpecs, _metric: impl FnOnce() -> Cow<'a, str>) {}
-
-    fn cell((): &()) -> Self::Cell {
-        Self::Cell::default()
-    }
-
-    fn is_elsewhere(tables: &Tables, fingerprint: Fingerprint) -> bool {
-        tables.counters.find(fingerprint).is_some()
-    }
-}
+single_line_kind!(Counter, counters, gauges);
+single_line_kind!(Gauge, gauges, counters);
 
 impl RegistryKind for Histogram {
     const KIND: MetricKind = MetricKind::Histogram;
