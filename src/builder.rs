@@ -4,7 +4,9 @@
 //! each error names the option, the value and the fix, and then starts the two threads. This is the
 //! one module that knows all the others.
 
+mod check;
 mod env;
+mod instance;
 mod options;
 mod start;
 
@@ -14,7 +16,7 @@ use std::time::Duration;
 use metrics::Label;
 use metrics_util::MetricKindMask;
 
-pub use self::options::{ConnectivityCheck, Flavor, HostTag};
+pub use self::options::{ConnectivityCheck, Flavor, HostTag, InstanceTag};
 use crate::clock::Clock;
 use crate::error::BuildError;
 use crate::flush::distribution::{self, Distribution, Matcher};
@@ -73,6 +75,7 @@ pub struct OpenTsdbBuilder {
     backoff: (Duration, Duration),
     confirmation: Confirmation,
     host_tag: HostTag,
+    instance_tag: InstanceTag,
     global_labels: Vec<Label>,
     prefix: String,
     counter_mode: CounterMode,
@@ -104,6 +107,7 @@ impl OpenTsdbBuilder {
             backoff: BACKOFF,
             confirmation: Confirmation::default(),
             host_tag: HostTag::default(),
+            instance_tag: InstanceTag::default(),
             global_labels: Vec::new(),
             prefix: String::new(),
             counter_mode: CounterMode::default(),
@@ -222,6 +226,14 @@ impl OpenTsdbBuilder {
     #[doc(alias = "host_tag")]
     pub fn with_host_tag(mut self, host_tag: HostTag) -> Self {
         self.host_tag = host_tag;
+        self
+    }
+
+    /// Sets the tag that tells exporters on one machine apart where nothing else does. It is never
+    /// left out, whatever [`with_max_tags`](Self::with_max_tags) says. Defaults to
+    /// [`InstanceTag::Auto`].
+    pub fn with_instance_tag(mut self, instance_tag: InstanceTag) -> Self {
+        self.instance_tag = instance_tag;
         self
     }
 

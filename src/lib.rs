@@ -72,6 +72,7 @@
 //! | [`with_backoff`](OpenTsdbBuilder::with_backoff) | 1 s to 30 s, full jitter |
 //! | [`with_confirmation`](OpenTsdbBuilder::with_confirmation) | [`Confirmation::Auto`] |
 //! | [`with_host_tag`](OpenTsdbBuilder::with_host_tag) | [`HostTag::Auto`]: this machine's name |
+//! | [`with_instance_tag`](OpenTsdbBuilder::with_instance_tag) | [`InstanceTag::Auto`]: none, `instance=2` for the second process of a kind on a machine |
 //! | [`add_global_label`](OpenTsdbBuilder::add_global_label), [`with_global_labels`](OpenTsdbBuilder::with_global_labels) | none |
 //! | [`set_global_prefix`](OpenTsdbBuilder::set_global_prefix) | none |
 //! | [`with_counter_mode`](OpenTsdbBuilder::with_counter_mode) | [`CounterMode::Cumulative`] |
@@ -166,7 +167,7 @@ mod sync;
 pub mod testing;
 mod wire;
 
-pub use builder::{ConnectivityCheck, Flavor, HostTag, OpenTsdbBuilder};
+pub use builder::{ConnectivityCheck, Flavor, HostTag, InstanceTag, OpenTsdbBuilder};
 pub use error::{BuildError, FlushError, SendError};
 pub use flush::distribution::{Distribution, Matcher};
 pub use flush::reading::CounterMode;

@@ -18,7 +18,7 @@ use metrics::Label;
 use metrics_util::MetricKindMask;
 
 use super::OpenTsdbBuilder;
-use super::options::{ConnectivityCheck, Flavor, HostTag};
+use super::options::{ConnectivityCheck, Flavor, HostTag, InstanceTag};
 use crate::error::BuildError;
 use crate::flush::distribution::{Distribution, Invalid, Plans};
 use crate::flush::reading::CounterMode;
@@ -60,6 +60,10 @@ const VARIABLES: &[(&str, Apply)] = &[
     ("OPENTSDB_HOST_TAG", |builder, text| {
         let named = choice(text, &[("auto", HostTag::Auto), ("none", HostTag::None)]);
         Ok(builder.with_host_tag(named.unwrap_or_else(|_| HostTag::Value(text.into()))))
+    }),
+    ("OPENTSDB_INSTANCE_TAG", |builder, text| {
+        let named = choice(text, &[("auto", InstanceTag::Auto), ("off", InstanceTag::Off)]);
+        Ok(builder.with_instance_tag(named.unwrap_or_else(|_| InstanceTag::Value(text.into()))))
     }),
     ("OPENTSDB_GLOBAL_LABELS", |builder, text| Ok(builder.with_global_labels(labels(text)?))),
     ("OPENTSDB_GLOBAL_PREFIX", |builder, text| Ok(builder.set_global_prefix(text))),
@@ -265,6 +269,8 @@ mod tests {
             ("CONFIRMATION", "half-close", tsd().with_confirmation(Confirmation::HalfClose)),
             ("HOST_TAG", "none", tsd().with_host_tag(HostTag::None)),
             ("HOST_TAG", "web1", tsd().with_host_tag(HostTag::Value("web1".into()))),
+            ("INSTANCE_TAG", "Off", tsd().with_instance_tag(InstanceTag::Off)),
+            ("INSTANCE_TAG", "w1", tsd().with_instance_tag(InstanceTag::Value("w1".into()))),
             ("GLOBAL_LABELS", "a=b, c = d=e", tsd().with_global_labels(vec![label("a", "b"), label("c", "d=e")])),
             ("GLOBAL_PREFIX", "shop", tsd().set_global_prefix("shop")),
             ("COUNTER_MODE", "delta", tsd().with_counter_mode(CounterMode::Delta)),

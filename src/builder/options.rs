@@ -110,3 +110,28 @@ pub enum HostTag {
     /// No such tag. A point needs at least one tag, so `build` then asks for a global label.
     None,
 }
+
+/// The tag `instance`, which tells exporters on one machine apart where nothing else does.
+///
+/// Every series must have one writer: with two values of a series for one second, OpenTSDB cannot
+/// read that hour of it any more.
+///
+/// A label or a global label `instance` keeps its key, and this tag is called `instance_` there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InstanceTag {
+    /// None, unless another exporter on this machine has the same endpoints, prefix, host and global
+    /// tags: then `instance=2`, or the lowest number above 1 that is free, and one warning. It
+    /// is found out when the exporter is built; a number is free again when its exporter has ended.
+    /// The default.
+    ///
+    /// It works on Linux, within a network namespace: processes of one machine, of one container or
+    /// of one pod. *Elsewhere it does nothing.*
+    #[default]
+    Auto,
+    /// None, and other exporters do not see this one.
+    Off,
+    /// `instance=` and this, which should stay the same when the process is started again: the
+    /// number of a worker, the name of a pod.
+    Value(String),
+}

@@ -190,6 +190,7 @@ mod tests {
             prefix: "app.".into(),
             globals: vec![("dc".into(), "fra".into())],
             host: Some(("host".into(), "a".into())),
+            instance: None,
         };
         let reserved = vec![rules.identify("exporter", std::iter::empty(), None).line()];
         let stats = Arc::new(Counters::default());

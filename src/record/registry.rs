@@ -394,6 +394,7 @@ mod tests {
             prefix: "app.".into(),
             globals: vec![("dc".into(), "fra".into())],
             host: Some(("host".into(), "a".into())),
+            instance: None,
         };
         let stats = Arc::new(Counters::default());
         let options = Options { has_unit_suffixes: true, ..Options::of_a_test(rules, limit) };

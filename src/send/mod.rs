@@ -29,6 +29,7 @@ mod turn;
 mod window;
 mod writer;
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
 use std::ops::RangeInclusive;
@@ -47,7 +48,7 @@ use self::limiter::{Limiter, RateLimit};
 use self::status::Status;
 use self::telnet::Profile;
 use self::window::Window;
-use self::writer::{READ_BUFFER, State, Writer};
+use self::writer::{Finish, READ_BUFFER, State, Writer};
 use crate::clock::Clock;
 use crate::log_limiter::LogLimiter;
 use crate::queue::Queue;
@@ -75,6 +76,8 @@ pub(crate) struct Options {
     /// The first and the last ceiling of the wait after a failure.
     pub(crate) backoff: RangeInclusive<Duration>,
     pub(crate) confirmation: Confirmation,
+    /// Dropped when nothing more is sent, before anybody is told so.
+    pub(crate) held: Option<Box<dyn Any + Send>>,
 }
 
 /// Why the writer could not be started. Nothing is left behind.
@@ -95,11 +98,9 @@ pub(crate) fn spawn(
     let (mut writer, waker) =
         prepare(options, Arc::clone(&queue), counters, clock).map_err(SpawnError::EventQueue)?;
     let run = move || {
-        let finish = Finish(Arc::clone(&queue));
         // The waker cannot fail but for want of memory, and the next who rings tries again.
         queue.set_waker(move || waker.wake().is_ok());
         writer.run();
-        drop(finish);
     };
     thread::Builder::new().name(THREAD.into()).spawn(run).map_err(SpawnError::Thread)
 }
@@ -119,6 +120,7 @@ fn prepare(
         poll.registry(),
         Arc::clone(&waker),
     )?;
+    let finish = Finish { held: options.held, queue: Arc::clone(&queue) };
     let delivery = Delivery {
         queue,
         counters,
@@ -143,15 +145,7 @@ fn prepare(
         scatter: (options.interval / SCATTER.0).min(SCATTER.1),
         ends_at: None,
         is_ending: false,
+        finish: Some(finish),
     };
     Ok((writer, waker))
-}
-
-/// Tells the queue that the writer has ended, however it did.
-struct Finish(Arc<Queue>);
-
-impl Drop for Finish {
-    fn drop(&mut self) {
-        self.0.finish();
-    }
 }

@@ -25,9 +25,11 @@
 //! has come, and when it cannot wait for events any more. A panic, which only a user's log
 //! subscriber should be able to cause, costs the connection and is counted.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -42,7 +44,7 @@ use super::status::Status;
 use super::telnet::{Context, Profile, Session};
 use super::turn::{End, Next, earliest};
 use crate::clock::{Clock, Instant};
-use crate::queue::{Link, Phase};
+use crate::queue::{Link, Phase, Queue};
 
 /// How long the end of an abandoned writer may take that somebody waits for: so long the kernel has
 /// to take the rest of a line. `shutdown` has to return within 100 ms of its deadline.
@@ -75,6 +77,8 @@ pub(super) struct Writer {
     pub(super) ends_at: Option<Instant>,
     /// Whether the shutdown was seen to begin.
     pub(super) is_ending: bool,
+    /// Until nothing more is sent.
+    pub(super) finish: Option<Finish>,
 }
 
 pub(super) enum State {
@@ -97,6 +101,7 @@ impl Writer {
             self.back_off(Wait::Jittered, now);
         }
         self.delivery.counters.connected.store(false, Ordering::Relaxed);
+        self.finish = None;
     }
 
     fn work(&mut self) {
@@ -291,7 +296,7 @@ impl Writer {
         self.release(self.clock.now());
         self.linger(LAST_LINE, |released| !released.is_whole());
         // Nobody waits for what follows.
-        self.delivery.queue.finish();
+        self.finish = None;
         self.linger(LINGER, |_| true);
     }
 
@@ -311,5 +316,18 @@ impl Writer {
                 return;
             }
         }
+    }
+}
+
+/// Dropped when nothing more is sent, however that came about; tells the queue.
+pub(super) struct Finish {
+    pub(super) held: Option<Box<dyn Any + Send>>,
+    pub(super) queue: Arc<Queue>,
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.held = None;
+        self.queue.finish();
     }
 }

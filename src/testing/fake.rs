@@ -14,7 +14,7 @@ use super::log::Log;
 use super::options::FakeTsdBuilder;
 use super::replies::Replies;
 use super::server::{Server, WAKER};
-use crate::builder::{ConnectivityCheck, Flavor, HostTag, OpenTsdbBuilder};
+use crate::builder::{ConnectivityCheck, Flavor, HostTag, InstanceTag, OpenTsdbBuilder};
 use crate::send::limiter::RateLimit;
 use crate::wire::point::Point;
 use crate::wire::value::Value;
@@ -116,9 +116,9 @@ impl FakeTsd {
     }
 
     /// An exporter to this TSD for a test that is in command of what is sent: the host tag is
-    /// `host=test`, there is no telemetry, nothing is sent between two flushes but raw points, and
-    /// it connects when it first has something to send. It has the [`Flavor`] of this
-    /// server, no rate limit, and connects again within 20 ms. Every option may be set anew.
+    /// `host=test`, there is no instance tag and no telemetry, nothing is sent between two flushes
+    /// but raw points, and it connects when it first has something to send. It has the [`Flavor`] of
+    /// this server, no rate limit, and connects again within 20 ms. Every option may be set anew.
     ///
     /// *Not promised:* the interval is a second less than a day, so a tick comes about once a day.
     ///
@@ -142,6 +142,7 @@ impl FakeTsd {
             .with_rate_limit(RateLimit::Unlimited)
             .with_backoff(Duration::from_millis(1), Duration::from_millis(20))
             .with_host_tag(HostTag::Value("test".into()))
+            .with_instance_tag(InstanceTag::Off)
             .with_telemetry(false)
     }
 

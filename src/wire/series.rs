@@ -21,6 +21,8 @@ use super::charset::Charset;
 /// VictoriaMetrics takes the value of `__name__` for the metric's name, and servers with fields
 /// keep the number in `value`.
 const RESERVED_KEYS: [&str; 3] = ["time", "__name__", "value"];
+/// The key of the tag that tells exporters on one machine apart.
+const INSTANCE_KEY: &str = "instance";
 /// Added to a reserved key until it is none.
 const RESERVED_SUFFIX: char = '_';
 /// The command that begins a line.
@@ -40,6 +42,10 @@ pub(crate) struct Rules {
     pub(crate) globals: Vec<(String, String)>,
     /// The host tag, clean.
     pub(crate) host: Option<(String, String)>,
+    /// The value of the instance tag, clean. A tag of a series' own with this key keeps it, and the
+    /// exporter's steps aside: `instance_`. It never gives way, for without it two processes would
+    /// write one series.
+    pub(crate) instance: Option<String>,
 }
 
 /// A tag that the exporter adds to some lines of a series itself, as a histogram's `le`.
@@ -85,7 +91,7 @@ impl Rules {
         labels: impl Iterator<Item = (&'a str, &'a str)>,
         own_tag: OwnTag,
     ) -> Identity<'a> {
-        let room = labels.size_hint().0 + self.globals.len() + 1;
+        let room = labels.size_hint().0 + self.default_tags();
         let mut tags: Vec<Tag<'a>> = Vec::with_capacity(room);
         for (key, value) in labels {
             let (key, value) = (self.clean_key(key, own_tag), self.charset.clean(value));
@@ -105,13 +111,21 @@ impl Rules {
             }
         }
         let dropped = self.drop_labels(&mut tags, own_tag);
+        if let Some(value) = &self.instance {
+            let mut key = Cow::Borrowed(INSTANCE_KEY);
+            while tags.iter().any(|tag| tag.key == key) {
+                key.to_mut().push(RESERVED_SUFFIX);
+            }
+            tags.push(Tag { key, value: value.into(), source: Source::Default });
+        }
         tags.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         Identity { prefix: &self.prefix, name: self.charset.clean(name), tags, dropped }
     }
 
     /// Leaves out the last labels when there are too many tags; answers their keys.
     fn drop_labels<'a>(&self, tags: &mut Vec<Tag<'a>>, own_tag: OwnTag) -> Vec<Cow<'a, str>> {
-        let most = self.max_tags - usize::from(own_tag.is_some()).min(self.max_tags);
+        let kept_free = usize::from(own_tag.is_some()) + usize::from(self.instance.is_some());
+        let most = self.max_tags.saturating_sub(kept_free);
         let mut dropped = Vec::new();
         while tags.len() > most {
             match tags.iter().rposition(|tag| tag.source == Source::Label) {
@@ -122,7 +136,12 @@ impl Rules {
         dropped
     }
 
-    /// The tags that every series has.
+    /// How many tags every series has.
+    pub(crate) fn default_tags(&self) -> usize {
+        self.defaults().count() + usize::from(self.instance.is_some())
+    }
+
+    /// The tags of every series but for the instance tag.
     fn defaults(&self) -> impl Iterator<Item = (&str, &str)> {
         self.globals.iter().chain(&self.host).map(|(key, value)| (key.as_str(), value.as_str()))
     }
@@ -267,6 +286,7 @@ impl Rules {
             prefix: String::new(),
             globals: Vec::new(),
             host: Some(("host".into(), "a".into())),
+            instance: None,
         }
     }
 }
@@ -283,6 +303,7 @@ mod tests {
             prefix: String::new(),
             globals: vec![("dc".into(), "fra".into()), ("env".into(), "prod".into())],
             host: Some(("host".into(), "a".into())),
+            instance: None,
         }
     }
 
@@ -395,14 +416,49 @@ mod tests {
         }
     }
 
+    /// A query for the label's own key finds what it would without other processes, and still no
+    /// two of them write one series.
+    #[test]
+    fn the_instance_tag_steps_aside_for_a_label_and_never_goes() {
+        let rules = Rules { instance: Some("2".into()), ..rules(5) };
+        for (labels, line, words) in [
+            (&[][..], "put m dc=fra env=prod host=a instance=2\n", ""),
+            (
+                &[("instance", "x")],
+                "put m dc=fra env=prod host=a instance=x instance_=2\n",
+                "instance=x",
+            ),
+            (
+                &[("k", "1"), ("instance", "x")],
+                "put m dc=fra env=prod host=a instance=2 k=1\n",
+                "k=1",
+            ),
+            (
+                &[("instance_", "x")],
+                "put m dc=fra env=prod host=a instance=2 instance_=x\n",
+                "instance_=x",
+            ),
+        ] {
+            let identity = rules.identify("m", labels.iter().copied(), None);
+            let found = (identity.line().line().text(), own(&identity));
+            assert_eq!(found, (line.into(), words.into()), "{labels:?}");
+        }
+        let globals = vec![("instance".into(), "w1".into())];
+        let rules = Rules { globals, ..rules };
+        let text = rules.identify("m", [("k", "1")].into_iter(), None).line().line().text();
+        assert_eq!(text, "put m host=a instance=w1 instance_=2 k=1\n");
+    }
+
     proptest! {
         #[test]
         fn any_key_gives_one_valid_line_and_its_own_words_give_the_same(
             name in ".{0,12}",
-            labels in proptest::collection::vec(("[a-d =\n]{0,2}|host|dc", "[a-c\u{e9} ]{0,2}|fra"), 0..12),
+            labels in proptest::collection::vec(("[a-d =\n]{0,2}|host|dc|instance_?", "[a-c\u{e9} ]{0,2}|fra"), 0..12),
             max_tags in 3usize..10,
+            has_instance: bool,
         ) {
-            let rules = rules(max_tags);
+            let instance = (has_instance && max_tags > 3).then(|| "2".to_owned());
+            let rules = Rules { instance, ..rules(max_tags) };
             let labels = labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
             let identity = rules.identify(&name, labels, None);
             let line = identity.line().line().text();

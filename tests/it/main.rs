@@ -7,6 +7,8 @@ mod docs;
 mod ends;
 mod flushes;
 mod idle;
+#[cfg(target_os = "linux")]
+mod instances;
 mod layers;
 mod limits;
 mod overflow;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use metrics_exporter_opentsdb::testing::FakeTsd;
 use metrics_exporter_opentsdb::{
-    Confirmation, ConnectivityCheck, HostTag, OpenTsdbBuilder, OpenTsdbHandle, OpenTsdbRecorder,
-    RateLimit, Stats,
+    Confirmation, ConnectivityCheck, HostTag, InstanceTag, OpenTsdbBuilder, OpenTsdbHandle,
+    OpenTsdbRecorder, RateLimit, Stats,
 };
 
 /// Longer than anything takes that works.
@@ -77,12 +77,18 @@ impl Drop for Rig {
 
 /// Options that keep a test in command: no tick of itself, short pauses, one host.
 pub(crate) fn builder(tsd: &FakeTsd) -> OpenTsdbBuilder {
-    OpenTsdbBuilder::new(tsd.address())
+    builder_to(&tsd.address())
+}
+
+/// The same for a process that knows the server by its address.
+pub(crate) fn builder_to(address: &str) -> OpenTsdbBuilder {
+    OpenTsdbBuilder::new(address)
         .with_connectivity_check(ConnectivityCheck::Off)
         .with_flush_interval(Duration::from_secs(86_400))
         .with_backoff(Duration::from_millis(1), Duration::from_millis(20))
         .with_rate_limit(RateLimit::Unlimited)
         .with_host_tag(HostTag::Value("a".into()))
+        .with_instance_tag(InstanceTag::Off)
         .with_telemetry(false)
 }
 

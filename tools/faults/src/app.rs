@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_opentsdb::{
-    BuildError, Confirmation, ConnectivityCheck, HostTag, OpenTsdbBuilder, Point, RateLimit,
-    TimestampPrecision,
+    BuildError, Confirmation, ConnectivityCheck, HostTag, InstanceTag, OpenTsdbBuilder, Point,
+    RateLimit, TimestampPrecision,
 };
 
 const LONG: Duration = Duration::from_secs(30);
@@ -51,6 +51,7 @@ fn await_judge() {
 fn builder(address: &str) -> OpenTsdbBuilder {
     OpenTsdbBuilder::new(address)
         .with_host_tag(HostTag::Value("a".into()))
+        .with_instance_tag(InstanceTag::Off)
         .with_telemetry(false)
         .with_connectivity_check(ConnectivityCheck::Off)
         .with_backoff(Duration::from_millis(20), Duration::from_millis(200))

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use metrics::{Counter, counter, gauge};
 use metrics_exporter_opentsdb::testing::{End, FakeTsd};
 use metrics_exporter_opentsdb::{
-    Confirmation, ConnectivityCheck, FlushReport, HostTag, OpenTsdbBuilder, OpenTsdbHandle,
-    OpenTsdbRecorder, Point, RateLimit, Stats, TimestampPrecision, Value,
+    Confirmation, ConnectivityCheck, FlushReport, HostTag, InstanceTag, OpenTsdbBuilder,
+    OpenTsdbHandle, OpenTsdbRecorder, Point, RateLimit, Stats, TimestampPrecision, Value,
 };
 
 /// Longer than anything takes that works, on a busy machine.
@@ -17,6 +17,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub fn builder(address: impl Into<String>, mode: Confirmation) -> OpenTsdbBuilder {
     OpenTsdbBuilder::new(address)
         .with_host_tag(HostTag::Value("a".into()))
+        .with_instance_tag(InstanceTag::Off)
         .with_telemetry(false)
         .with_connectivity_check(ConnectivityCheck::Off)
         .with_timestamp_precision(TimestampPrecision::Milliseconds)

@@ -30,8 +30,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
 use metrics_exporter_opentsdb::{
-    Confirmation, Distribution, Flavor, HostTag, Matcher, OpenTsdbBuilder, OpenTsdbHandle, Point,
-    RateLimit, SendError, Stats,
+    Confirmation, Distribution, Flavor, HostTag, InstanceTag, Matcher, OpenTsdbBuilder,
+    OpenTsdbHandle, Point, RateLimit, SendError, Stats,
 };
 
 use opentsdb_load::node_exporter;
@@ -55,6 +55,7 @@ fn main() -> Result<ExitCode> {
         .with_rate_limit(RateLimit::Unlimited)
         .with_queue_size(2_000_000)
         .with_host_tag(HostTag::Value("load".into()))
+        .with_instance_tag(InstanceTag::Off)
         .with_telemetry(false)
         .set_distribution_for_metric(
             Matcher::Full(format!("{}.buckets", options.prefix)),
