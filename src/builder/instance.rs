@@ -114,7 +114,7 @@ fn identity(endpoints: &[Endpoint], rules: &Rules) -> u64 {
     addresses.dedup();
     let line = rules.identify("_", std::iter::empty(), None).line();
     let (head, tail) = line.line().parts();
-    let bytes = addresses.iter().flat_map(|address| address.as_bytes()).chain(head).chain(tail);
+    let bytes = addresses.iter().flat_map(String::as_bytes).chain(head).chain(tail);
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
