@@ -98,7 +98,7 @@
 //! | `points.rejected` with `class=` | `illegal_argument`, `invalid_value`, `unknown_metric`, `storage`, `throttled`, `unknown_command`, `other`: confirmed, and refused |
 //! | `pending.age` | seconds since the oldest pending point was taken |
 //! | `ticks.skipped`, `clock.steps` | snapshots left out because the last was still being sent; steps of the wall clock |
-//! | `connected`, `connects`, `connect.failures` | 1.0 or 0.0; connections made; attempts that failed |
+//! | `connected`, `connects`, `connect.failures`, `disconnects` | 1.0 or 0.0; connections made; attempts that failed; connections that were lost or given up |
 //! | `series`, `series.merged`, `series.dormant`, `series.evicted`, `series.overflow`, `series.refused` | series known; keys that became the same series; idle and not sent; idle and forgotten; beyond the limit; of a name that another metric has |
 //! | `tags.dropped`, `restarts` | tags beyond `with_max_tags`; panics of the exporter's own threads, which went on |
 //!

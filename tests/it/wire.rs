@@ -126,9 +126,9 @@ fn c4_a_series_has_one_to_eight_tags_and_its_own_host_wins() {
         "put none 1 dc=x host=a",
         "put own 1 dc=y host=b",
         "put reserved 1 __name___=3 dc=x host=a time_=1 value_=2",
-        "put seven 1 host=a k0=0 k1=1 k2=2 k3=3 k4=4 k5=5 k6=6",
+        "put seven 1 dc=x host=a k0=0 k1=1 k2=2 k3=3 k4=4 k5=5",
         "put six 1 dc=x host=a k0=0 k1=1 k2=2 k3=3 k4=4 k5=5",
-        "put twelve 1 k0=0 k1=1 k2=2 k3=3 k4=4 k5=5 k6=6 k7=7",
+        "put twelve 1 dc=x host=a k0=0 k1=1 k2=2 k3=3 k4=4 k5=5",
         "put twice 1 a_b=2 dc=x host=a",
     ];
     assert_eq!(lines, expected);
