@@ -96,9 +96,11 @@ fn is_app() -> bool {
                 // SAFETY: the child calls nothing but what may be called after a fork, and ends by
                 // the alarm at the latest.
                 let child = unsafe { libc::fork() };
-                while child == 0 {
+                if child == 0 {
                     unsafe { libc::alarm(60) };
-                    unsafe { libc::pause() };
+                    loop {
+                        unsafe { libc::pause() };
+                    }
                 }
                 child.try_into().unwrap()
             }
