@@ -36,8 +36,9 @@ impl Waker {
         if !self.is_woken.swap(true, Ordering::AcqRel)
             && !self.wake.get().is_some_and(|wake| wake())
         {
-            // The next caller tries again.
-            self.is_woken.store(false, Ordering::Release);
+            // The next caller tries again. A swap, so that the writer sees also what others set the
+            // flag for in between.
+            self.is_woken.swap(false, Ordering::AcqRel);
         }
     }
 
