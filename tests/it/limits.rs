@@ -5,8 +5,8 @@ use std::time::Duration;
 use metrics::{Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_opentsdb::testing::FakeTsd;
 use metrics_exporter_opentsdb::{
-    BuildError, ConnectivityCheck, Distribution, Flavor, HostTag, Matcher, OpenTsdbBuilder,
-    OpenTsdbHandle, OpenTsdbRecorder,
+    BuildError, ConnectivityCheck, Distribution, Flavor, HostTag, InstanceTag, Matcher,
+    OpenTsdbBuilder, OpenTsdbHandle, OpenTsdbRecorder,
 };
 use proptest::prelude::*;
 
@@ -23,6 +23,8 @@ fn builder(max_tags: usize) -> OpenTsdbBuilder {
         })
         .with_connectivity_check(ConnectivityCheck::Off)
         .with_host_tag(HostTag::Value("a".into()))
+        // Many exporters of one identity at once.
+        .with_instance_tag(InstanceTag::Off)
         .with_telemetry(false)
         .with_flush_interval(Duration::from_secs(3_600))
         .with_max_tags(max_tags)
