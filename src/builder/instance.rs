@@ -246,9 +246,9 @@ mod tests {
         let tags = |tags: &[(&str, &str)]| {
             tags.iter().map(|&(key, value)| (key.into(), value.into())).collect()
         };
-        let (ab, ba) = (tags(&[("a", "1"), ("b", "2")]), tags(&[("b", "2"), ("a", "1")]));
+        let (given, swapped) = (tags(&[("a", "1"), ("b", "2")]), tags(&[("b", "2"), ("a", "1")]));
         let globals = |globals| Rules { globals, ..base.clone() };
-        assert_eq!(of(&["tsd"], &globals(ab)), of(&["tsd"], &globals(ba)));
+        assert_eq!(of(&["tsd"], &globals(given)), of(&["tsd"], &globals(swapped)));
         for other in [
             of(&["tsd-1"], &base),
             of(&["tsd-1", "tsd-2:4243"], &base),
