@@ -25,6 +25,7 @@ use crate::flush::schedule::TimestampPrecision;
 use crate::handle::OpenTsdbHandle;
 use crate::record::recorder::OpenTsdbRecorder;
 use crate::send::limiter::RateLimit;
+use crate::send::rotation::EndpointOrder;
 use crate::stats::Confirmation;
 
 /// Between two snapshots.
@@ -36,6 +37,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a connection may make no progress. A TSD answers late while its storage is away, and
 /// each connection that is given up leaves one of its workers blocked.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest time for which an endpoint is used; the shortest is half of it.
+const MAX_CONNECTION_AGE: Duration = Duration::from_secs(3600);
 /// The first and the last upper bound of the random wait after a failed connection.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// The most series.
@@ -64,6 +67,8 @@ static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
 #[must_use = "a builder does nothing until `build` or `install`"]
 pub struct OpenTsdbBuilder {
     addresses: Vec<String>,
+    endpoint_order: EndpointOrder,
+    max_connection_age: Option<Duration>,
     flavor: Flavor,
     flush_interval: Duration,
     precision: TimestampPrecision,
@@ -96,6 +101,8 @@ impl OpenTsdbBuilder {
     pub fn new(address: impl Into<String>) -> Self {
         OpenTsdbBuilder {
             addresses: vec![address.into()],
+            endpoint_order: EndpointOrder::default(),
+            max_connection_age: Some(MAX_CONNECTION_AGE),
             flavor: Flavor::default(),
             flush_interval: FLUSH_INTERVAL,
             precision: TimestampPrecision::default(),
@@ -143,6 +150,26 @@ impl OpenTsdbBuilder {
     /// Adds a further TSD, which is used while those before it cannot be reached.
     pub fn add_endpoint(mut self, address: impl Into<String>) -> Self {
         self.addresses.push(address.into());
+        self
+    }
+
+    /// Sets with which endpoint, and with which address of a name, the exporter begins. With
+    /// [`EndpointOrder::Spread`] the exporters of many processes share several servers evenly.
+    /// Defaults to [`EndpointOrder::Preferred`].
+    pub fn with_endpoint_order(mut self, order: EndpointOrder) -> Self {
+        self.endpoint_order = order;
+        self
+    }
+
+    /// Sets how long an endpoint is used at most before its name is resolved anew and the preferred
+    /// endpoint is tried again. Each time is drawn from the second half, 30 to 60 minutes, so that
+    /// not all exporters move at one moment; a connection is closed only when everything is
+    /// confirmed, and never while a [`flush`](OpenTsdbHandle::flush) waits. `None` keeps it for as
+    /// long as it works. At most a day. Defaults to 1 h.
+    ///
+    /// *Not promised:* that a server that was added has its share at once; it takes this long.
+    pub fn with_max_connection_age(mut self, age: Option<Duration>) -> Self {
+        self.max_connection_age = age;
         self
     }
 

@@ -61,6 +61,8 @@
 //! |---|---|
 //! | [`new(address)`](OpenTsdbBuilder::new), [`from_env()`](OpenTsdbBuilder::from_env) | port 4242 |
 //! | [`add_endpoint`](OpenTsdbBuilder::add_endpoint) | none |
+//! | [`with_endpoint_order`](OpenTsdbBuilder::with_endpoint_order) | [`EndpointOrder::Preferred`] |
+//! | [`with_max_connection_age`](OpenTsdbBuilder::with_max_connection_age) | 1 h, each time drawn from its second half |
 //! | [`with_flavor`](OpenTsdbBuilder::with_flavor) | [`Flavor::OpenTsdb`] |
 //! | [`with_flush_interval`](OpenTsdbBuilder::with_flush_interval) | 10 s |
 //! | [`with_timestamp_precision`](OpenTsdbBuilder::with_timestamp_precision) | [`TimestampPrecision::Seconds`] |
@@ -177,6 +179,7 @@ pub use metrics_util::{MetricKind, MetricKindMask};
 pub use record::descriptions::Description;
 pub use record::recorder::OpenTsdbRecorder;
 pub use send::limiter::RateLimit;
+pub use send::rotation::EndpointOrder;
 pub use stats::{Confirmation, Drops, Rejections, Stats};
 pub use wire::point::Point;
 pub use wire::value::Value;

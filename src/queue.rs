@@ -48,6 +48,8 @@ pub(crate) struct Expedite<'a>(&'a Queue);
 impl Drop for Expedite<'_> {
     fn drop(&mut self) {
         self.0.lock().expedites -= 1;
+        // It may leave a connection now that it had to keep.
+        self.0.waker.wake();
     }
 }
 

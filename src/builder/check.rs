@@ -54,6 +54,9 @@ impl OpenTsdbBuilder {
         )?;
         require_duration("with_connect_timeout", self.connect_timeout)?;
         require_duration("with_write_timeout", self.write_timeout)?;
+        if let Some(age) = self.max_connection_age {
+            require_duration("with_max_connection_age", age)?;
+        }
         let (min, max) = self.backoff;
         require(
             !min.is_zero() && min <= max && max <= LONGEST,

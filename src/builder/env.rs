@@ -25,6 +25,7 @@ use crate::flush::reading::CounterMode;
 use crate::flush::schedule::TimestampPrecision;
 use crate::send::endpoint::Endpoint;
 use crate::send::limiter::RateLimit;
+use crate::send::rotation::EndpointOrder;
 use crate::stats::Confirmation;
 
 /// What the name of every variable begins with.
@@ -38,6 +39,12 @@ type Apply = fn(OpenTsdbBuilder, &str) -> Result<OpenTsdbBuilder, String>;
 /// In the order of the table in `docs/environment.md`.
 const VARIABLES: &[(&str, Apply)] = &[
     (ADDRESS, addresses),
+    ("OPENTSDB_ENDPOINT_ORDER", |builder, text| {
+        Ok(builder.with_endpoint_order(choice(text, ENDPOINT_ORDERS)?))
+    }),
+    ("OPENTSDB_MAX_CONNECTION_AGE", |builder, text| {
+        Ok(builder.with_max_connection_age(duration_or_off(text)?))
+    }),
     ("OPENTSDB_FLAVOR", |builder, text| Ok(builder.with_flavor(choice(text, FLAVORS)?))),
     ("OPENTSDB_FLUSH_INTERVAL", |builder, text| Ok(builder.with_flush_interval(duration(text)?))),
     ("OPENTSDB_TIMESTAMP_PRECISION", |builder, text| {
@@ -76,8 +83,7 @@ const VARIABLES: &[(&str, Apply)] = &[
         Ok(builder.set_distribution(choice(text, DISTRIBUTIONS)?))
     }),
     ("OPENTSDB_IDLE_TIMEOUT", |builder, text| {
-        let timeout = if text.eq_ignore_ascii_case("off") { None } else { Some(duration(text)?) };
-        Ok(builder.idle_timeout(MetricKindMask::ALL, timeout))
+        Ok(builder.idle_timeout(MetricKindMask::ALL, duration_or_off(text)?))
     }),
     ("OPENTSDB_SERIES_LIMIT", |builder, text| Ok(builder.with_series_limit(number(text)?))),
     ("OPENTSDB_MAX_TAGS", |builder, text| Ok(builder.with_max_tags(number(text)?))),
@@ -85,6 +91,8 @@ const VARIABLES: &[(&str, Apply)] = &[
     ("OPENTSDB_TELEMETRY", |builder, text| Ok(builder.with_telemetry(switch(text)?))),
 ];
 
+const ENDPOINT_ORDERS: &[(&str, EndpointOrder)] =
+    &[("preferred", EndpointOrder::Preferred), ("spread", EndpointOrder::Spread)];
 const FLAVORS: &[(&str, Flavor)] = &[
     ("opentsdb", Flavor::OpenTsdb),
     ("victoriametrics", Flavor::VictoriaMetrics),
@@ -205,6 +213,10 @@ fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|error| format!("give a duration with its unit, as in 500ms or 10s: {error}"))
 }
 
+fn duration_or_off(text: &str) -> Result<Option<Duration>, String> {
+    if text.eq_ignore_ascii_case("off") { Ok(None) } else { duration(text).map(Some) }
+}
+
 fn number<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| "give a whole number".to_owned())
 }
@@ -256,6 +268,9 @@ mod tests {
         #[rustfmt::skip]
         let cases = [
             ("ADDRESS", " a , b:1 ", OpenTsdbBuilder::new("a").add_endpoint("b:1")),
+            ("ENDPOINT_ORDER", "spread", tsd().with_endpoint_order(EndpointOrder::Spread)),
+            ("MAX_CONNECTION_AGE", "10m", tsd().with_max_connection_age(Some(600 * second))),
+            ("MAX_CONNECTION_AGE", "off", tsd().with_max_connection_age(None)),
             ("FLAVOR", "VictoriaMetrics", tsd().with_flavor(Flavor::VictoriaMetrics)),
             ("FLUSH_INTERVAL", "1m 30s", tsd().with_flush_interval(90 * second)),
             ("TIMESTAMP_PRECISION", "milliseconds", tsd().with_timestamp_precision(TimestampPrecision::Milliseconds)),
@@ -303,6 +318,8 @@ mod tests {
             ("OPENTSDB_FLAVOR", "graphite", "give one of opentsdb, victoriametrics, influxdb"),
             ("OPENTSDB_FLUSH_INTERVAL", "10", "give a duration with its unit"),
             ("OPENTSDB_FLUSH_INTERVAL", "0s", "give more than 0"),
+            ("OPENTSDB_MAX_CONNECTION_AGE", "25h", "at most a day"),
+            ("OPENTSDB_ENDPOINT_ORDER", "random", "give one of preferred, spread"),
             ("OPENTSDB_RATE_LIMIT", "0", "points per second above 0"),
             ("OPENTSDB_QUEUE_SIZE", "-1", "give a whole number"),
             ("OPENTSDB_QUEUE_SIZE", "0", "at least one point"),

@@ -168,6 +168,8 @@ impl OpenTsdbBuilder {
     fn sending(&self, endpoints: Vec<Endpoint>, claim: Option<Claim>) -> send::Options {
         send::Options {
             endpoints,
+            order: self.endpoint_order,
+            max_age: self.max_connection_age,
             rate: self.rate_limit,
             interval: self.flush_interval,
             connect_timeout: self.connect_timeout,

@@ -11,6 +11,7 @@ use mio::{Events, Poll, Token, Waker};
 use super::dial::{Attempt, Dialer, Progress};
 use super::endpoint::Endpoint;
 use super::failure::Failure;
+use super::rotation::{EndpointOrder, Rotation};
 use crate::clock::Clock;
 
 /// Whether any address of any endpoint takes a connection within `timeout`, of which each endpoint
@@ -31,7 +32,8 @@ fn attempt(endpoints: &[Endpoint], timeout: Duration) -> io::Result<Option<Failu
     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(4));
     let waker = Arc::new(Waker::new(poll.registry(), Token(0))?);
     let share = timeout / u32::try_from(endpoints.len()).unwrap_or(u32::MAX).max(1);
-    let mut dialer = Dialer::new(endpoints.to_vec(), share, poll.registry(), waker)?;
+    let rotation = Rotation::new(endpoints.len(), EndpointOrder::Preferred, None);
+    let mut dialer = Dialer::new(endpoints.to_vec(), rotation, share, poll.registry(), waker)?;
     let clock = Clock::default();
     let mut attempt = Attempt::new(&mut dialer, clock.now());
     loop {

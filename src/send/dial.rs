@@ -42,13 +42,14 @@ impl Dialer {
     /// At least one endpoint, and what wakes the thread that polls the registry.
     pub(super) fn new(
         endpoints: Vec<Endpoint>,
+        rotation: Rotation,
         timeout: Duration,
         registry: &Registry,
         waker: Arc<Waker>,
     ) -> io::Result<Self> {
         Ok(Dialer {
             resolver: Resolver::new(waker, endpoints.len()),
-            rotation: Rotation::new(endpoints.len()),
+            rotation,
             registry: registry.try_clone()?,
             endpoints,
             timeout,
@@ -214,6 +215,7 @@ fn timed_out() -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::super::resolve::Answer;
+    use super::super::rotation::EndpointOrder;
     use super::*;
     use crossbeam_channel::Sender;
     use mio::{Events, Poll};
@@ -225,7 +227,8 @@ mod tests {
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let (resolver, senders) = Resolver::stuck(Arc::clone(&waker), texts.len(), Instant::now());
         let endpoints = texts.iter().map(|text| Endpoint::parse(text).unwrap()).collect();
-        let dialer = Dialer::new(endpoints, TIMEOUT, poll.registry(), waker).unwrap();
+        let rotation = Rotation::new(texts.len(), EndpointOrder::Preferred, None);
+        let dialer = Dialer::new(endpoints, rotation, TIMEOUT, poll.registry(), waker).unwrap();
         (Dialer { resolver, ..dialer }, senders)
     }
 

@@ -20,7 +20,7 @@ pub(crate) mod endpoint;
 mod failure;
 pub(crate) mod limiter;
 mod resolve;
-mod rotation;
+pub(crate) mod rotation;
 mod status;
 mod telnet;
 #[cfg(test)]
@@ -45,6 +45,7 @@ use self::delivery::Delivery;
 use self::dial::Dialer;
 use self::endpoint::Endpoint;
 use self::limiter::{Limiter, RateLimit};
+use self::rotation::{EndpointOrder, Rotation};
 use self::status::Status;
 use self::telnet::Profile;
 use self::window::Window;
@@ -64,8 +65,11 @@ const WAKE: Token = Token(0);
 /// What the writer needs to know.
 #[derive(Debug)]
 pub(crate) struct Options {
-    /// In order of preference; at least one.
+    /// As they were added; at least one.
     pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) order: EndpointOrder,
+    /// Upper bound of the time for which an endpoint is used.
+    pub(crate) max_age: Option<Duration>,
     pub(crate) rate: RateLimit,
     /// Between two snapshots.
     pub(crate) interval: Duration,
@@ -116,6 +120,7 @@ fn prepare(
     let endpoints = options.endpoints.len();
     let dialer = Dialer::new(
         options.endpoints,
+        Rotation::new(endpoints, options.order, options.max_age),
         options.connect_timeout,
         poll.registry(),
         Arc::clone(&waker),

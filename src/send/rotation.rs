@@ -1,34 +1,61 @@
 //! Which endpoint and which address comes next.
 //!
-//! Endpoints are in order of preference. A failed connection moves on to the next one; an attempt
-//! that reached none begins again with the first. An endpoint is left when it has been in use for
-//! 30 to 60 minutes: the next attempt begins with the first one then. The time is drawn at random,
-//! so that the clients of a server that was away do not all return to it at one moment.
+//! Each exporter has an order of its endpoints: as they were added, or shuffled. A failed connection
+//! moves on to the next one; an attempt that reached none begins again with the first. An endpoint
+//! is left when it has been in use for its age: the next attempt begins with the first one then. The
+//! age is drawn at random from the second half of its bound, so that the clients of a server that
+//! was away do not all return to it at one moment.
 //!
 //! The addresses of one name are equals: an attempt begins with the one that worked last, and one
-//! that failed comes last.
+//! that failed comes last. Shuffled, they are shuffled anew whenever an endpoint was left, so that
+//! a server that is added to a name gets its share, and one that was away gets it back.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use fastrand::Rng;
+
 use crate::clock::Instant;
 
-/// The longest time for which an endpoint is used; the shortest is half of it.
-const MAX_AGE: Duration = Duration::from_secs(3600);
+/// With which endpoint, and with which address of a name, an exporter begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EndpointOrder {
+    /// The endpoints as they were added, the addresses of a name as the system's resolver has them:
+    /// for a server with a stand-in. All exporters send to the first while it is there. The default.
+    #[default]
+    Preferred,
+    /// Both in an order that each exporter draws for itself: for servers that are to share the load.
+    /// The addresses of a name are drawn anew whenever a connection has reached its
+    /// [age](crate::OpenTsdbBuilder::with_max_connection_age).
+    Spread,
+}
 
 #[derive(Debug)]
 pub(super) struct Rotation {
-    /// The endpoint with which the next attempt begins.
+    /// All endpoints, by preference.
+    order: Vec<usize>,
+    /// The place in `order` with which the next attempt begins.
     current: usize,
-    /// When to leave it; `None` while it is not in use.
+    /// The longest time for which an endpoint is used; the shortest is half of it.
+    max_age: Option<Duration>,
+    /// When to leave the current one; `None` while it is not in use.
     leave_at: Option<Instant>,
     /// How many addresses of each endpoint have failed.
     failures: Vec<usize>,
+    /// What the addresses of a name are shuffled by, if they are.
+    seed: Option<u64>,
 }
 
 impl Rotation {
-    pub(super) fn new(endpoints: usize) -> Self {
-        Rotation { current: 0, leave_at: None, failures: vec![0; endpoints] }
+    pub(super) fn new(endpoints: usize, order: EndpointOrder, max_age: Option<Duration>) -> Self {
+        let is_spread = order == EndpointOrder::Spread;
+        let mut order: Vec<_> = (0..endpoints).collect();
+        if is_spread {
+            fastrand::shuffle(&mut order);
+        }
+        let seed = is_spread.then(|| fastrand::u64(..));
+        Rotation { order, current: 0, max_age, leave_at: None, failures: vec![0; endpoints], seed }
     }
 
     /// The endpoints in the order in which to try them now.
@@ -36,8 +63,9 @@ impl Rotation {
         if self.leave_at.is_some_and(|at| now >= at) {
             self.restart();
         }
-        let (first, count) = (self.current, self.failures.len());
-        (0..count).map(move |i| (first + i) % count)
+        let mut order = self.order.clone();
+        order.rotate_left(self.current);
+        order.into_iter()
     }
 
     /// When to leave the endpoint that is in use.
@@ -47,6 +75,11 @@ impl Rotation {
 
     /// Puts the addresses of an endpoint in the order in which to try them.
     pub(super) fn arrange(&self, endpoint: usize, addresses: &mut [SocketAddr]) {
+        if let Some(seed) = self.seed {
+            // The resolver may give them in another order each time.
+            addresses.sort_unstable();
+            Rng::with_seed(seed).shuffle(addresses);
+        }
         let failures = self.failures.get(endpoint).copied().unwrap_or_default();
         if let Some(start) = failures.checked_rem(addresses.len()) {
             addresses.rotate_left(start);
@@ -55,17 +88,19 @@ impl Rotation {
 
     /// There is a connection to this endpoint.
     pub(super) fn connected(&mut self, endpoint: usize, now: Instant) {
-        if endpoint != self.current || self.leave_at.is_none() {
-            let age = MAX_AGE.mul_f64(1.0 - fastrand::f64() / 2.0);
-            self.leave_at = Some(now + age);
+        let place = self.place(endpoint);
+        if place != self.current || self.leave_at.is_none() {
+            let draw = |age: Duration| age.mul_f64(1.0 - fastrand::f64() / 2.0);
+            self.leave_at = self.max_age.map(|age| now + draw(age));
         }
-        self.current = endpoint;
+        self.current = place;
     }
 
-    /// No endpoint could be reached.
+    /// Begin with the preferred endpoint: the current one is left, or none could be reached.
     pub(super) fn restart(&mut self) {
         self.current = 0;
         self.leave_at = None;
+        self.seed = self.seed.map(|_| fastrand::u64(..));
     }
 
     /// An address of this endpoint takes no connection.
@@ -78,14 +113,25 @@ impl Rotation {
     /// The connection to this endpoint failed.
     pub(super) fn failed(&mut self, endpoint: usize) {
         self.address_failed(endpoint);
-        self.current = (endpoint + 1) % self.failures.len().max(1);
+        self.current = (self.place(endpoint) + 1) % self.order.len().max(1);
         self.leave_at = None;
+    }
+
+    fn place(&self, endpoint: usize) -> usize {
+        self.order.iter().position(|other| *other == endpoint).unwrap_or_default()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
+
+    const MAX_AGE: Duration = Duration::from_secs(3600);
+
+    fn preferred(endpoints: usize) -> Rotation {
+        Rotation::new(endpoints, EndpointOrder::Preferred, Some(MAX_AGE))
+    }
 
     fn order(rotation: &mut Rotation, now: Instant) -> Vec<usize> {
         rotation.order(now).collect()
@@ -94,7 +140,7 @@ mod tests {
     #[test]
     fn a_failed_connection_moves_on_to_the_next_endpoint() {
         let now = Instant::now();
-        let mut rotation = Rotation::new(3);
+        let mut rotation = preferred(3);
         for expected in [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2]] {
             assert_eq!(order(&mut rotation, now), expected);
             rotation.connected(expected[0], now);
@@ -105,7 +151,7 @@ mod tests {
     #[test]
     fn an_attempt_that_reached_nobody_begins_with_the_first_again() {
         let now = Instant::now();
-        let mut rotation = Rotation::new(2);
+        let mut rotation = preferred(2);
         rotation.failed(0);
         assert_eq!(order(&mut rotation, now), [1, 0]);
         rotation.restart();
@@ -117,7 +163,7 @@ mod tests {
     fn an_endpoint_is_left_for_the_first_after_half_an_hour_to_an_hour() {
         let start = Instant::now();
         let ages = (0..100).map(|_| {
-            let mut rotation = Rotation::new(3);
+            let mut rotation = preferred(3);
             rotation.connected(1, start);
             let leave_at = rotation.leave_at().unwrap();
             rotation.connected(1, start + Duration::from_secs(100));
@@ -139,7 +185,7 @@ mod tests {
     fn every_address_of_a_name_has_its_turn_and_a_good_one_keeps_it() {
         let now = Instant::now();
         let address = |last| SocketAddr::from(([10, 0, 0, last], 4242));
-        let mut rotation = Rotation::new(1);
+        let mut rotation = preferred(1);
         let first = |rotation: &Rotation| {
             let mut addresses = [address(1), address(2), address(3)];
             rotation.arrange(0, &mut addresses);
@@ -154,5 +200,56 @@ mod tests {
         rotation.address_failed(0);
         assert_eq!(first(&rotation), address(3));
         rotation.arrange(0, &mut []);
+    }
+    #[test]
+    fn without_an_age_an_endpoint_is_never_left() {
+        let start = Instant::now();
+        let mut rotation = Rotation::new(2, EndpointOrder::Preferred, None);
+        rotation.connected(1, start);
+        assert_eq!(rotation.leave_at(), None);
+        assert_eq!(order(&mut rotation, start + MAX_AGE * 100), [1, 0]);
+    }
+
+    #[test]
+    fn spread_exporters_begin_anywhere_and_each_returns_to_its_own_first() {
+        let start = Instant::now();
+        let orders: HashSet<_> = (0..200)
+            .map(|_| {
+                let mut rotation = Rotation::new(3, EndpointOrder::Spread, Some(MAX_AGE));
+                let own = order(&mut rotation, start);
+                rotation.failed(own[0]);
+                rotation.connected(own[1], start);
+                assert_eq!(order(&mut rotation, start), [own[1], own[2], own[0]]);
+                assert_eq!(order(&mut rotation, start + MAX_AGE), own);
+                own
+            })
+            .collect();
+        assert_eq!(orders.len(), 6, "every order there is");
+    }
+
+    /// Whatever the order in which the resolver gives them.
+    #[test]
+    fn spread_addresses_keep_their_order_until_the_endpoint_is_left() {
+        let start = Instant::now();
+        let all: Vec<_> = (0..5).map(|last| SocketAddr::from(([10, 0, 0, last], 4242))).collect();
+        let mut rotation = Rotation::new(1, EndpointOrder::Spread, Some(MAX_AGE));
+        let arranged = |rotation: &Rotation| {
+            let mut addresses = all.clone();
+            fastrand::shuffle(&mut addresses);
+            rotation.arrange(0, &mut addresses);
+            addresses
+        };
+        let mut firsts = HashSet::new();
+        for _ in 0..100 {
+            let own = arranged(&rotation);
+            rotation.connected(0, start);
+            assert_eq!(arranged(&rotation), own);
+            rotation.failed(0);
+            assert_eq!(arranged(&rotation)[..4], own[1..]);
+            rotation.connected(0, start);
+            order(&mut rotation, start + MAX_AGE);
+            firsts.insert(arranged(&rotation)[0]);
+        }
+        assert_eq!(firsts.len(), 5, "each of them is somebody's first");
     }
 }

@@ -4,6 +4,7 @@ mod confirm;
 mod counters;
 mod distributions;
 mod docs;
+mod endpoints;
 mod ends;
 mod flushes;
 mod idle;

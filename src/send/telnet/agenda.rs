@@ -12,7 +12,7 @@
 //! 1. a half-close, where that is how the server confirms: when a burst is over, when the window is
 //!    full, when the burst has lasted long or has as many bytes as it may; where a server has left
 //!    `version` unanswered for too long; and when everything is confirmed and the connection is no
-//!    longer wanted, at the shutdown or for a preferred endpoint;
+//!    longer wanted, at the shutdown or because of its age;
 //! 2. a question: when a burst is over, when the window is full, when enough bytes or a second have
 //!    passed since the last question, and behind the first lines to an undecided endpoint;
 //! 3. the next lines;
@@ -61,7 +61,7 @@ pub(super) struct View {
     pub(super) is_at_bound: bool,
     /// When a connection to the endpoint was last half-closed.
     pub(super) half_closed: Option<Instant>,
-    /// When to leave, so that a preferred endpoint can be tried.
+    /// When the connection is too old.
     pub(super) leave_at: Option<Instant>,
 }
 
@@ -90,7 +90,7 @@ impl View {
             let times = [self.quiet_at(), rested_at].into_iter().flatten();
             return Plan::Wait(times.filter(|at| *at > self.now).min());
         }
-        Plan::Wait(self.leave_at)
+        Plan::Wait(self.leave_at.filter(|at| *at > self.now))
     }
 
     fn wants_half_close(&self) -> bool {
@@ -108,9 +108,11 @@ impl View {
             }
     }
 
-    /// Whether this connection is no longer wanted once everything is confirmed.
+    /// Whether this connection is no longer wanted once everything is confirmed. While somebody
+    /// waits there may be more at any moment, and connecting anew would take time.
     fn is_leaving(&self) -> bool {
-        self.work.is_closing || self.leave_at.is_some_and(|at| self.now >= at)
+        let is_old = self.leave_at.is_some_and(|at| self.now >= at);
+        self.work.is_closing || (is_old && !self.work.demand.is_expedited)
     }
 
     fn is_over(&self) -> bool {
@@ -277,6 +279,7 @@ mod tests {
             let due = View { now: leave_at, ..view };
             assert_eq!(confirmed(due).plan(), Plan::HalfClose, "{mode:?}");
             assert_eq!(with_more(confirmed(due)).plan(), Plan::Send, "{mode:?}");
+            assert_eq!(expedited(confirmed(due)).plan(), Plan::Wait(None), "{mode:?}");
         }
     }
 }

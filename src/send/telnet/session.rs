@@ -41,7 +41,7 @@ pub(crate) struct Session {
     connection: Connection,
     /// Its index.
     pub(crate) endpoint: usize,
-    /// When to leave, so that a preferred endpoint can be tried.
+    /// When it is too old, so that a preferred endpoint can be tried.
     leave_at: Option<Instant>,
     parser: Parser,
     barrier: Barrier,

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::endpoint::Endpoint;
 use super::limiter::RateLimit;
+use super::rotation::EndpointOrder;
 use super::{Options, spawn};
 use crate::builder::Flavor;
 use crate::clock::{Clock, Instant};
@@ -36,6 +37,8 @@ fn options(addresses: &[SocketAddr], confirmation: Confirmation) -> Options {
     let endpoint = |address: &SocketAddr| Endpoint::parse(&address.to_string()).unwrap();
     Options {
         endpoints: addresses.iter().map(endpoint).collect(),
+        order: EndpointOrder::Preferred,
+        max_age: None,
         rate: RateLimit::Unlimited,
         interval: SECOND,
         connect_timeout: SECOND,
