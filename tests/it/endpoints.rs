@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use metrics::counter;
 use metrics_exporter_opentsdb::testing::{End, FakeTsd, Fault};
-use metrics_exporter_opentsdb::{BuildError, Confirmation, EndpointOrder, Point};
+use metrics_exporter_opentsdb::{BuildError, Confirmation, EndpointOrder, OpenTsdbHandle, Point};
 
 use crate::rig::{Rig, builder, eventually};
 
@@ -75,7 +75,7 @@ fn spread_exporters_share_the_endpoints_and_others_prefer_the_first() {
                 handle
             })
             .collect();
-        exporters.iter().for_each(|handle| handle.wait());
+        exporters.iter().for_each(OpenTsdbHandle::wait);
         let (first, second) = (first.points().len(), second.points().len());
         assert_eq!(first + second, 20);
         assert!(first > 0 && (second > 0) == has_other, "{order:?}: {first} {second}");
