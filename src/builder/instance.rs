@@ -14,7 +14,7 @@
 //! 1. The socket is closed on exec. A child that was only forked keeps a copy, and the name with
 //!    it. So the exporter shuts the socket down at its end, which holds for all copies.
 //! 2. A name whose socket was shut down is as good as free, but cannot be bound. So each identity
-//!    has [`NAMES`] names; it is taken while any of them is held.
+//!    has `NAMES` names; it is taken while any of them is held.
 //! 3. Who has bound one looks at the others after that. Of two who bind different names at one
 //!    moment at least one sees the other.
 //!

@@ -10,7 +10,7 @@
 //! **Mechanism.** The lowest bits of a page's number choose one of [`HEADS`] chains, so that up to
 //! that many octaves in a row have a chain each. A page is added at the end of its chain through a
 //! [`OnceLock`]: finding and adding need no lock. The counters are plain numbers under the gate of
-//! their [`Stripe`](super::histogram); atomic, because that is how safe Rust shares a number, and
+//! their [`Stripe`](super::cell); atomic, because that is how safe Rust shares a number, and
 //! loaded and stored one by one.
 //!
 //! A value seen for the first time in its octave costs an allocation of 280 bytes; a histogram of
