@@ -260,16 +260,8 @@ impl OpenTsdbHandle {
     fn ask(&self, occasion: Occasion, deadline: Option<Instant>) -> Option<Watermark> {
         let (answer, answers) = bounded(1);
         let request = Request { occasion, deadline, answer };
-        match deadline {
-            Some(deadline) => {
-                self.shared.requests.send_timeout(request, left(deadline)).ok()?;
-                answers.recv_timeout(left(deadline)).ok()
-            }
-            None => {
-                self.shared.requests.send(request).ok()?;
-                answers.recv().ok()
-            }
-        }
+        self.shared.requests.send_timeout(request, left(deadline)).ok()?;
+        answers.recv_timeout(left(deadline)).ok()
     }
 
     fn report(&self, before: &Stats) -> FlushReport {
@@ -302,8 +294,9 @@ fn deadline(timeout: Duration) -> Option<Instant> {
     Instant::now().checked_add(timeout)
 }
 
-fn left(deadline: Instant) -> Duration {
-    deadline.saturating_duration_since(Instant::now())
+/// How long it is until then; to the channels the longest time is no limit.
+fn left(deadline: Option<Instant>) -> Duration {
+    deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()))
 }
 
 /// Shuts the exporter down when it is dropped; made by [`OpenTsdbHandle::guard`].

@@ -107,7 +107,7 @@ impl Queue {
         inner.wants_room = false;
         self.counters.points_taken.add(points as u64);
         if inner.phase >= Phase::Abandoned {
-            self.counters.dropped_shutdown.add(points as u64);
+            self.counters.points_dropped.shutdown.add(points as u64);
             return inner.keep_spare(lines);
         }
         let was_empty = inner.points() == 0;
@@ -301,7 +301,7 @@ impl Queue {
         let mut inner = self.lock();
         inner.phase = inner.phase.max(phase);
         if phase >= Phase::Abandoned {
-            self.counters.dropped_shutdown.add(inner.give_up() as u64);
+            self.counters.points_dropped.shutdown.add(inner.give_up() as u64);
         }
         drop(inner);
         self.changed.notify_all();
@@ -312,7 +312,7 @@ impl Queue {
     fn added(&self, mut inner: MutexGuard<'_, Inner>, was_empty: bool) {
         let dropped = inner.drop_oldest();
         if dropped > 0 {
-            self.counters.dropped_queue_full.add(dropped as u64);
+            self.counters.points_dropped.queue_full.add(dropped as u64);
             if inner.settles_awaited() {
                 self.changed.notify_all();
             }

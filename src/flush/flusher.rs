@@ -352,9 +352,11 @@ impl Sink for Output<'_> {
     #[cold]
     fn refuse(&mut self, line: Line<'_>, why: Unsendable, points: u64) {
         let (counter, first) = match why {
-            Unsendable::TooLong => (&self.counters.dropped_too_long, &mut self.refused.too_long),
+            Unsendable::TooLong => {
+                (&self.counters.points_dropped.too_long, &mut self.refused.too_long)
+            }
             Unsendable::NotFinite => {
-                (&self.counters.dropped_not_finite, &mut self.refused.not_finite)
+                (&self.counters.points_dropped.not_finite, &mut self.refused.not_finite)
             }
         };
         self.counters.points_taken.add(points);

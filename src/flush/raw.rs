@@ -5,7 +5,6 @@
 //! A series that the recorder writes too is refused; of the others [`SentTimes`] remembers which
 //! times they have had.
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -55,7 +54,7 @@ impl RawPoints {
         }
         if !self.sent.admit(line.line().parts(), timestamp) {
             self.counters.points_taken.add(1);
-            self.counters.dropped_duplicate.add(1);
+            self.counters.points_dropped.duplicate.add(1);
             return Err(SendError::Duplicate);
         }
         if !self.queue.append(lines.bytes(), self.clock.now()) {
@@ -89,7 +88,8 @@ pub(crate) struct SentTimes {
     series: Mutex<HashMap<u64, Times>>,
 }
 
-/// The times of one series.
+/// The times of one series; none at first.
+#[derive(Default)]
 struct Times {
     last: u64,
     /// The 64 times up to the last; the lowest bit is the last itself.
@@ -100,28 +100,21 @@ impl SentTimes {
     /// Whether a point of this series is certainly the first of its time; from now on it is not.
     fn admit(&self, series: (&[u8], &[u8]), time: u64) -> bool {
         let mut known = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        match known.entry(self.hasher.hash_one(series)) {
-            Entry::Occupied(mut times) => times.get_mut().admit(time),
-            Entry::Vacant(place) => {
-                place.insert(Times { last: time, seen: 1 });
-                true
-            }
-        }
+        known.entry(self.hasher.hash_one(series)).or_default().admit(time)
     }
 }
 
 impl Times {
     fn admit(&mut self, time: u64) -> bool {
-        if time > self.last {
-            let by = u32::try_from(time - self.last).unwrap_or(u32::MAX);
-            self.seen = self.seen.checked_shl(by).unwrap_or(0) | 1;
-            self.last = time;
-            return true;
-        }
-        let bit = u32::try_from(self.last - time).ok().and_then(|back| 1u64.checked_shl(back));
-        let Some(bit) = bit.filter(|bit| self.seen & bit == 0) else { return false };
+        let ahead = u32::try_from(time.saturating_sub(self.last)).unwrap_or(u32::MAX);
+        self.seen = self.seen.checked_shl(ahead).unwrap_or(0);
+        self.last = self.last.max(time);
+        let back = u32::try_from(self.last - time).unwrap_or(u32::MAX);
+        // A time that is forgotten counts as seen.
+        let Some(bit) = 1u64.checked_shl(back) else { return false };
+        let is_first = self.seen & bit == 0;
         self.seen |= bit;
-        true
+        is_first
     }
 }
 

@@ -16,6 +16,7 @@
 //! from there on. A timestamp has ten digits (thirteen in milliseconds); while the clock shows a
 //! time before 2001 or after 2286 there is no snapshot.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::clock::Instant;
@@ -115,9 +116,9 @@ pub(crate) struct Schedule {
     precision: TimestampPrecision,
     /// The wall time of the next tick.
     next: Duration,
-    /// First and last timestamp of each span of used ones, the current span last; each lies below
-    /// those before it.
-    used: Vec<(u64, u64)>,
+    /// Spans of timestamps that are used or lie between used ones, the current one last; each lies
+    /// below those before it.
+    used: Vec<RangeInclusive<u64>>,
     /// Whether the last snapshot held the series that did not change.
     was_full: bool,
     /// When it was taken, by the clock that does not step.
@@ -175,15 +176,13 @@ impl Schedule {
         if !self.precision.fits(time) {
             return Slot::ClockUnset;
         }
-        let Some(last) = self.last_used(time) else {
-            return Slot::Free(Stamp { timestamp: time, only_changed: false });
-        };
-        let (ahead, is_tick) = (last - time, occasion == Occasion::Tick);
-        let wait = match ahead {
-            0 if is_tick && self.was_full => self.interval,
+        let (free, is_tick) = (self.first_free(time), occasion == Occasion::Tick);
+        let wait = match free - time {
             0 => Duration::ZERO,
-            1 if is_tick => self.interval,
-            1 => self.precision.begin(last).saturating_sub(wall),
+            1 if is_tick && self.was_full => self.interval,
+            1 => Duration::ZERO,
+            2 if is_tick => self.interval,
+            2 => self.precision.begin(time + 1).saturating_sub(wall),
             // The last snapshot does not wait for a clock that is hours behind.
             _ if occasion == Occasion::Last => Duration::ZERO,
             _ => self.precision.pause().saturating_sub(now.saturating_duration_since(self.stamped)),
@@ -191,35 +190,31 @@ impl Schedule {
         if !wait.is_zero() {
             return Slot::After(wait);
         }
-        Slot::Free(Stamp { timestamp: last + 1, only_changed: ahead <= 1 && !is_tick })
+        let only_changed = matches!(free - time, 1 | 2) && !is_tick;
+        Slot::Free(Stamp { timestamp: free, only_changed })
     }
 
     /// A snapshot with this stamp has lines: its timestamp is used.
     pub(crate) fn take(&mut self, stamp: Stamp, now: Instant) {
         let Stamp { timestamp, only_changed } = stamp;
         (self.was_full, self.stamped) = (!only_changed, now);
-        let mut span = (timestamp, timestamp);
         // The spans that the clock has gone through since become one.
-        while let Some(&(first, _)) = self.used.last().filter(|(first, _)| *first <= timestamp) {
-            span.0 = span.0.min(first);
-            self.used.pop();
-        }
+        let passed = self.used.iter().position(|span| *span.start() <= timestamp);
+        let passed = self.used.split_off(passed.unwrap_or(self.used.len()));
+        let first = passed.last().map_or(timestamp, |span| *span.start());
         if self.used.len() == MOST_SPANS {
-            let (_, last) = self.used.remove(0);
-            self.used[0].1 = last;
+            let highest = self.used.remove(0);
+            self.used[0] = *self.used[0].start()..=*highest.end();
         }
-        self.used.push(span);
+        self.used.push(first..=timestamp);
     }
 
-    /// The last timestamp of the used ones that this one lies among, if it does.
-    fn last_used(&self, time: u64) -> Option<u64> {
-        let mut last = None;
-        for &(first, end) in self.used.iter().rev() {
-            if first <= last.map_or(time, |last| last + 1) {
-                last = (end >= time).then_some(end).or(last);
-            }
+    /// The first timestamp from this one on that is in no span.
+    fn first_free(&self, mut time: u64) -> u64 {
+        while let Some(span) = self.used.iter().find(|span| span.contains(&time)) {
+            time = span.end() + 1;
         }
-        last
+        time
     }
 }
 

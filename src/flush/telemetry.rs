@@ -7,74 +7,55 @@ use super::reading::Sink;
 use super::schedule::Stamp;
 use crate::stats::Stats;
 use crate::wire::line::Variant;
-use crate::wire::series::LineBuf;
-use crate::wire::series::Rules;
+use crate::wire::series::{LineBuf, Rules};
 use crate::wire::value::Value;
 
 /// The part of a name that all of them share, behind the global prefix.
 const PREFIX: &str = "opentsdb.client.";
 
-/// Reads the value of one.
-type Read = fn(&Stats) -> Value;
-
-/// The name of one, its tag if it has one, and its value.
-type Reading = (&'static str, Option<(&'static str, &'static str)>, Read);
-
-const SERIES: &[Reading] = &[
-    ("points.taken", None, |stats| stats.points_taken.into()),
-    ("points.sent", None, |stats| stats.points_sent.into()),
-    ("points.confirmed", None, |stats| stats.points_confirmed.into()),
-    ("points.pending", None, |stats| (stats.points_pending as f64).into()),
-    ("points.resent", None, |stats| stats.points_resent.into()),
-    ("points.dropped", Some(("reason", "queue_full")), |stats| {
-        stats.points_dropped.queue_full.into()
-    }),
-    ("points.dropped", Some(("reason", "too_long")), |stats| stats.points_dropped.too_long.into()),
-    ("points.dropped", Some(("reason", "not_finite")), |stats| {
-        stats.points_dropped.not_finite.into()
-    }),
-    ("points.dropped", Some(("reason", "duplicate")), |stats| {
-        stats.points_dropped.duplicate.into()
-    }),
-    ("points.dropped", Some(("reason", "shutdown")), |stats| stats.points_dropped.shutdown.into()),
-    ("points.rejected", Some(("class", "illegal_argument")), |stats| {
-        stats.points_rejected.illegal_argument.into()
-    }),
-    ("points.rejected", Some(("class", "invalid_value")), |stats| {
-        stats.points_rejected.invalid_value.into()
-    }),
-    ("points.rejected", Some(("class", "unknown_metric")), |stats| {
-        stats.points_rejected.unknown_metric.into()
-    }),
-    ("points.rejected", Some(("class", "storage")), |stats| stats.points_rejected.storage.into()),
-    ("points.rejected", Some(("class", "throttled")), |stats| {
-        stats.points_rejected.throttled.into()
-    }),
-    ("points.rejected", Some(("class", "unknown_command")), |stats| {
-        stats.points_rejected.unknown_command.into()
-    }),
-    ("points.rejected", Some(("class", "other")), |stats| stats.points_rejected.other.into()),
-    ("pending.age", None, |stats| stats.oldest_pending.map_or(0.0, |age| age.as_secs_f64()).into()),
-    ("bytes.sent", None, |stats| stats.bytes_sent.into()),
-    ("ticks.skipped", None, |stats| stats.ticks_skipped.into()),
-    ("connects", None, |stats| stats.connects.into()),
-    ("connect.failures", None, |stats| stats.connect_failures.into()),
-    ("disconnects", None, |stats| stats.disconnects.into()),
-    ("connected", None, |stats| f64::from(u8::from(stats.connected)).into()),
-    ("series", None, |stats| (stats.series as f64).into()),
-    ("series.merged", None, |stats| stats.series_merged.into()),
-    ("series.dormant", None, |stats| (stats.series_dormant as f64).into()),
-    ("series.evicted", None, |stats| stats.series_evicted.into()),
-    ("series.overflow", None, |stats| stats.series_overflow.into()),
-    ("series.refused", None, |stats| stats.series_refused.into()),
-    ("tags.dropped", None, |stats| stats.tags_dropped.into()),
-    ("clock.steps", None, |stats| stats.clock_steps.into()),
-    ("restarts", None, |stats| stats.restarts.into()),
+/// The name of each, and how its value is read.
+const SERIES: &[(&str, fn(&Stats) -> Value)] = &[
+    ("points.taken", |stats| stats.points_taken.into()),
+    ("points.sent", |stats| stats.points_sent.into()),
+    ("points.confirmed", |stats| stats.points_confirmed.into()),
+    ("points.pending", |stats| (stats.points_pending as f64).into()),
+    ("points.resent", |stats| stats.points_resent.into()),
+    ("pending.age", |stats| stats.oldest_pending.unwrap_or_default().as_secs_f64().into()),
+    ("bytes.sent", |stats| stats.bytes_sent.into()),
+    ("ticks.skipped", |stats| stats.ticks_skipped.into()),
+    ("connects", |stats| stats.connects.into()),
+    ("connect.failures", |stats| stats.connect_failures.into()),
+    ("disconnects", |stats| stats.disconnects.into()),
+    ("connected", |stats| f64::from(u8::from(stats.connected)).into()),
+    ("series", |stats| (stats.series as f64).into()),
+    ("series.merged", |stats| stats.series_merged.into()),
+    ("series.dormant", |stats| (stats.series_dormant as f64).into()),
+    ("series.evicted", |stats| stats.series_evicted.into()),
+    ("series.overflow", |stats| stats.series_overflow.into()),
+    ("series.refused", |stats| stats.series_refused.into()),
+    ("tags.dropped", |stats| stats.tags_dropped.into()),
+    ("clock.steps", |stats| stats.clock_steps.into()),
+    ("restarts", |stats| stats.restarts.into()),
 ];
+/// The name and the tag's key of those that there are one of for each cause.
+const BY_CAUSE: [(&str, &str); 2] = [("points.dropped", "reason"), ("points.rejected", "class")];
 
-/// The series, each with its rendered line and the value that was last sent.
+/// The name of each series, its tag if it has one, and its value; always in the same order.
+fn values(
+    stats: &Stats,
+) -> impl Iterator<Item = (&'static str, Option<(&'static str, &'static str)>, Value)> {
+    let [(dropped, reason), (rejected, class)] = BY_CAUSE;
+    let plain = SERIES.iter().map(|(name, read)| (*name, None, read(stats)));
+    let drops = stats.points_dropped.by_cause();
+    let rejections = stats.points_rejected.by_cause();
+    plain
+        .chain(drops.map(move |(cause, n)| (dropped, Some((reason, cause)), n.into())))
+        .chain(rejections.map(move |(cause, n)| (rejected, Some((class, cause)), n.into())))
+}
+
+/// The rendered line of each series, and the value that was last sent.
 pub(crate) struct Telemetry {
-    series: Vec<(LineBuf, Read, Option<Value>)>,
+    series: Vec<(LineBuf, Option<Value>)>,
 }
 
 impl Telemetry {
@@ -86,23 +67,20 @@ impl Telemetry {
     /// All of them, with the global labels and the host tag.
     pub(crate) fn new(rules: &Rules) -> Self {
         let rules = Rules { prefix: [&rules.prefix, PREFIX].concat(), ..rules.clone() };
-        let line = |name: &str, tag: &Option<(&'static str, &'static str)>| {
-            rules.identify(name, tag.iter().copied(), None).line()
+        let line = |(name, tag, _): (&'static str, Option<_>, _)| {
+            (rules.identify(name, tag.into_iter(), None).line(), None)
         };
-        Telemetry {
-            series: SERIES.iter().map(|(name, tag, read)| (line(name, tag), *read, None)).collect(),
-        }
+        Telemetry { series: values(&Stats::default()).map(line).collect() }
     }
 
     /// What each series is called, so that nothing else is.
     pub(crate) fn into_lines(self) -> Vec<LineBuf> {
-        self.series.into_iter().map(|(line, ..)| line).collect()
+        self.series.into_iter().map(|(line, _)| line).collect()
     }
 
     /// Gives the lines of a snapshot to `sink`.
     pub(crate) fn take(&mut self, stamp: Stamp, stats: &Stats, sink: &mut impl Sink) {
-        for (line, read, last_sent) in &mut self.series {
-            let value = read(stats);
+        for ((line, last_sent), (.., value)) in self.series.iter_mut().zip(values(stats)) {
             if has_line(value) && !(stamp.only_changed && *last_sent == Some(value)) {
                 sink.point(line.line(), Variant::default(), value);
                 *last_sent = Some(value);
@@ -112,9 +90,10 @@ impl Telemetry {
 
     /// Gives all lines to `sink` and changes nothing.
     pub(crate) fn peek(&self, stats: &Stats, sink: &mut impl Sink) {
-        for (line, read, _) in &self.series {
-            let value = Some(read(stats)).filter(|value| has_line(*value));
-            value.into_iter().for_each(|value| sink.point(line.line(), Variant::default(), value));
+        for ((line, _), (.., value)) in self.series.iter().zip(values(stats)) {
+            if has_line(value) {
+                sink.point(line.line(), Variant::default(), value);
+            }
         }
     }
 }

@@ -19,7 +19,7 @@ fn popped(queue: &Queue) -> String {
 fn a_batch_larger_than_the_queue_keeps_its_newest_points() {
     let (queue, counters) = queue(2);
     push(&queue, "a\nb\nc\nd\ne\n");
-    assert_eq!(counters.dropped_queue_full.get(), 3);
+    assert_eq!(counters.points_dropped.queue_full.get(), 3);
     assert_eq!(popped(&queue), "d\ne\n");
 }
 
@@ -29,7 +29,7 @@ fn raw_points_share_a_batch_and_drop_the_oldest() {
     for line in ["a\n", "b\n", "c\n", "d\n"] {
         assert!(queue.append(line.as_bytes(), Instant::now()));
     }
-    assert_eq!(counters.dropped_queue_full.get(), 1);
+    assert_eq!(counters.points_dropped.queue_full.get(), 1);
     assert_eq!(popped(&queue), "b\nc\nd\n");
     queue.close();
     assert!(!queue.append(b"e\n", Instant::now()));
@@ -45,7 +45,7 @@ fn a_full_queue_holds_the_flusher_back_while_the_link_is_up() {
         pusher.join().unwrap();
     });
     assert_eq!(popped(&queue), "c\nd\n");
-    assert_eq!(counters.dropped_queue_full.get(), 0);
+    assert_eq!(counters.points_dropped.queue_full.get(), 0);
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn oldest_point_is_dropped_first() {
     push(&queue, "a\nb\nc\n");
     queue.set_link(Link::Down);
     push(&queue, "d\ne\nf\n");
-    assert_eq!(counters.dropped_queue_full.get(), 2);
+    assert_eq!(counters.points_dropped.queue_full.get(), 2);
     assert_eq!(popped(&queue), "c\n");
     assert_eq!(popped(&queue), "d\ne\nf\n");
     assert_law(&counters, 4);
@@ -105,7 +105,7 @@ fn a_queue_is_bounded_in_bytes_too() {
     }
     let waiting = queue.waiting().fresh;
     assert_eq!(waiting, POINTS * 128 / (16 * 1024));
-    assert_eq!(counters.dropped_queue_full.get() as usize, 5 * 8 - waiting);
+    assert_eq!(counters.points_dropped.queue_full.get() as usize, 5 * 8 - waiting);
     assert_law(&counters, waiting as u64);
     // The newest are there.
     let rest = std::iter::from_fn(|| Some(popped(&queue)).filter(|lines| !lines.is_empty()));
@@ -120,7 +120,7 @@ fn a_line_that_is_longer_than_a_queue_may_be_replaces_all_others() {
     queue.set_link(Link::Down);
     push(&queue, &lines("c", 200_000));
     assert_eq!((queue.waiting().fresh, queue.waiting().backlog), (1, 0));
-    assert_eq!(counters.dropped_queue_full.get(), 2);
+    assert_eq!(counters.points_dropped.queue_full.get(), 2);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_queue_of_one_point_keeps_the_newest() {
         push(&queue, &format!("put m 1 {n} a=b\n"));
     }
     assert_eq!(popped(&queue), "put m 1 99999 a=b\n");
-    assert_eq!(counters.dropped_queue_full.get(), 99_999);
+    assert_eq!(counters.points_dropped.queue_full.get(), 99_999);
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn abandoned_points_are_dropped_wherever_they_are() {
     queue.close();
     queue.abandon();
     assert_law(&counters, 0);
-    assert_eq!(counters.dropped_shutdown.get(), 3);
+    assert_eq!(counters.points_dropped.shutdown.get(), 3);
     assert_eq!(queue.waiting(), Waiting::default());
     // Too late, each of them.
     confirm(&queue, in_flight);
@@ -234,7 +234,7 @@ fn a_writer_that_ends_early_leaves_nothing_pending() {
     push(&queue, "b\n");
     queue.finish();
     assert_law(&counters, 0);
-    assert_eq!(counters.dropped_shutdown.get(), 2);
+    assert_eq!(counters.points_dropped.shutdown.get(), 2);
 }
 
 #[test]

@@ -160,7 +160,7 @@ impl Registry {
         // They are points of this snapshot that are dropped.
         let too_long = self.too_long.swap(0, Ordering::Relaxed) as u64;
         self.stats.points_taken.add(too_long);
-        self.stats.dropped_too_long.add(too_long);
+        self.stats.points_dropped.too_long.add(too_long);
         std::mem::take(&mut self.registration().fresh)
     }
 
@@ -644,7 +644,7 @@ mod tests {
         assert!(registry.get::<Counter>(&long).is_none());
         assert_eq!(registry.take_notice(Cause::TooLong).unwrap().metric, "n".repeat(100));
         registry.take_fresh();
-        assert_eq!((stats.points_taken.get(), stats.dropped_too_long.get()), (8, 8));
+        assert_eq!((stats.points_taken.get(), stats.points_dropped.too_long.get()), (8, 8));
     }
 
     #[test]

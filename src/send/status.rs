@@ -80,7 +80,7 @@ impl Status {
 
     /// Logs how many points have been dropped for want of room since that was last logged.
     pub(super) fn log_drops(&mut self, counters: &Counters, log: &mut LogLimiter, now: Instant) {
-        let dropped = counters.dropped_queue_full.get();
+        let dropped = counters.points_dropped.queue_full.get();
         if dropped > self.dropped && log.should_log("queue full", now) {
             let points = dropped - std::mem::replace(&mut self.dropped, dropped);
             tracing::warn!(points, "the queue is full: its oldest points are dropped");
@@ -140,7 +140,7 @@ mod tests {
                 } else {
                     let wait = Duration::from_secs(2);
                     status.failed(&"tsd:4242", &Failure::Closed, wait, &counters, &mut log, now);
-                    counters.dropped_queue_full.add(10);
+                    counters.points_dropped.queue_full.add(10);
                 }
             }
         });
@@ -190,7 +190,7 @@ mod tests {
             (Counters::default(), LogLimiter::default(), Status::new(start));
         tracing::subscriber::with_default(lines.clone(), || {
             for second in 0..=60 {
-                counters.dropped_queue_full.add(u64::from(second < 50));
+                counters.points_dropped.queue_full.add(u64::from(second < 50));
                 status.log_drops(&counters, &mut log, start + Duration::from_secs(second));
             }
         });

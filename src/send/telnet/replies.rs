@@ -36,16 +36,16 @@ impl ReplyTally {
                 return;
             }
             Reply::Nothing => return,
-            Reply::IllegalArgument => (&counters.rejected_illegal_argument, ADVICE_ARGUMENT),
-            Reply::InvalidValue => (&counters.rejected_invalid_value, ADVICE_VALUE),
-            Reply::UnknownMetric => (&counters.rejected_unknown_metric, ADVICE_METRIC),
-            Reply::Storage => (&counters.rejected_storage, ADVICE_STORAGE),
+            Reply::IllegalArgument => (&counters.points_rejected.illegal_argument, ADVICE_ARGUMENT),
+            Reply::InvalidValue => (&counters.points_rejected.invalid_value, ADVICE_VALUE),
+            Reply::UnknownMetric => (&counters.points_rejected.unknown_metric, ADVICE_METRIC),
+            Reply::Storage => (&counters.points_rejected.storage, ADVICE_STORAGE),
             Reply::Throttled => {
                 self.is_complaint = true;
-                (&counters.rejected_throttled, ADVICE_THROTTLED)
+                (&counters.points_rejected.throttled, ADVICE_THROTTLED)
             }
-            Reply::UnknownCommand => (&counters.rejected_unknown_command, ADVICE_COMMAND),
-            Reply::Other => (&counters.rejected_other, ADVICE_OTHER),
+            Reply::UnknownCommand => (&counters.points_rejected.unknown_command, ADVICE_COMMAND),
+            Reply::Other => (&counters.points_rejected.other, ADVICE_OTHER),
         };
         count.add(1);
         self.rejections += 1;
