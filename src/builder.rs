@@ -293,33 +293,33 @@ impl OpenTsdbBuilder {
     /// Sets the quantiles that a [`Distribution::Summary`] sends, each from 0 to 1. Count, sum, min
     /// and max are always sent. Defaults to 0.5, 0.95 and 0.99.
     pub fn set_quantiles(mut self, quantiles: &[f64]) -> Self {
-        self.distributions.quantiles = Some(quantiles.to_vec());
+        self.distributions.quantiles.general = Some(quantiles.to_vec());
         self
     }
 
     /// Sets the quantiles of the metrics that match.
     pub fn set_quantiles_for_metric(mut self, matcher: Matcher, quantiles: &[f64]) -> Self {
-        self.distributions.quantiles_for.push((matcher, quantiles.to_vec()));
+        self.distributions.quantiles.special.push((matcher, quantiles.to_vec()));
         self
     }
 
     /// Makes every histogram a [`Distribution::Buckets`] with these upper bounds, ascending, unless
     /// [`set_distribution`](Self::set_distribution) says otherwise.
     pub fn set_buckets(mut self, bounds: &[f64]) -> Self {
-        self.distributions.buckets = Some(bounds.to_vec());
+        self.distributions.buckets.general = Some(bounds.to_vec());
         self
     }
 
     /// Makes the histograms that match a [`Distribution::Buckets`] with these upper bounds,
     /// ascending.
     pub fn set_buckets_for_metric(mut self, matcher: Matcher, bounds: &[f64]) -> Self {
-        self.distributions.buckets_for.push((matcher, bounds.to_vec()));
+        self.distributions.buckets.special.push((matcher, bounds.to_vec()));
         self
     }
 
     /// Sets what a histogram becomes. Defaults to [`Distribution::Summary`].
     pub fn set_distribution(mut self, distribution: Distribution) -> Self {
-        self.distributions.distribution = Some(distribution);
+        self.distributions.distribution.general = Some(distribution);
         self
     }
 
@@ -329,7 +329,7 @@ impl OpenTsdbBuilder {
         matcher: Matcher,
         distribution: Distribution,
     ) -> Self {
-        self.distributions.distribution_for.push((matcher, distribution));
+        self.distributions.distribution.special.push((matcher, distribution));
         self
     }
 

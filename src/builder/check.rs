@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::OpenTsdbBuilder;
 use super::options::{Flavor, HostTag, InstanceTag, MOST_TAGS};
 use crate::error::BuildError;
-use crate::flush::distribution::{Distribution, Invalid, Plans};
+use crate::flush::distribution::{Distribution, Plans};
 use crate::flush::schedule::TimestampPrecision;
 use crate::host;
 use crate::send::endpoint::Endpoint;
@@ -177,13 +177,7 @@ impl OpenTsdbBuilder {
     }
 
     pub(super) fn plans(&self, rules: &Rules) -> Result<Plans, BuildError> {
-        let plans = Plans::new(&self.distributions, self.flavor.charset()).map_err(
-            |Invalid { option, value, fix }| BuildError::InvalidConfiguration {
-                option,
-                value,
-                fix,
-            },
-        )?;
+        let plans = Plans::new(&self.distributions, self.flavor.charset())?;
         for (distribution, flavor, fix) in [
             (
                 Distribution::VmRange,

@@ -20,7 +20,7 @@ use metrics_util::MetricKindMask;
 use super::OpenTsdbBuilder;
 use super::options::{ConnectivityCheck, Flavor, HostTag, InstanceTag};
 use crate::error::BuildError;
-use crate::flush::distribution::{Distribution, Invalid, Plans};
+use crate::flush::distribution::{Distribution, Plans};
 use crate::flush::reading::CounterMode;
 use crate::flush::schedule::TimestampPrecision;
 use crate::send::endpoint::Endpoint;
@@ -177,8 +177,7 @@ fn is_unknown(name: &str) -> bool {
 /// Checks what depends on one option alone.
 fn check(builder: &OpenTsdbBuilder) -> Result<(), String> {
     let plans = Plans::new(&builder.distributions, builder.flavor.charset());
-    plans.map_err(|Invalid { fix, .. }| fix)?;
-    builder.check_numbers().map_err(|error| match error {
+    plans.and_then(|_| builder.check_numbers()).map_err(|error| match error {
         BuildError::InvalidConfiguration { fix, .. } => fix,
         other => other.to_string(),
     })

@@ -9,7 +9,7 @@
 //! that follow it.
 //!
 //! **Mechanism.** The builder's settings become [`Plans`], validated. [`Plans::plan`] matches a
-//! metric's name once. The plan's [`scheme`](Plan::scheme) tells the cell how to count: where the
+//! metric's name once. The plan's [`spec`](Plan::spec) tells the cell how to count: where the
 //! bounds are fixed, samples are counted by them as they are recorded, since no bucket of another
 //! kind could be divided exactly later. At a flush [`Plan::digest`] keeps of a reading what the
 //! lines will say, and [`Plan::lines`] hands them out.
@@ -24,12 +24,12 @@
 use std::sync::Arc;
 
 use super::{native, vmrange};
+use crate::error::BuildError;
 use crate::record::histogram::HistogramSpec;
 use crate::record::histogram::buckets::{Bucket, Scheme};
 use crate::record::histogram::readout::Readout;
 use crate::wire::charset::Charset;
 use crate::wire::line::Variant;
-use crate::wire::series::OwnTag;
 use crate::wire::value::Value;
 
 /// The quantiles of a [`Summary`](Distribution::Summary) when none are set.
@@ -114,14 +114,16 @@ pub enum Matcher {
 
 /// How well a matcher describes a name; the greater one wins.
 type Rank = (u8, usize);
+/// The rank of a setting for all metrics.
+const GENERAL: Rank = (0, 0);
 
 impl Matcher {
     /// The rank of a match, `None` for no match.
     fn rank(&self, name: &str) -> Option<Rank> {
         let (precedence, text, is_match) = match self {
-            Matcher::Full(text) => (2, text, name == text),
-            Matcher::Prefix(text) => (1, text, name.starts_with(text.as_str())),
-            Matcher::Suffix(text) => (0, text, name.ends_with(text.as_str())),
+            Matcher::Full(text) => (3, text, name == text),
+            Matcher::Prefix(text) => (2, text, name.starts_with(text.as_str())),
+            Matcher::Suffix(text) => (1, text, name.ends_with(text.as_str())),
         };
         is_match.then_some((precedence, text.len()))
     }
@@ -140,81 +142,85 @@ impl Matcher {
     }
 }
 
-/// A setting for some metrics, in the order in which they were set.
-type Overrides<T> = Vec<(Matcher, T)>;
+/// A setting for all metrics, and others for some of them, in the order in which they were set.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Setting<T, G = T> {
+    pub(crate) general: G,
+    pub(crate) special: Vec<(Matcher, T)>,
+}
+
+impl<T> Setting<T, Option<T>> {
+    /// What `make` makes of the values.
+    fn make<U>(
+        &self,
+        default: T,
+        charset: Charset,
+        make: impl Fn(&T) -> Result<U, BuildError>,
+    ) -> Result<Setting<U>, BuildError> {
+        let special = self.special.iter();
+        let special = special.map(|(matcher, value)| Ok((matcher.clean(charset), make(value)?)));
+        Ok(Setting {
+            special: special.collect::<Result<_, _>>()?,
+            general: make(self.general.as_ref().unwrap_or(&default))?,
+        })
+    }
+}
+
+impl<T> Setting<T> {
+    /// The value whose matcher describes the name best, of equal ones the last.
+    fn best(&self, name: &str) -> (Rank, &T) {
+        let special = self.special.iter();
+        let special = special.filter_map(|(matcher, value)| Some((matcher.rank(name)?, value)));
+        let best = special.max_by_key(|&(rank, _)| rank);
+        best.unwrap_or((GENERAL, &self.general))
+    }
+}
 
 /// The settings of the builder.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
-    pub(crate) distribution: Option<Distribution>,
-    pub(crate) distribution_for: Overrides<Distribution>,
-    pub(crate) quantiles: Option<Vec<f64>>,
-    pub(crate) quantiles_for: Overrides<Vec<f64>>,
-    pub(crate) buckets: Option<Vec<f64>>,
-    pub(crate) buckets_for: Overrides<Vec<f64>>,
-}
-
-/// An option that cannot work.
-#[derive(Debug)]
-pub(crate) struct Invalid {
-    /// The method that set it.
-    pub(crate) option: &'static str,
-    /// The value.
-    pub(crate) value: String,
-    /// What is wrong with it.
-    pub(crate) fix: String,
-}
-
-impl Invalid {
-    fn unless<T>(made: Result<T, String>, option: &'static str, value: &[f64]) -> Result<T, Self> {
-        made.map_err(|fix| Invalid { option, value: format!("{value:?}"), fix })
-    }
+    pub(crate) distribution: Setting<Distribution, Option<Distribution>>,
+    pub(crate) quantiles: Setting<Vec<f64>, Option<Vec<f64>>>,
+    pub(crate) buckets: Setting<Vec<f64>, Option<Vec<f64>>>,
 }
 
 /// What every histogram becomes.
 #[derive(Debug)]
 pub(crate) struct Plans {
-    /// For metrics that no override is for.
-    kind: Distribution,
-    kinds: Overrides<Distribution>,
-    summary: Arc<Plan>,
-    summaries: Overrides<Arc<Plan>>,
-    bucket: Arc<Plan>,
-    buckets: Overrides<Arc<Plan>>,
+    kinds: Setting<Distribution>,
+    summaries: Setting<Arc<Plan>>,
+    buckets: Setting<Arc<Plan>>,
     vmrange: Arc<Plan>,
     native: Arc<Plan>,
 }
 
 impl Plans {
     /// The plans of these options, or what to change in them.
-    pub(crate) fn new(options: &Options, charset: Charset) -> Result<Self, Invalid> {
-        let implied =
-            if options.buckets.is_some() { Distribution::Buckets } else { Distribution::Summary };
-        let edges = vmrange::edges();
-        let tags = vmrange::tags(&edges);
-        let summary = |quantiles: &[f64]| {
-            Invalid::unless(Plan::summary(quantiles), "set_quantiles", quantiles)
+    pub(crate) fn new(options: &Options, charset: Charset) -> Result<Self, BuildError> {
+        let Options { distribution, quantiles, buckets } = options;
+        let implied = match buckets.general {
+            Some(_) => Distribution::Buckets,
+            None => Distribution::Summary,
         };
-        let buckets =
-            |bounds: &[f64]| Invalid::unless(Plan::buckets(bounds), "set_buckets", bounds);
         Ok(Plans {
-            kind: options.distribution.unwrap_or(implied),
-            kinds: overrides(&options.distribution_for, charset, |&kind| Ok(kind))?,
-            summary: summary(options.quantiles.as_deref().unwrap_or(DEFAULT_QUANTILES))?,
-            summaries: overrides(&options.quantiles_for, charset, |quantiles| summary(quantiles))?,
-            bucket: buckets(options.buckets.as_deref().unwrap_or(DEFAULT_BUCKETS))?,
-            buckets: overrides(&options.buckets_for, charset, |bounds| buckets(bounds))?,
-            vmrange: Arc::new(Plan::VmRange { edges, tags }),
+            kinds: distribution.make(implied, charset, |&kind| Ok(kind))?,
+            summaries: quantiles.make(DEFAULT_QUANTILES.to_vec(), charset, |quantiles| {
+                valid("set_quantiles", quantiles, Plan::summary(quantiles))
+            })?,
+            buckets: buckets.make(DEFAULT_BUCKETS.to_vec(), charset, |bounds| {
+                valid("set_buckets", bounds, Plan::buckets(bounds))
+            })?,
+            vmrange: Arc::new(Plan::vmrange()),
             native: Arc::new(Plan::Native),
         })
     }
 
     /// Whether any metric may be sent in this way.
     pub(crate) fn uses(&self, distribution: Distribution) -> bool {
-        let by_bounds = distribution == Distribution::Buckets && !self.buckets.is_empty();
+        let by_bounds = distribution == Distribution::Buckets && !self.buckets.special.is_empty();
         by_bounds
-            || self.kind == distribution
-            || self.kinds.iter().any(|(_, kind)| *kind == distribution)
+            || self.kinds.general == distribution
+            || self.kinds.special.iter().any(|(_, kind)| *kind == distribution)
     }
 
     /// The plan for a metric, by its name as it is sent.
@@ -222,19 +228,14 @@ impl Plans {
     /// Quantiles or buckets that are set for a metric say how it is sent, unless a distribution is
     /// set for it by a matcher that describes it as well or better.
     pub(crate) fn plan(&self, name: &str) -> Arc<Plan> {
-        let kind = best(&self.kinds, name);
-        let buckets = best(&self.buckets, name);
-        let summary = best(&self.summaries, name);
-        // Of equal ranks the last wins.
-        let votes = [
-            summary.map(|(rank, _)| (rank, Distribution::Summary)),
-            buckets.map(|(rank, _)| (rank, Distribution::Buckets)),
-            kind.map(|(rank, &kind)| (rank, kind)),
-        ];
-        let elected = votes.into_iter().flatten().max_by_key(|&(rank, _)| rank);
-        let plan = match elected.map_or(self.kind, |(_, kind)| kind) {
-            Distribution::Summary => summary.map_or(&self.summary, |(_, plan)| plan),
-            Distribution::Buckets => buckets.map_or(&self.bucket, |(_, plan)| plan),
+        let (quantiles, summary) = self.summaries.best(name);
+        let (bounds, buckets) = self.buckets.best(name);
+        let (rank, &kind) = self.kinds.best(name);
+        let plan = match kind {
+            _ if bounds > rank && bounds >= quantiles => buckets,
+            _ if quantiles > rank => summary,
+            Distribution::Summary => summary,
+            Distribution::Buckets => buckets,
             Distribution::VmRange => &self.vmrange,
             Distribution::Native => &self.native,
         };
@@ -242,37 +243,40 @@ impl Plans {
     }
 }
 
-fn overrides<T, U>(
-    settings: &Overrides<T>,
-    charset: Charset,
-    make: impl Fn(&T) -> Result<U, Invalid>,
-) -> Result<Overrides<U>, Invalid> {
-    settings.iter().map(|(matcher, setting)| Ok((matcher.clean(charset), make(setting)?))).collect()
-}
-
-/// The setting whose matcher describes the name best.
-fn best<'a, T>(overrides: &'a Overrides<T>, name: &str) -> Option<(Rank, &'a T)> {
-    let matches =
-        overrides.iter().filter_map(|(matcher, setting)| Some((matcher.rank(name)?, setting)));
-    matches.max_by_key(|&(rank, _)| rank)
+/// A plan, or the error that names the option which it was made from.
+fn valid(
+    option: &'static str,
+    value: &[f64],
+    plan: Result<Plan, String>,
+) -> Result<Arc<Plan>, BuildError> {
+    let invalid =
+        |fix| BuildError::InvalidConfiguration { option, value: format!("{value:?}"), fix };
+    plan.map(Arc::new).map_err(invalid)
 }
 
 /// How the histograms of some metrics are sent; made once.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(crate) enum Plan {
-    /// Each quantile with its suffix.
-    Summary(Vec<(f64, String)>),
-    /// The bounds, and the tags of the buckets: one more.
-    Buckets { bounds: Arc<[f64]>, tags: Vec<String> },
-    /// The edges, and the tags of the ranges: one more.
-    VmRange { edges: Arc<[f64]>, tags: Vec<String> },
+    /// `.min` and `.max`, then each quantile: their suffixes.
+    Summary { quantiles: Vec<f64>, suffixes: Vec<String> },
+    /// Buckets with fixed bounds.
+    Buckets {
+        bounds: Arc<[f64]>,
+        /// The tag of each bucket, one more than there are bounds, and their key.
+        tags: Vec<String>,
+        key: &'static str,
+        /// The suffixes of buckets, count and sum.
+        suffixes: [&'static str; 3],
+        /// Whether a bucket has the samples of those below it as well, and is sent when it has none.
+        is_cumulative: bool,
+    },
     /// A `histogram` line.
     Native,
 }
 
 impl Plan {
-    fn summary(quantiles: &[f64]) -> Result<Arc<Self>, String> {
-        let mut named = Vec::with_capacity(quantiles.len());
+    fn summary(quantiles: &[f64]) -> Result<Self, String> {
+        let mut suffixes = vec![".min".to_owned(), ".max".to_owned()];
         for (at, &quantile) in quantiles.iter().enumerate() {
             if !(0.0..=1.0).contains(&quantile) {
                 return Err(format!("the quantile {quantile} is not a number from 0 to 1"));
@@ -280,12 +284,12 @@ impl Plan {
             if quantiles[..at].contains(&quantile) {
                 return Err(format!("the quantile {quantile} is there twice"));
             }
-            named.push((quantile, suffix(quantile)?));
+            suffixes.push(suffix(quantile)?);
         }
-        Ok(Arc::new(Plan::Summary(named)))
+        Ok(Plan::Summary { quantiles: quantiles.to_vec(), suffixes })
     }
 
-    fn buckets(bounds: &[f64]) -> Result<Arc<Self>, String> {
+    fn buckets(bounds: &[f64]) -> Result<Self, String> {
         if bounds.is_empty() {
             return Err("there is no bucket's bound".to_owned());
         }
@@ -298,45 +302,41 @@ impl Plan {
             return Err(format!("the bucket's bound {} is not above {}", pair[1], pair[0]));
         }
         let texts = bounds.iter().map(|&bound| text(bound)).chain([ABOVE_ALL.to_owned()]);
-        let tags = texts.map(|text| format!("le={text}")).collect();
-        Ok(Arc::new(Plan::Buckets { bounds: bounds.into(), tags }))
+        Ok(Plan::Buckets {
+            bounds: bounds.into(),
+            tags: texts.map(|text| format!("le={text}")).collect(),
+            key: "le",
+            suffixes: [".bucket", ".count", ".sum"],
+            is_cumulative: true,
+        })
     }
 
-    /// How the cell of such a histogram counts.
-    pub(crate) fn scheme(&self) -> Scheme {
-        match self {
-            Plan::Summary(_) | Plan::Native => Scheme::Log,
-            Plan::Buckets { bounds, .. } => Scheme::Bounds(Arc::clone(bounds)),
-            Plan::VmRange { edges, .. } => Scheme::Bounds(Arc::clone(edges)),
+    fn vmrange() -> Self {
+        let bounds = vmrange::edges();
+        Plan::Buckets {
+            tags: vmrange::tags(&bounds),
+            bounds,
+            key: "vmrange",
+            suffixes: ["_bucket", "_count", "_sum"],
+            is_cumulative: false,
         }
     }
 
-    /// The key of the tag that the lines have besides the series' own.
-    pub(crate) fn own_tag(&self) -> OwnTag {
-        match self {
-            Plan::Summary(_) | Plan::Native => None,
-            Plan::Buckets { .. } => Some("le"),
-            Plan::VmRange { .. } => Some("vmrange"),
-        }
-    }
-
-    /// What the registration of such a histogram has to know.
+    /// What the registration of such a histogram has to know: how its cell counts, the key of the
+    /// tag that its lines have besides the series' own, and their suffixes.
     pub(crate) fn spec(&self) -> HistogramSpec {
-        let suffixes = self.suffixes().into_iter().map(str::to_owned).collect();
-        HistogramSpec { scheme: self.scheme(), own_tag: self.own_tag(), suffixes }
-    }
-
-    /// What the lines are called behind the metric's name.
-    fn suffixes(&self) -> Vec<&str> {
-        match self {
-            Plan::Summary(quantiles) => {
-                let quantiles = quantiles.iter().map(|(_, suffix)| suffix.as_str());
-                [".count", ".sum", ".min", ".max"].into_iter().chain(quantiles).collect()
+        let (scheme, own_tag, suffixes) = match self {
+            Plan::Summary { suffixes, .. } => {
+                let always = [".count", ".sum"].map(str::to_owned).into_iter();
+                (Scheme::Log, None, always.chain(suffixes.iter().cloned()).collect())
             }
-            Plan::Buckets { .. } => vec![".count", ".sum", ".bucket"],
-            Plan::VmRange { .. } => vec!["_count", "_sum", "_bucket"],
-            Plan::Native => Vec::new(),
-        }
+            Plan::Buckets { bounds, key, suffixes, .. } => {
+                let suffixes = suffixes.map(str::to_owned).to_vec();
+                (Scheme::Bounds(Arc::clone(bounds)), Some(*key), suffixes)
+            }
+            Plan::Native => (Scheme::Log, None, Vec::new()),
+        };
+        HistogramSpec { scheme, own_tag, suffixes }
     }
 
     /// Keeps of a reading what the lines will say. `room` is for the value of a `histogram` line,
@@ -349,19 +349,24 @@ impl Plan {
         into.native.clear();
         into.is_too_long = false;
         match self {
-            Plan::Summary(quantiles) if readout.count > 0 => {
+            Plan::Summary { quantiles, .. } if readout.count > 0 => {
                 into.values.extend([readout.min, readout.max]);
-                into.values
-                    .extend(quantiles.iter().map(|&(quantile, _)| readout.quantile(quantile)));
+                into.values.extend(quantiles.iter().map(|&quantile| readout.quantile(quantile)));
             }
-            Plan::Summary(_) => {}
-            Plan::Buckets { .. } | Plan::VmRange { .. } => {
-                into.buckets.extend_from_slice(&readout.buckets);
+            Plan::Buckets { tags, is_cumulative: true, .. } => {
+                let mut found = readout.buckets.iter().peekable();
+                let mut at_most = 0u64;
+                into.buckets.extend((0..).zip(tags).map(|(at, _)| {
+                    let more = found.next_if(|(next, _)| next.0 == at).map_or(0, |&(_, n)| n);
+                    at_most = at_most.saturating_add(more);
+                    (Bucket(at), at_most)
+                }));
             }
+            Plan::Buckets { .. } => into.buckets.extend_from_slice(&readout.buckets),
             Plan::Native if readout.count > 0 => {
                 into.is_too_long = !native::write(readout, room, &mut into.native);
             }
-            Plan::Native => {}
+            Plan::Summary { .. } | Plan::Native => {}
         }
     }
 
@@ -370,36 +375,21 @@ impl Plan {
         let plain = |suffix| Variant { suffix, tag: "" };
         let (count, sum) = (digest.count.into(), digest.sum.into());
         match self {
-            Plan::Summary(quantiles) => {
+            Plan::Summary { suffixes, .. } => {
                 line(plain(".count"), count);
                 line(plain(".sum"), sum);
-                let suffixes = [".min", ".max"]
-                    .into_iter()
-                    .chain(quantiles.iter().map(|(_, suffix)| suffix.as_str()));
-                suffixes
-                    .zip(&digest.values)
-                    .for_each(|(suffix, &value)| line(plain(suffix), value.into()));
-            }
-            Plan::Buckets { tags, .. } => {
-                let mut found = digest.buckets.iter().peekable();
-                let mut at_most = 0u64;
-                for (bucket, tag) in (0..).zip(tags) {
-                    if let Some(&(_, n)) = found.next_if(|(next, _)| next.0 == bucket) {
-                        at_most = at_most.saturating_add(n);
-                    }
-                    line(Variant { suffix: ".bucket", tag }, at_most.into());
+                for (suffix, &value) in suffixes.iter().zip(&digest.values) {
+                    line(plain(suffix), value.into());
                 }
-                line(plain(".count"), count);
-                line(plain(".sum"), sum);
             }
-            Plan::VmRange { tags, .. } => {
-                for &(bucket, n) in &digest.buckets {
-                    if let Some(tag) = tags.get(bucket.0 as usize) {
-                        line(Variant { suffix: "_bucket", tag }, n.into());
+            &Plan::Buckets { ref tags, suffixes: [bucket, count_suffix, sum_suffix], .. } => {
+                for &(Bucket(at), n) in &digest.buckets {
+                    if let Some(tag) = tags.get(at as usize) {
+                        line(Variant { suffix: bucket, tag }, n.into());
                     }
                 }
-                line(plain("_count"), count);
-                line(plain("_sum"), sum);
+                line(plain(count_suffix), count);
+                line(plain(sum_suffix), sum);
             }
             Plan::Native => {}
         }
@@ -416,7 +406,7 @@ pub(crate) struct Digest {
     sum: f64,
     /// Minimum, maximum and quantiles of a `Summary`.
     values: Vec<f64>,
-    /// The buckets of `Buckets` and `VmRange` that hold something.
+    /// What the lines of buckets say.
     buckets: Vec<(Bucket, u64)>,
     /// The value of a `histogram` line; empty for none.
     pub(crate) native: Vec<u8>,
@@ -452,12 +442,20 @@ mod tests {
     use crate::wire::charset::Charset::Tsd;
     use proptest::prelude::*;
 
+    fn general<T>(value: T) -> Setting<T, Option<T>> {
+        Setting { general: Some(value), special: Vec::new() }
+    }
+
+    fn special<T>(special: Vec<(Matcher, T)>) -> Setting<T, Option<T>> {
+        Setting { general: None, special }
+    }
+
     fn plan(options: &Options, name: &str) -> Arc<Plan> {
         Plans::new(options, Tsd).unwrap().plan(name)
     }
 
     fn distribution(distribution: Distribution) -> Arc<Plan> {
-        plan(&Options { distribution: Some(distribution), ..Options::default() }, "m")
+        plan(&Options { distribution: general(distribution), ..Options::default() }, "m")
     }
 
     fn lines(plan: &Plan, readout: &Readout) -> Vec<String> {
@@ -472,7 +470,7 @@ mod tests {
 
     /// The lines of each interval.
     fn intervals(plan: &Plan, intervals: &[&[f64]]) -> Vec<Vec<String>> {
-        let (cell, mut readout) = (HistogramCell::new(plan.scheme()), Readout::default());
+        let (cell, mut readout) = (HistogramCell::new(plan.spec().scheme), Readout::default());
         let of_interval = |samples: &&[f64]| {
             samples.iter().for_each(|&sample| cell.record(sample));
             cell.collect(Take::Drain, &mut readout);
@@ -505,7 +503,8 @@ mod tests {
 
     #[test]
     fn buckets_are_cumulative_over_bounds_and_time() {
-        let options = Options { buckets: Some(vec![-1.0, 0.5, 1e-7 + 1.0]), ..Options::default() };
+        let options =
+            Options { buckets: general(vec![-1.0, 0.5, 1e-7 + 1.0]), ..Options::default() };
         let found = intervals(&plan(&options, "m"), &[&[0.5, 9.0], &[], &[-1.0]]);
         let tags = ["le=-1.0", "le=0.5", "le=1.0000001", "le=Inf"];
         for (found, (counts, count, sum)) in found.iter().zip([
@@ -578,14 +577,14 @@ mod tests {
     fn the_matcher_that_describes_a_name_best_wins() {
         use Matcher::{Full, Prefix, Suffix};
         let options = Options {
-            quantiles_for: vec![
+            quantiles: special(vec![
                 (Suffix("_seconds".into()), vec![0.1]),
                 (Prefix("http.".into()), vec![0.2]),
                 (Prefix("http.server.".into()), vec![0.3]),
                 (Prefix("http.".into()), vec![0.4]),
                 (Full("http.a_seconds".into()), vec![0.6]),
                 (Full("größe".into()), vec![0.7]),
-            ],
+            ]),
             ..Options::default()
         };
         let rules = Plans::new(&options, Tsd).unwrap();
@@ -597,8 +596,8 @@ mod tests {
             ("gr__e", ".p70"),
             ("other", ".p50"),
         ] {
-            let Plan::Summary(quantiles) = &*rules.plan(name) else { panic!("{name}") };
-            assert_eq!(quantiles[0].1, suffix, "{name}");
+            let Plan::Summary { suffixes, .. } = &*rules.plan(name) else { panic!("{name}") };
+            assert_eq!(suffixes[2], suffix, "{name}");
         }
         assert!(Arc::ptr_eq(&rules.plan("http.b"), &rules.plan("http.c")));
     }
@@ -607,18 +606,18 @@ mod tests {
     fn what_is_set_for_a_metric_says_how_it_is_sent() {
         let all = || Matcher::Prefix(String::new());
         let full = || Matcher::Full("m".into());
-        let buckets = |bounds: &[f64]| Some(bounds.to_vec());
+        let buckets = |bounds: &[f64]| general(bounds.to_vec());
         let cases = [
             (Options::default(), "summary"),
             (Options { buckets: buckets(&[1.0]), ..Options::default() }, "le=1.0"),
             (
-                Options { distribution: Some(Distribution::Buckets), ..Options::default() },
+                Options { distribution: general(Distribution::Buckets), ..Options::default() },
                 "le=0.005",
             ),
             (
                 Options {
                     buckets: buckets(&[1.0]),
-                    distribution: Some(Distribution::Summary),
+                    distribution: general(Distribution::Summary),
                     ..Options::default()
                 },
                 "summary",
@@ -626,23 +625,23 @@ mod tests {
             (
                 Options {
                     buckets: buckets(&[1.0]),
-                    quantiles_for: vec![(full(), vec![0.5])],
+                    quantiles: special(vec![(full(), vec![0.5])]),
                     ..Options::default()
                 },
                 "summary",
             ),
             (
                 Options {
-                    distribution_for: vec![(all(), Distribution::Native)],
-                    buckets_for: vec![(full(), vec![2.0])],
+                    distribution: special(vec![(all(), Distribution::Native)]),
+                    buckets: special(vec![(full(), vec![2.0])]),
                     ..Options::default()
                 },
                 "le=2.0",
             ),
             (
                 Options {
-                    distribution_for: vec![(full(), Distribution::Native)],
-                    buckets_for: vec![(full(), vec![2.0])],
+                    distribution: special(vec![(full(), Distribution::Native)]),
+                    buckets: special(vec![(full(), vec![2.0])]),
                     ..Options::default()
                 },
                 "native",
@@ -650,9 +649,8 @@ mod tests {
         ];
         for (options, expected) in cases {
             let found = match &*plan(&options, "m") {
-                Plan::Summary(_) => "summary".to_owned(),
+                Plan::Summary { .. } => "summary".to_owned(),
                 Plan::Buckets { tags, .. } => tags[0].clone(),
-                Plan::VmRange { .. } => "vmrange".to_owned(),
                 Plan::Native => "native".to_owned(),
             };
             assert_eq!(found, expected, "{options:?}");
@@ -685,10 +683,11 @@ mod tests {
             assert!(Plan::buckets(&[1.0, bound]).unwrap_err().contains("not finite"));
         }
         let matcher = Matcher::Full("m".into());
-        let options = Options { quantiles_for: vec![(matcher, vec![2.0])], ..Options::default() };
+        let options =
+            Options { quantiles: special(vec![(matcher, vec![2.0])]), ..Options::default() };
         let error = Plans::new(&options, Tsd).unwrap_err();
-        assert_eq!((error.option, error.value.as_str()), ("set_quantiles", "[2.0]"));
-        assert_eq!(error.fix, "the quantile 2 is not a number from 0 to 1");
+        let expected = "set_quantiles([2.0]): the quantile 2 is not a number from 0 to 1";
+        assert_eq!(error.to_string(), expected);
     }
 
     #[test]
@@ -715,7 +714,7 @@ mod tests {
     #[test]
     fn tags_and_suffixes_are_legal_on_a_tsd() {
         let bounds = [-f64::MAX, -1.5, 5e-324, 1e-7, 1.0, 1e16, 1e300];
-        let Plan::Buckets { tags, .. } = &*Plan::buckets(&bounds).unwrap() else { panic!() };
+        let Plan::Buckets { tags, .. } = Plan::buckets(&bounds).unwrap() else { panic!() };
         assert!(tags.iter().all(|tag| Tsd.is_clean(tag.split_once('=').unwrap().1)), "{tags:?}");
     }
 
