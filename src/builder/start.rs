@@ -25,7 +25,7 @@ use crate::queue::Queue;
 use crate::record::recorder::OpenTsdbRecorder;
 use crate::record::registry::{self, Registry};
 use crate::send::endpoint::Endpoint;
-use crate::send::{self, SpawnError};
+use crate::send::{self, Writer};
 use crate::stats::Counters;
 use crate::wire::line::Lines;
 use crate::wire::series::Rules;
@@ -54,24 +54,23 @@ impl OpenTsdbBuilder {
         let mut rules = self.rules()?;
         let plans = Arc::new(self.plans(&rules)?);
         if self.connectivity_check == ConnectivityCheck::Connect {
-            send::check(&endpoints, CONNECT_TIMEOUT).map_err(|(address, source)| {
-                BuildError::Unreachable { address, source: error::cause(source) }
+            send::check(&endpoints, CONNECT_TIMEOUT).map_err(|unreached| {
+                let source = error::cause(unreached.source);
+                BuildError::Unreachable { address: unreached.address, source }
             })?;
         }
         let has_room = rules.default_tags() + own_tags(&plans) < rules.max_tags;
         let claim = instance::settle(&self.instance_tag, &endpoints, &mut rules, has_room);
         let common = self.common(rules, &plans);
         let Common { queue, counters, clock, .. } = common.clone();
-        let writer =
-            send::spawn(self.sending(endpoints, claim), Arc::clone(&queue), counters, clock);
-        let writer = writer.map_err(|error| match error {
-            SpawnError::EventQueue(source) => {
-                BuildError::EventQueue { source: error::cause(source) }
-            }
-            SpawnError::Thread(source) => {
-                BuildError::Spawn { name: send::THREAD, source: error::cause(source) }
-            }
-        })?;
+        let sending = self.sending(endpoints, claim);
+        let writer = Writer::new(sending, Arc::clone(&queue), counters, clock)
+            .map_err(|source| BuildError::EventQueue { source: error::cause(source) })?
+            .spawn()
+            .map_err(|source| BuildError::Spawn {
+                name: send::THREAD,
+                source: error::cause(source),
+            })?;
         let options = reading::Options { counter_mode: self.counter_mode, plans, idle: self.idle };
         let (requests, flusher) = match self.flusher(options.clone(), common.clone()).spawn() {
             Ok(spawned) => spawned,

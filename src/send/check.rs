@@ -10,25 +10,21 @@ use mio::{Events, Poll, Token, Waker};
 
 use super::dial::{Attempt, Dialer, Progress};
 use super::endpoint::Endpoint;
-use super::failure::Failure;
+use super::failure::Unreached;
 use super::rotation::{EndpointOrder, Rotation};
 use crate::clock::Clock;
 
 /// Whether any address of any endpoint takes a connection within `timeout`, of which each endpoint
 /// has an equal share. If none does, the error is the last one, with its address.
-pub(crate) fn check(endpoints: &[Endpoint], timeout: Duration) -> Result<(), (String, io::Error)> {
-    match attempt(endpoints, timeout) {
-        Ok(None) => Ok(()),
-        Ok(Some(Failure::Resolve { address, source } | Failure::Connect { address, source })) => {
-            Err((address, source))
-        }
-        Ok(Some(failure)) => Err((String::new(), io::Error::other(failure))),
-        Err(error) => Err((String::new(), error)),
-    }
+pub(crate) fn check(endpoints: &[Endpoint], timeout: Duration) -> Result<(), Unreached> {
+    attempt(endpoints, timeout).unwrap_or_else(|source| {
+        let address = endpoints.first().map(Endpoint::to_string).unwrap_or_default();
+        Err(Unreached { action: "connect to", address, source })
+    })
 }
 
-/// Answers why nobody was reached.
-fn attempt(endpoints: &[Endpoint], timeout: Duration) -> io::Result<Option<Failure>> {
+/// The outer error is that of the event queue.
+fn attempt(endpoints: &[Endpoint], timeout: Duration) -> io::Result<Result<(), Unreached>> {
     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(4));
     let waker = Arc::new(Waker::new(poll.registry(), Token(0))?);
     let share = timeout / u32::try_from(endpoints.len()).unwrap_or(u32::MAX).max(1);
@@ -39,8 +35,8 @@ fn attempt(endpoints: &[Endpoint], timeout: Duration) -> io::Result<Option<Failu
     loop {
         let until = match attempt.turn(&mut dialer, clock.now()) {
             Progress::Wait(until) => until,
-            Progress::Connected(..) => return Ok(None),
-            Progress::Failed(_, failure) => return Ok(Some(failure)),
+            Progress::Connected(..) => return Ok(Ok(())),
+            Progress::Failed(_, unreached) => return Ok(Err(unreached)),
         };
         let left = until.saturating_duration_since(clock.now());
         match poll.poll(&mut events, Some(left)) {
@@ -92,9 +88,8 @@ mod tests {
     #[test]
     fn when_nobody_answers_the_error_names_the_address_and_the_cause() {
         let (_held, absent) = nobody();
-        let (address, error) = check(&endpoints(&[&absent]), Duration::from_secs(5)).unwrap_err();
-        assert_eq!(address, absent);
-        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        let error = check(&endpoints(&[&absent]), Duration::from_secs(5)).unwrap_err();
+        assert_eq!((error.address, error.source.kind()), (absent, ErrorKind::ConnectionRefused));
     }
 
     #[test]
@@ -106,8 +101,8 @@ mod tests {
             (0..2).map(|_| mio::net::TcpStream::connect(address.parse().unwrap())).collect();
         let timeout = Duration::from_millis(200);
         let start = Instant::now();
-        let (unreached, error) = check(&endpoints(&[&address]), timeout).unwrap_err();
+        let error = check(&endpoints(&[&address]), timeout).unwrap_err();
         assert!(start.elapsed() < timeout + Duration::from_millis(100));
-        assert_eq!((unreached, error.kind()), (address, ErrorKind::TimedOut));
+        assert_eq!((error.address, error.source.kind()), (address, ErrorKind::TimedOut));
     }
 }

@@ -12,7 +12,6 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use socket2::{SockRef, TcpKeepalive};
 
-use super::turn::Next;
 use crate::clock::Instant;
 
 /// How much the kernel may hold that it has not sent yet. Without a bound it hides megabytes from a
@@ -174,12 +173,9 @@ pub(super) struct Released {
 }
 
 impl Released {
-    pub(super) fn new(connection: Connection, rest: &[u8], now: Instant) -> Self {
+    pub(super) fn new(connection: Connection, rest: Vec<u8>, now: Instant) -> Self {
         connection.make_room();
-        if rest.is_empty() {
-            let _ = connection.half_close();
-        }
-        Released { connection, rest: rest.to_vec(), until: now + LINGER }
+        Released { connection, rest, until: now + LINGER }
     }
 
     /// Whether the kernel has every line whole.
@@ -187,21 +183,19 @@ impl Released {
         self.rest.is_empty()
     }
 
-    /// Goes on as far as it can without waiting; `None` when it is done with.
-    pub(super) fn turn(&mut self, buffer: &mut [u8], now: Instant) -> Option<Next> {
+    /// Goes on as far as it can without waiting; answers when to go on, or `None` when it is done
+    /// with.
+    pub(super) fn turn(&mut self, buffer: &mut [u8], now: Instant) -> Option<Instant> {
         if !self.rest.is_empty() {
             let taken = self.connection.write(&self.rest).ok()?;
             self.rest.drain(..taken);
-            if self.rest.is_empty() {
-                let _ = self.connection.half_close();
-            }
+        }
+        if self.rest.is_empty() {
+            let _ = self.connection.half_close();
         }
         let drained = self.connection.drain(buffer, |_| {}).ok()?;
         let is_over = now >= self.until || (drained == Drained::Ended && self.rest.is_empty());
-        match drained {
-            _ if is_over => None,
-            Drained::More => Some(Next::Again),
-            Drained::Empty | Drained::Ended => Some(Next::Wait(Some(self.until))),
-        }
+        let next = if drained == Drained::More { now } else { self.until };
+        (!is_over).then_some(next)
     }
 }

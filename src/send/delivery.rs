@@ -20,38 +20,23 @@ pub(super) struct Delivery {
     pub(super) write_timeout: Duration,
 }
 
-/// What there is to do.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Work {
-    /// The queue takes no more points.
-    pub(super) is_closing: bool,
-    /// Points that no write was granted for, in the queue and in the window.
-    pub(super) demand: Demand,
-}
-
-impl Work {
-    /// Whether a write was granted for everything there is.
-    pub(super) fn is_sent(&self) -> bool {
-        self.demand.unsent == 0
-    }
-}
-
 impl Delivery {
-    pub(super) fn work(&self) -> Work {
+    /// What there is to send, in the queue and in the window.
+    pub(super) fn demand(&self) -> Demand {
         // The phase first: what is pushed before it closes is then seen.
         let is_closing = self.queue.phase() >= Phase::Closing;
         let waiting = self.queue.waiting();
         let held = self.window.ungranted();
         let has_backlog = waiting.backlog > 0 || self.window.is_resending();
-        let demand = Demand {
+        Demand {
+            is_closing,
             unsent: waiting.fresh + waiting.backlog + held,
             fresh: if has_backlog { waiting.fresh } else { waiting.fresh + held },
             snapshot_points: waiting.snapshot_points,
             has_backlog,
             is_expedited: is_closing || self.queue.is_expedited(),
             is_filling: waiting.is_filling,
-        };
-        Work { is_closing, demand }
+        }
     }
 
     /// Whether anything is to be sent or to be confirmed.
@@ -59,17 +44,20 @@ impl Delivery {
         !self.window.is_empty() || self.queue.has_unsent()
     }
 
-    /// Takes the next batch into the window; answers whether there was one and room for it.
-    pub(super) fn take_batch(&mut self) -> bool {
-        let batch = if self.window.has_room() { self.queue.pop() } else { None };
-        batch.map(|batch| self.window.push(batch)).is_some()
+    /// Lets at most so many lines be written, of the next batch.
+    pub(super) fn grant(&mut self, points: usize) {
+        if self.window.ungranted() == 0 {
+            self.queue.pop().into_iter().for_each(|batch| self.window.push(batch));
+        }
+        self.window.grant(points);
     }
 
-    /// The kernel took so many bytes of the window; answers how many lines were completed by them.
-    pub(super) fn wrote(&mut self, bytes: usize) -> u64 {
+    /// The kernel took so many bytes of the window; answers how many lines they completed.
+    pub(super) fn wrote(&mut self, bytes: usize, now: Instant) -> usize {
         let written = self.window.wrote(bytes);
-        self.counters.points_sent.add(written.points);
-        self.counters.points_resent.add(written.resent);
+        self.counters.points_sent.add(written.points as u64);
+        self.counters.points_resent.add(written.resent as u64);
+        self.limiter.spend(written.points, now);
         written.points
     }
 
@@ -78,10 +66,5 @@ impl Delivery {
         let queue = &self.queue;
         let points = self.window.confirm(place, |batch| queue.recycle(batch));
         self.queue.confirm(points, self.window.batches());
-    }
-
-    /// The server complains about the rate.
-    pub(super) fn slow_down(&mut self, now: Instant) {
-        self.limiter.complained(self.window.confirmed(), self.window.written(), now);
     }
 }

@@ -3,9 +3,9 @@
 //! An attempt goes through the endpoints, and resolves each when its turn comes. An endpoint has
 //! the whole connect timeout, the time for resolving its name included. Each of its addresses gets
 //! an equal share of what is left, but at least a second, or half of a shorter timeout: less would
-//! not outlast one lost packet. So an address that does not answer takes nothing from those behind it, and the
-//! time that an address does not need goes to the others. Addresses that were not reached in time
-//! come first at the next attempt.
+//! not outlast one lost packet. So an address that does not answer takes nothing from those behind
+//! it, and the time that an address does not need goes to the others. Addresses that were not
+//! reached in time come first at the next attempt.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -17,7 +17,7 @@ use mio::{Registry, Token, Waker};
 
 use super::connection::Connection;
 use super::endpoint::Endpoint;
-use super::failure::Failure;
+use super::failure::Unreached;
 use super::resolve::Resolver;
 use super::rotation::Rotation;
 use crate::clock::Instant;
@@ -64,22 +64,12 @@ pub(super) struct Attempt {
     rest: VecDeque<usize>,
     /// The one that is being tried.
     endpoint: usize,
-    /// When that began.
-    since: Instant,
     /// When its time is over.
     deadline: Instant,
-    /// Its addresses not tried yet.
+    /// Its addresses not tried yet; none until it is resolved.
     addresses: VecDeque<SocketAddr>,
-    stage: Stage,
-}
-
-#[derive(Debug)]
-enum Stage {
-    Resolving,
-    /// The next address is to be tried.
-    Ready,
-    /// The address has until then.
-    Connecting(Connection, Instant),
+    /// What is being connected, and until when it has time.
+    connecting: Option<(Connection, Instant)>,
 }
 
 /// How an attempt goes.
@@ -90,7 +80,7 @@ pub(super) enum Progress {
     /// This endpoint has taken the connection.
     Connected(usize, Connection),
     /// None has; the last endpoint's failure.
-    Failed(usize, Failure),
+    Failed(usize, Unreached),
 }
 
 impl Attempt {
@@ -99,10 +89,9 @@ impl Attempt {
         Attempt {
             endpoint: rest.pop_front().unwrap_or_default(),
             rest,
-            since: now,
             deadline: now + dialer.timeout,
             addresses: VecDeque::new(),
-            stage: Stage::Resolving,
+            connecting: None,
         }
     }
 
@@ -115,70 +104,22 @@ impl Attempt {
                 Err(failure) => failure,
             };
             if now < self.deadline && !self.addresses.is_empty() {
-                self.stage = Stage::Ready;
                 continue;
             }
             let Some(next) = self.rest.pop_front() else {
                 return Progress::Failed(self.endpoint, failure);
             };
-            (self.endpoint, self.since, self.deadline) = (next, now, now + dialer.timeout);
+            (self.endpoint, self.deadline) = (next, now + dialer.timeout);
             self.addresses.clear();
-            self.stage = Stage::Resolving;
         }
     }
 
     /// One step; `Ok(None)` when there is another one. `Err` is the end of an address, or of the
     /// endpoint where it has no other.
-    fn step(&mut self, dialer: &mut Dialer, now: Instant) -> Result<Option<Progress>, Failure> {
-        match std::mem::replace(&mut self.stage, Stage::Ready) {
-            Stage::Resolving => self.resolve(dialer, now),
-            Stage::Ready => self.begin(dialer, now),
-            Stage::Connecting(connection, until) => self.connect(connection, until, dialer, now),
-        }
-    }
-
-    fn resolve(&mut self, dialer: &mut Dialer, now: Instant) -> Result<Option<Progress>, Failure> {
-        let endpoint = &dialer.endpoints[self.endpoint];
-        let answer = dialer.resolver.resolve(self.endpoint, endpoint, self.since, now);
-        let failed = |source| Failure::Resolve { address: endpoint.to_string(), source };
-        match answer {
-            Some(answer) => {
-                let mut addresses = answer.map_err(failed)?;
-                dialer.rotation.arrange(self.endpoint, &mut addresses);
-                self.addresses.extend(addresses);
-                Ok(None)
-            }
-            None if now >= self.deadline => Err(failed(timed_out())),
-            None => {
-                self.stage = Stage::Resolving;
-                Ok(Some(Progress::Wait(self.deadline)))
-            }
-        }
-    }
-
-    fn begin(&mut self, dialer: &mut Dialer, now: Instant) -> Result<Option<Progress>, Failure> {
-        let until = now + self.share(now);
-        let Some(peer) = self.addresses.pop_front() else {
-            let address = dialer.endpoints[self.endpoint].to_string();
-            let source = io::Error::new(ErrorKind::NotFound, "the name has no address");
-            return Err(Failure::Resolve { address, source });
+    fn step(&mut self, dialer: &mut Dialer, now: Instant) -> Result<Option<Progress>, Unreached> {
+        let Some((connection, until)) = self.connecting.take() else {
+            return self.begin(dialer, now);
         };
-        match Connection::begin(peer, &dialer.registry, SOCKET) {
-            Ok(connection) => {
-                self.stage = Stage::Connecting(connection, until);
-                Ok(None)
-            }
-            Err(source) => Err(self.failed(peer, source, dialer)),
-        }
-    }
-
-    fn connect(
-        &mut self,
-        connection: Connection,
-        until: Instant,
-        dialer: &mut Dialer,
-        now: Instant,
-    ) -> Result<Option<Progress>, Failure> {
         let peer = connection.peer();
         match connection.is_established() {
             Ok(true) => {
@@ -186,24 +127,59 @@ impl Attempt {
                 Ok(Some(Progress::Connected(self.endpoint, connection)))
             }
             Ok(false) if now < until => {
-                self.stage = Stage::Connecting(connection, until);
+                self.connecting = Some((connection, until));
                 Ok(Some(Progress::Wait(until)))
             }
-            Ok(false) => Err(self.failed(peer, timed_out(), dialer)),
-            Err(source) => Err(self.failed(peer, source, dialer)),
+            Ok(false) => Err(self.not_connected(peer, timed_out(), dialer)),
+            Err(source) => Err(self.not_connected(peer, source, dialer)),
         }
     }
 
-    fn failed(&self, peer: SocketAddr, source: io::Error, dialer: &mut Dialer) -> Failure {
+    /// Resolves the endpoint, or begins to connect to its next address.
+    fn begin(&mut self, dialer: &mut Dialer, now: Instant) -> Result<Option<Progress>, Unreached> {
+        let until = now + self.share(dialer.timeout, now);
+        let Some(peer) = self.addresses.pop_front() else { return self.resolve(dialer, now) };
+        let connection = Connection::begin(peer, &dialer.registry, SOCKET)
+            .map_err(|source| self.not_connected(peer, source, dialer))?;
+        self.connecting = Some((connection, until));
+        Ok(None)
+    }
+
+    fn resolve(
+        &mut self,
+        dialer: &mut Dialer,
+        now: Instant,
+    ) -> Result<Option<Progress>, Unreached> {
+        let endpoint = &dialer.endpoints[self.endpoint];
+        let since = self.deadline - dialer.timeout;
+        let answer = match dialer.resolver.resolve(self.endpoint, endpoint, since, now) {
+            None if now < self.deadline => return Ok(Some(Progress::Wait(self.deadline))),
+            None => Err(timed_out()),
+            Some(Ok(addresses)) if addresses.is_empty() => {
+                Err(io::Error::new(ErrorKind::NotFound, "the name has no address"))
+            }
+            Some(answer) => answer,
+        };
+        let mut addresses = answer.map_err(|source| Unreached {
+            action: "resolve",
+            address: endpoint.to_string(),
+            source,
+        })?;
+        dialer.rotation.arrange(self.endpoint, &mut addresses);
+        self.addresses = addresses.into();
+        Ok(None)
+    }
+
+    fn not_connected(&self, peer: SocketAddr, source: io::Error, dialer: &mut Dialer) -> Unreached {
         dialer.rotation.address_failed(self.endpoint);
-        Failure::Connect { address: peer.to_string(), source }
+        Unreached { action: "connect to", address: peer.to_string(), source }
     }
 
     /// The time that the next address has.
-    fn share(&self, now: Instant) -> Duration {
+    fn share(&self, timeout: Duration, now: Instant) -> Duration {
         let left = self.deadline.saturating_duration_since(now);
         let parts = u32::try_from(self.addresses.len()).unwrap_or(u32::MAX).max(1);
-        let least = MIN_SHARE.min((self.deadline - self.since) / 2);
+        let least = MIN_SHARE.min(timeout / 2);
         (left / parts).max(least).min(left)
     }
 }
@@ -263,13 +239,6 @@ mod tests {
         }
     }
 
-    fn timed_out(failure: &Failure) -> bool {
-        let (Failure::Resolve { source, .. } | Failure::Connect { source, .. }) = failure else {
-            return false;
-        };
-        source.kind() == ErrorKind::TimedOut
-    }
-
     #[test]
     fn a_stuck_resolver_and_a_black_hole_have_the_timeout_each_and_keep_nobody_from_the_next() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -292,7 +261,7 @@ mod tests {
         let (mut dialer, _senders) = dialer(&poll, &[refused.to_string(), hole.clone()]);
         let (progress, took) = run(&mut poll, &mut dialer);
         let Progress::Failed(1, failure) = progress else { panic!("{progress:?}") };
-        assert!(timed_out(&failure), "{failure:?}");
+        assert_eq!(failure.source.kind(), ErrorKind::TimedOut, "{failure:?}");
         assert_eq!(failure.to_string(), format!("cannot connect to {hole}"));
         assert_eq!(took, TIMEOUT, "an address that refuses takes no time");
     }
@@ -306,7 +275,7 @@ mod tests {
         let (mut dialer, senders) = dialer(&poll, &["slow.invalid".to_owned()]);
         let (progress, _) = run(&mut poll, &mut dialer);
         let Progress::Failed(0, failure) = progress else { panic!("{progress:?}") };
-        assert!(matches!(failure, Failure::Resolve { .. }) && timed_out(&failure), "{failure:?}");
+        assert_eq!((failure.action, failure.source.kind()), ("resolve", ErrorKind::TimedOut));
         senders[0].send(Ok(vec![address])).unwrap();
         let (progress, _) = run(&mut poll, &mut dialer);
         let Progress::Connected(_, connection) = progress else { panic!("{progress:?}") };

@@ -26,9 +26,6 @@ impl Endpoint {
     /// error says what would be right.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let rest = strip_scheme(text)?;
-        if rest.is_empty() {
-            return Err(format!("it names no host; give one, as in \"tsd:{DEFAULT_PORT}\""));
-        }
         if let Some(found) = rest.chars().find(|&c| c.is_whitespace() || c.is_control()) {
             return Err(format!("it holds {found:?}; leave it out"));
         }

@@ -27,7 +27,8 @@ use std::time::Duration;
 use super::window::Place;
 use crate::clock::Instant;
 
-/// The least rate of [`RateLimit::Auto`] in points a second: the one in the example of potsdb's README.
+/// The least rate of [`RateLimit::Auto`] in points a second: the one in the example of potsdb's
+/// README.
 const AUTO_FLOOR: f64 = 100.0;
 /// The part of the interval within which a snapshot is sent, so that it is gone before the next.
 const SHARE_OF_INTERVAL: f64 = 0.8;
@@ -70,6 +71,8 @@ pub enum RateLimit {
 /// What there is to send.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Demand {
+    /// The queue takes no more points.
+    pub(super) is_closing: bool,
     /// All points that no write was granted for.
     pub(super) unsent: usize,
     /// Those of them that are no backlog: a stream of raw points is in no snapshot.
@@ -153,15 +156,10 @@ impl Limiter {
         Err(now + Duration::from_secs_f64(missing / rate).max(Duration::from_millis(1)))
     }
 
-    /// So many points are being sent.
-    pub(super) fn spend(&mut self, points: usize) {
+    /// So many points were written. A write may be held up for long after it was allowed: the time
+    /// in between earns nothing, or two allowances would leave together.
+    pub(super) fn spend(&mut self, points: usize, now: Instant) {
         self.tokens = (self.tokens - points as f64).max(0.0);
-    }
-
-    /// A write that was spent for was held up and is done only now. The time in between earns
-    /// nothing, or two allowances would leave together.
-    pub(super) fn held_up(&mut self, now: Instant) {
-        self.tokens = 0.0;
         self.filled = now;
     }
 
@@ -262,7 +260,7 @@ mod tests {
                 Ok(allowed) => {
                     let n = allowed.min(points);
                     assert!(n > 0);
-                    limiter.spend(n);
+                    limiter.spend(n, now);
                     points -= n;
                     sent.push((now - start, n));
                 }
@@ -313,9 +311,8 @@ mod tests {
         let (mut limiter, start) = limiter(per_second(1000));
         let demand = |unsent| snapshot_of(9000, unsent);
         let first = limiter.allow(demand(9000), start).unwrap();
-        limiter.spend(first);
         let later = start + 20 * SECOND;
-        limiter.held_up(later);
+        limiter.spend(first, later);
         let mut sent = send(&mut limiter, 3000, later, demand);
         sent.insert(0, (Duration::ZERO, first));
         assert!(most_in_any_second(&sent) <= 1150);

@@ -46,21 +46,8 @@ impl Resolver {
         Resolver { waker, queries: (0..endpoints).map(|_| None).collect() }
     }
 
-    /// A resolver with a query out for each endpoint, which is answered by these senders alone.
-    #[cfg(test)]
-    pub(super) fn stuck(
-        waker: Arc<Waker>,
-        endpoints: usize,
-        asked: Instant,
-    ) -> (Self, Vec<crossbeam_channel::Sender<Answer>>) {
-        let channels = (0..endpoints).map(|_| bounded(1));
-        let (senders, queries) =
-            channels.map(|(sender, answer)| (sender, Some(Query { asked, answer }))).unzip();
-        (Resolver { waker, queries }, senders)
-    }
-
-    /// The addresses of an endpoint in the system's order of preference, for an
-    /// attempt that began at `since`. `None` while they are being asked for: the writer is woken.
+    /// The addresses of an endpoint in the system's order of preference, for an attempt that began
+    /// at `since`. `None` while they are being asked for: the writer is woken.
     pub(super) fn resolve(
         &mut self,
         index: usize,
@@ -75,10 +62,7 @@ impl Resolver {
         if let Some(Query { asked, answer }) = query {
             let answer = match answer.try_recv() {
                 Err(TryRecvError::Empty) => return None,
-                Err(TryRecvError::Disconnected) => {
-                    Err(io::Error::other("the thread that resolves has ended"))
-                }
-                Ok(answer) => answer,
+                answer => answer.unwrap_or_else(|_| Err(io::Error::other("its thread has ended"))),
             };
             let age = now.saturating_duration_since(*asked);
             let is_of_now = *asked >= since || (answer.is_ok() && age <= MAX_AGE);
@@ -111,6 +95,20 @@ mod tests {
     use super::*;
     use mio::{Events, Poll, Token};
     use std::io::ErrorKind;
+
+    impl Resolver {
+        /// A resolver with a query out for each endpoint, which is answered by these senders alone.
+        pub(in crate::send) fn stuck(
+            waker: Arc<Waker>,
+            endpoints: usize,
+            asked: Instant,
+        ) -> (Self, Vec<crossbeam_channel::Sender<Answer>>) {
+            let channels = (0..endpoints).map(|_| bounded(1));
+            let (senders, queries) =
+                channels.map(|(sender, answer)| (sender, Some(Query { asked, answer }))).unzip();
+            (Resolver { waker, queries }, senders)
+        }
+    }
 
     fn waker(poll: &Poll) -> Arc<Waker> {
         Arc::new(Waker::new(poll.registry(), Token(0)).unwrap())

@@ -1,9 +1,9 @@
 //! Whether points are delivered, for the log.
 //!
-//! An outage begins with a failure and ends when a server has confirmed something. It is logged when
-//! it begins and then once a minute and phase, with what waits and what was dropped. Its end is
-//! logged if it was. One that begins within a minute of another is logged when the minute is over,
-//! if it still lasts.
+//! An outage begins with a failure and ends when a server has confirmed something. It is logged
+//! when it begins and then once a minute and cause, with the points that wait and those that were
+//! dropped. Its end is logged if its beginning was. An outage that begins within a minute of
+//! another is logged when the minute is over, if it still lasts.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -53,7 +53,7 @@ impl Status {
             dropped: all_dropped,
             is_logged: false,
         });
-        if !log.should_log(failure.phase(), now) {
+        if !log.should_log(failure.cause(), now) {
             return;
         }
         outage.is_logged = true;

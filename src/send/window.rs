@@ -26,8 +26,6 @@ use crate::queue::{BATCH_BYTES, Batch};
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// Batches of the usual size that fit in the window, twice: a steady flush allocates nothing.
 const USUAL_BATCHES: usize = 128;
-/// Points at which no further batch is taken.
-const MAX_POINTS: usize = 65_536;
 
 /// A place in the stream of all lines that ever passed the window, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -47,17 +45,16 @@ impl Place {
 /// Lines that a write completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(super) struct Written {
-    pub(super) points: u64,
+    pub(super) points: usize,
     /// Those of them that had been written before.
-    pub(super) resent: u64,
+    pub(super) resent: usize,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Window {
-    /// Oldest first; `confirmed` lies within the first. None is empty.
-    batches: VecDeque<Batch>,
-    /// Where the first batch begins.
-    base: Place,
+    /// Oldest first, each with the place where it begins; `confirmed` lies within the first. None
+    /// is empty.
+    batches: VecDeque<(Place, Batch)>,
     /// Everything before was parsed by a server. Between two lines.
     confirmed: Place,
     /// What the present connection took.
@@ -68,19 +65,10 @@ pub(super) struct Window {
     end: Place,
     /// The farthest that `written` ever was.
     high_water: Place,
-    /// The batch in which the next byte to grant lies, and where it begins. `written` is in it or
-    /// in the one before.
-    cursor: Cursor,
     /// Lines between `confirmed` and `end`.
     unconfirmed: usize,
     /// Lines between `granted` and `end`.
     ungranted: usize,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Cursor {
-    index: usize,
-    start: Place,
 }
 
 impl Window {
@@ -91,8 +79,13 @@ impl Window {
 
     /// Whether another batch may be taken.
     pub(super) fn has_room(&self) -> bool {
-        let bytes = self.end.since(self.base) + BATCH_BYTES as u64;
-        self.batches.is_empty() || (bytes <= MAX_BYTES && self.unconfirmed < MAX_POINTS)
+        let bytes = self.end.since(self.confirmed) + BATCH_BYTES as u64;
+        self.batches.is_empty() || bytes <= MAX_BYTES
+    }
+
+    /// Whether something has to be confirmed before more can be granted.
+    pub(super) fn is_full(&self) -> bool {
+        self.ungranted == 0 && !self.has_room()
     }
 
     /// Adds a batch.
@@ -101,39 +94,33 @@ impl Window {
             // So many are small ones, and each has a buffer for a whole batch.
             batch.shrink();
         }
-        self.end = self.end.plus(batch.lines().len());
+        let begin = self.end;
+        self.end = begin.plus(batch.lines().len());
         self.unconfirmed += batch.points();
         self.ungranted += batch.points();
-        self.batches.push_back(batch);
+        self.batches.push_back((begin, batch));
     }
 
-    /// Lets the next lines be written: at most `points`, none that begins behind `bytes`, and none
-    /// beyond the batch that is being written. Answers how many.
-    pub(super) fn grant(&mut self, points: usize, bytes: u64) -> usize {
-        self.step_cursor();
-        let Some(batch) = self.batches.get(self.cursor.index) else { return 0 };
-        let from = self.granted.since(self.cursor.start) as usize;
-        let begun = begun_within(&batch.lines()[from..], bytes);
-        let all = lines_in(batch, from..from + begun.len());
-        let (bytes, lines) =
-            if all <= points { (begun.len(), all) } else { (length_of(begun, points), points) };
+    /// Lets the next lines be written: at most `points`, and none beyond the next batch.
+    pub(super) fn grant(&mut self, points: usize) {
+        let Some((batch, from)) = self.batch_at(self.granted) else { return };
+        let lines = &batch.lines()[from..];
+        let all = lines_in(batch, from..batch.lines().len());
+        let bytes = if all <= points { lines.len() } else { length_of(lines, points) };
         self.granted = self.granted.plus(bytes);
-        self.ungranted -= lines;
-        lines
+        self.ungranted -= all.min(points);
     }
 
     /// What was granted and is not written yet; never more than one batch.
     pub(super) fn to_write(&self) -> &[u8] {
-        let Some(batch) = self.batches.get(self.cursor.index) else { return &[] };
-        let from = self.written.since(self.cursor.start) as usize;
-        let to = self.granted.since(self.cursor.start) as usize;
-        &batch.lines()[from..to]
+        let Some((batch, from)) = self.batch_at(self.written) else { return &[] };
+        &batch.lines()[from..from + self.granted.since(self.written) as usize]
     }
 
     /// What is missing of the line that was begun; nothing between two lines.
     pub(super) fn rest_of_line(&self) -> &[u8] {
-        let Some(batch) = self.batches.get(self.cursor.index) else { return &[] };
-        let (begun, rest) = batch.lines().split_at(self.written.since(self.cursor.start) as usize);
+        let Some((batch, from)) = self.batch_at(self.written) else { return &[] };
+        let (begun, rest) = batch.lines().split_at(from);
         match rest.iter().position(|&byte| byte == b'\n') {
             Some(end) if begun.last().is_some_and(|&byte| byte != b'\n') => &rest[..=end],
             _ => &[],
@@ -142,10 +129,9 @@ impl Window {
 
     /// The kernel took the first `bytes` of [`to_write`](Self::to_write).
     pub(super) fn wrote(&mut self, bytes: usize) -> Written {
-        let Some(batch) = self.batches.get(self.cursor.index) else { return Written::default() };
-        let from = self.written.since(self.cursor.start) as usize;
+        let Some((batch, from)) = self.batch_at(self.written) else { return Written::default() };
         let again = (self.high_water.since(self.written) as usize).min(bytes);
-        let lines = |bytes: usize| lines_in(batch, from..from + bytes) as u64;
+        let lines = |bytes: usize| lines_in(batch, from..from + bytes);
         let written = Written { points: lines(bytes), resent: lines(again) };
         self.written = self.written.plus(bytes);
         self.high_water = self.high_water.max(self.written);
@@ -156,24 +142,16 @@ impl Window {
     /// back the batches that are done with, and answers how many points were confirmed by it.
     pub(super) fn confirm(&mut self, place: Place, mut done: impl FnMut(Batch)) -> usize {
         let before = self.unconfirmed;
-        while let Some(batch) = self.batches.front() {
-            let end = self.base.plus(batch.lines().len());
-            let seen = self.confirmed.since(self.base) as usize;
-            if end > place {
-                let upto = place.since(self.base) as usize;
-                if upto > seen {
-                    self.unconfirmed -= lines_in(batch, seen..upto);
-                }
-                break;
+        while let Some((begin, batch)) = self.batches.front().filter(|_| self.confirmed < place) {
+            let end = begin.plus(batch.lines().len());
+            let from = self.confirmed.since(*begin) as usize;
+            self.confirmed = end.min(place);
+            let upto = self.confirmed.since(*begin) as usize;
+            self.unconfirmed -= lines_in(batch, from..upto);
+            if self.confirmed == end {
+                self.batches.pop_front().into_iter().for_each(|(_, batch)| done(batch));
             }
-            self.unconfirmed -= lines_in(batch, seen..batch.lines().len());
-            self.leave_first(end);
-            if let Some(batch) = self.batches.pop_front() {
-                done(batch);
-            }
-            self.confirmed = end;
         }
-        self.confirmed = self.confirmed.max(place.min(self.written));
         before - self.unconfirmed
     }
 
@@ -181,7 +159,6 @@ impl Window {
     pub(super) fn rewind(&mut self) {
         self.written = self.confirmed;
         self.granted = self.confirmed;
-        self.cursor = Cursor { index: 0, start: self.base };
         self.ungranted = self.unconfirmed;
     }
 
@@ -200,6 +177,11 @@ impl Window {
         self.ungranted
     }
 
+    /// Lines that a write was granted for and that are not confirmed.
+    pub(super) fn granted(&self) -> usize {
+        self.unconfirmed - self.ungranted
+    }
+
     /// Whether the lines to be written next were written before.
     pub(super) fn is_resending(&self) -> bool {
         self.granted < self.high_water
@@ -208,11 +190,6 @@ impl Window {
     /// Whether the present connection has lines that are not confirmed.
     pub(super) fn has_unconfirmed_writes(&self) -> bool {
         self.written > self.confirmed
-    }
-
-    /// How many bytes they are.
-    pub(super) fn unconfirmed_bytes(&self) -> u64 {
-        self.written.since(self.confirmed)
     }
 
     pub(super) fn confirmed(&self) -> Place {
@@ -225,38 +202,16 @@ impl Window {
 
     /// What is held, oldest first.
     pub(super) fn batches(&self) -> impl Iterator<Item = &Batch> {
-        self.batches.iter()
+        self.batches.iter().map(|(_, batch)| batch)
     }
 
-    /// When the batch at the cursor is granted and written, the next one is at it.
-    fn step_cursor(&mut self) {
-        while let Some(batch) = self.batches.get(self.cursor.index) {
-            let end = self.cursor.start.plus(batch.lines().len());
-            if self.granted < end || self.written < end {
-                return;
-            }
-            self.cursor = Cursor { index: self.cursor.index + 1, start: end };
-        }
+    /// The batch in which the byte at `place` is, and where in its lines; `None` at the end.
+    fn batch_at(&self, place: Place) -> Option<(&Batch, usize)> {
+        let behind = self.batches.partition_point(|(begin, _)| *begin <= place);
+        let (begin, batch) = self.batches.get(behind.checked_sub(1)?)?;
+        let at = place.since(*begin) as usize;
+        (at < batch.lines().len()).then_some((batch, at))
     }
-
-    /// Keeps the cursor where it is while the first batch, which ends at `end`, leaves.
-    fn leave_first(&mut self, end: Place) {
-        self.base = end;
-        match self.cursor.index.checked_sub(1) {
-            Some(index) => self.cursor.index = index,
-            None => self.cursor.start = end,
-        }
-    }
-}
-
-/// The lines that begin within the first `size` bytes.
-fn begun_within(bytes: &[u8], size: u64) -> &[u8] {
-    let Some(size) = usize::try_from(size).ok().filter(|&size| size < bytes.len()) else {
-        return bytes;
-    };
-    let Some(last) = size.checked_sub(1) else { return &[] };
-    let end = bytes[last..].iter().position(|&byte| byte == b'\n');
-    end.map_or(bytes, |end| &bytes[..=last + end])
 }
 
 /// The bytes of the first `n` lines.
@@ -301,7 +256,8 @@ mod tests {
     /// Grants and writes everything, and answers what was written.
     fn write_all(window: &mut Window) -> String {
         let mut text = String::new();
-        while window.grant(usize::MAX, u64::MAX) > 0 {
+        while window.ungranted() > 0 {
+            window.grant(usize::MAX);
             text += std::str::from_utf8(window.to_write()).unwrap();
             window.wrote(window.to_write().len());
         }
@@ -311,11 +267,11 @@ mod tests {
     #[test]
     fn a_lost_connection_sends_again_from_the_first_unconfirmed_line() {
         let mut window = window(&["a\nb\nc\n", "d\n"]);
-        window.grant(1, u64::MAX);
+        window.grant(1);
         assert_eq!(window.to_write(), b"a\n");
         assert_eq!(window.wrote(2), Written { points: 1, resent: 0 });
         let place = window.written();
-        window.grant(1, u64::MAX);
+        window.grant(1);
         assert_eq!(window.wrote(1), Written { points: 0, resent: 0 }, "half a line is no point");
         assert_eq!(window.rest_of_line(), b"\n");
         assert!(!window.at_line_boundary());
@@ -329,11 +285,11 @@ mod tests {
     #[test]
     fn lines_that_were_written_before_count_as_resent() {
         let mut window = window(&["a\nb\n", "c\n"]);
-        window.grant(2, u64::MAX);
+        window.grant(2);
         window.wrote(3);
         window.rewind();
         assert!(window.is_resending());
-        window.grant(2, u64::MAX);
+        window.grant(2);
         assert_eq!(window.wrote(4), Written { points: 2, resent: 1 });
         assert!(!window.is_resending());
     }
@@ -348,16 +304,15 @@ mod tests {
             taken += 1;
         }
         assert_eq!(taken, 64, "4 MiB in batches of 64 KiB");
-        let mut many = Window::default();
-        many.push(batch(&"\n".repeat(MAX_POINTS)));
-        assert!(!many.has_room());
+        assert!(!window.is_full(), "nothing of it is granted");
+        write_all(&mut window);
+        assert!(window.is_full());
     }
 
     #[derive(Clone, Debug)]
     enum Step {
         Push(usize),
-        /// So many lines, and so many bytes.
-        Grant(usize, u64),
+        Grant(usize),
         Write(usize),
         Confirm,
         Lose,
@@ -366,7 +321,7 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             (1usize..6).prop_map(Step::Push),
-            (0usize..8, 0u64..80).prop_map(|(lines, bytes)| Step::Grant(lines, bytes)),
+            (0usize..8).prop_map(Step::Grant),
             (1usize..40).prop_map(Step::Write),
             Just(Step::Confirm),
             Just(Step::Lose),
@@ -406,23 +361,23 @@ mod tests {
                         window.push(batch(&lines.concat()));
                         naive.lines.extend(lines);
                     }
-                    Step::Grant(n, bytes) if window.at_line_boundary() => {
-                        prop_assert!(window.grant(n, bytes) <= n);
-                        // But for the last line, what was granted fits.
-                        let granted = String::from_utf8_lossy(window.to_write());
-                        let before = granted.trim_end().rfind('\n').map_or(0, |end| end + 1);
-                        prop_assert!(granted.is_empty() || (before as u64) < bytes);
+                    Step::Grant(n) if window.at_line_boundary() => {
+                        let before = window.ungranted();
+                        window.grant(n);
+                        let granted = window.to_write().iter().filter(|&&b| b == b'\n').count();
+                        prop_assert_eq!(before - window.ungranted(), granted);
+                        prop_assert!(granted <= n);
                     }
-                    Step::Grant(..) => {}
+                    Step::Grant(_) => {}
                     Step::Write(n) => {
                         let n = n.min(window.to_write().len());
                         let before = begun + naive.sent_lines();
                         naive.sent += std::str::from_utf8(&window.to_write()[..n]).unwrap();
                         let after = begun + naive.sent_lines();
                         let written = window.wrote(n);
-                        prop_assert_eq!(written.points as usize, after - before);
+                        prop_assert_eq!(written.points, after - before);
                         let again = after.min(naive.high_water).saturating_sub(before);
-                        prop_assert_eq!(written.resent as usize, again);
+                        prop_assert_eq!(written.resent, again);
                         naive.high_water = naive.high_water.max(after);
                     }
                     Step::Confirm if window.at_line_boundary() => {

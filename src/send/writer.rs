@@ -17,8 +17,8 @@
 //!    when it ended in good order, with one when it failed. Whatever is not confirmed then is sent
 //!    again by the next one.
 //!
-//! A connection that fails is [`Released`]: it is kept beside the state for a while, so that what
-//! the server has of it does not end within a line.
+//! A connection that fails is [`Released`]: the last one is kept beside the state for a while, so
+//! that what the server has of it does not end within a line.
 //!
 //! The writer ends when the queue is closed and everything is confirmed, or when the queue is
 //! abandoned. It abandons the queue itself when no handle is left to do it and the time for that
@@ -26,62 +26,92 @@
 //! subscriber should be able to cause, costs the connection and is counted.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::io;
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use mio::{Events, Poll};
+use mio::{Events, Poll, Token, Waker};
 
 use super::backoff::{Backoff, Wait};
 use super::connection::Released;
 use super::delivery::Delivery;
 use super::dial::{Attempt, Dialer, Progress};
-use super::failure::Failure;
+use super::endpoint::Endpoint;
+use super::failure::{End, Failure};
+use super::limiter::{Limiter, RateLimit};
+use super::rotation::{EndpointOrder, Rotation};
 use super::status::Status;
 use super::telnet::{Context, Profile, Session};
-use super::turn::{End, Next, earliest};
+use super::window::Window;
 use crate::clock::{Clock, Instant};
+use crate::log_limiter::LogLimiter;
 use crate::queue::{Link, Phase, Queue};
+use crate::stats::{Confirmation, Counters};
 
+/// The name of the thread.
+pub(crate) const THREAD: &str = "opentsdb-writer";
+/// Upper bound of the random connect delay: a tenth of the interval, at most 1 s.
+const SCATTER: (u32, Duration) = (10, Duration::from_secs(1));
+/// The event of the queue and of a resolver.
+const WAKE: Token = Token(0);
 /// How long the end of an abandoned writer may take that somebody waits for: so long the kernel has
 /// to take the rest of a line. `shutdown` has to return within 100 ms of its deadline.
 const LAST_LINE: Duration = Duration::from_millis(40);
-/// How long connections that were given up are read on from once the writer has ended.
+/// How long a connection that was given up is read on from once the writer has ended.
 const LINGER: Duration = Duration::from_secs(2);
-/// Connections that were given up and are read on from, at most.
-const MAX_RELEASED: usize = 4;
 /// What is read at once.
-pub(super) const READ_BUFFER: usize = 16 * 1024;
+const READ_BUFFER: usize = 16 * 1024;
 
-pub(super) struct Writer {
-    pub(super) delivery: Delivery,
-    /// What is known of each endpoint, by its index.
-    pub(super) profiles: Vec<Profile>,
-    pub(super) dialer: Dialer,
-    pub(super) backoff: Backoff,
-    pub(super) clock: Clock,
-    pub(super) poll: Poll,
-    pub(super) events: Events,
-    /// For reading.
-    pub(super) buffer: Box<[u8]>,
-    pub(super) state: State,
-    /// Connections that were given up, oldest first; at most `MAX_RELEASED`.
-    pub(super) released: VecDeque<Released>,
-    /// Upper bound of the random connect delay, which does not apply while somebody waits.
-    pub(super) scatter: Duration,
-    pub(super) status: Status,
-    /// When to give up.
-    pub(super) ends_at: Option<Instant>,
-    /// Whether the shutdown was seen to begin.
-    pub(super) is_ending: bool,
-    /// Until nothing more is sent.
-    pub(super) finish: Option<Finish>,
+/// What the writer needs to know.
+pub(crate) struct Options {
+    /// As they were added; at least one.
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) order: EndpointOrder,
+    /// Upper bound of the time for which an endpoint is used.
+    pub(crate) max_age: Option<Duration>,
+    pub(crate) rate: RateLimit,
+    /// Between two snapshots.
+    pub(crate) interval: Duration,
+    /// For one attempt to connect to an endpoint, shared by its addresses.
+    pub(crate) connect_timeout: Duration,
+    /// How long a connection may make no progress.
+    pub(crate) write_timeout: Duration,
+    /// The first and the last ceiling of the wait after a failure.
+    pub(crate) backoff: RangeInclusive<Duration>,
+    pub(crate) confirmation: Confirmation,
+    /// Dropped when nothing more is sent, before anybody is told so.
+    pub(crate) held: Option<Box<dyn Any + Send>>,
 }
 
-pub(super) enum State {
+pub(crate) struct Writer {
+    delivery: Delivery,
+    /// What is known of each endpoint, by its index.
+    profiles: Vec<Profile>,
+    pub(super) dialer: Dialer,
+    backoff: Backoff,
+    clock: Clock,
+    poll: Poll,
+    events: Events,
+    pub(super) waker: Arc<Waker>,
+    /// For reading.
+    buffer: Box<[u8]>,
+    state: State,
+    /// The connection that was given up last, unless it is done with.
+    released: Option<Released>,
+    /// Upper bound of the random connect delay, which does not apply while somebody waits.
+    scatter: Duration,
+    status: Status,
+    /// Whether the shutdown was seen to begin.
+    is_ending: bool,
+    /// See [`Options::held`].
+    held: Option<Box<dyn Any + Send>>,
+}
+
+enum State {
     /// No attempt before the time, if there is one.
     Idle(Option<Instant>),
     /// There is something to send, and the connect waits until then.
@@ -91,8 +121,60 @@ pub(super) enum State {
 }
 
 impl Writer {
+    pub(crate) fn new(
+        options: Options,
+        queue: Arc<Queue>,
+        counters: Arc<Counters>,
+        clock: Clock,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+        let count = options.endpoints.len();
+        let rotation = Rotation::new(count, options.order, options.max_age);
+        let (min, max) = options.backoff.into_inner();
+        Ok(Writer {
+            dialer: Dialer::new(
+                options.endpoints,
+                rotation,
+                options.connect_timeout,
+                poll.registry(),
+                Arc::clone(&waker),
+            )?,
+            delivery: Delivery {
+                queue,
+                counters,
+                window: Window::new(),
+                limiter: Limiter::new(options.rate, options.interval, count, clock.now()),
+                log: LogLimiter::default(),
+                write_timeout: options.write_timeout,
+            },
+            profiles: vec![Profile::new(options.confirmation); count],
+            backoff: Backoff::new(min, max),
+            status: Status::new(clock.now()),
+            clock,
+            poll,
+            events: Events::with_capacity(16),
+            waker,
+            buffer: vec![0; READ_BUFFER].into_boxed_slice(),
+            state: State::Idle(None),
+            released: None,
+            scatter: (options.interval / SCATTER.0).min(SCATTER.1),
+            is_ending: false,
+            held: options.held,
+        })
+    }
+
+    /// Starts the thread. It ends, and says so to the queue, when that is closed and everything is
+    /// confirmed, or when it is abandoned.
+    pub(crate) fn spawn(mut self) -> io::Result<JoinHandle<()>> {
+        thread::Builder::new().name(THREAD.into()).spawn(move || self.run())
+    }
+
     /// Works until the queue is done with.
     pub(super) fn run(&mut self) {
+        let waker = Arc::clone(&self.waker);
+        // It cannot fail but for want of memory, and the next caller tries again.
+        self.delivery.queue.set_waker(move || waker.wake().is_ok());
         while catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {
             self.delivery.counters.restarts.add(1);
             // Nothing is logged here: the log may be what panicked, and the panic hook has spoken.
@@ -100,101 +182,97 @@ impl Writer {
             self.release(now);
             self.back_off(Wait::Jittered, now);
         }
-        self.delivery.counters.connected.store(false, Ordering::Relaxed);
-        self.finish = None;
+        self.finish();
     }
 
     fn work(&mut self) {
-        while let Some(next) = self.turn(self.clock.now()) {
-            let until = match next.or(self.turn_released(self.clock.now())) {
-                Next::Wait(until) => until,
-                Next::Again => Some(self.clock.now()),
-            };
-            let timeout = earliest(until, self.ends_at)
-                .map(|until| until.saturating_duration_since(self.clock.now()));
-            let waited = self.poll.poll(&mut self.events, timeout);
-            self.delivery.queue.waker().unpark();
-            if let Err(error) = waited {
-                if error.kind() != io::ErrorKind::Interrupted {
-                    return self.on_poll_failure(&error);
-                }
+        loop {
+            let now = self.clock.now();
+            let Delivery { queue, counters, log, .. } = &mut self.delivery;
+            self.status.log_drops(counters, log, now);
+            let is_late = queue.ends_at().is_some_and(|at| now >= at);
+            if is_late && queue.phase() < Phase::Abandoned {
+                queue.abandon();
+                tracing::warn!("the last points are dropped: no handle is left to wait for them");
+            }
+            // The phase first, so that nothing is left behind that was pushed before it changed.
+            let phase = queue.phase();
+            let is_without = matches!(self.state, State::Idle(_) | State::Scattered(_));
+            let is_done = is_without && !self.delivery.has_work();
+            match phase {
+                Phase::Abandoned | Phase::Finished => return self.abandon(),
+                Phase::Closing if is_done => return,
+                Phase::Closing if !self.is_ending => self.shorten_backoff(now),
+                Phase::Closing | Phase::Open => {}
+            }
+            let next = if is_done { None } else { self.turn(now) };
+            let times = [next, self.turn_released(now), self.delivery.queue.ends_at()];
+            if let Err(error) = self.wait(times.into_iter().flatten().min()) {
+                return self.on_poll_failure(&error);
             }
         }
     }
 
-    /// Goes on as far as it can without waiting; `None` when it is over.
-    fn turn(&mut self, now: Instant) -> Option<Next> {
-        let Delivery { counters, log, .. } = &mut self.delivery;
-        self.status.log_drops(counters, log, now);
-        self.ends_at = self.delivery.queue.ends_at();
-        let is_late = self.ends_at.is_some_and(|at| now >= at);
-        if is_late && self.delivery.queue.phase() < Phase::Abandoned {
-            self.delivery.queue.abandon();
-            tracing::warn!("the last points are dropped: no handle is left to wait for them");
-        }
-        let phase = self.delivery.queue.phase();
-        if phase >= Phase::Abandoned {
-            self.abandon();
-            return None;
-        }
-        if phase == Phase::Closing && !std::mem::replace(&mut self.is_ending, true) {
-            self.shorten_backoff(now);
-        }
+    /// Waits for an event, or until the time.
+    fn wait(&mut self, until: Option<Instant>) -> io::Result<()> {
+        let timeout = until.map(|until| until.saturating_duration_since(self.clock.now()));
+        let waited = self.poll.poll(&mut self.events, timeout);
+        self.delivery.queue.waker().unpark();
+        waited.or_else(|error| match error.kind() {
+            io::ErrorKind::Interrupted => Ok(()),
+            _ => Err(error),
+        })
+    }
+
+    /// Goes on as far as it can without waiting; answers when to go on should nothing happen until
+    /// then.
+    fn turn(&mut self, now: Instant) -> Option<Instant> {
         match &mut self.state {
-            State::Idle(_) | State::Scattered(_) if !self.delivery.has_work() => {
-                // The phase was asked first, so nothing that came in between is left behind.
-                (phase == Phase::Open).then_some(Next::Wait(None))
-            }
-            State::Idle(Some(not_before)) if now < *not_before => {
-                Some(Next::Wait(Some(*not_before)))
-            }
+            State::Idle(Some(not_before)) if now < *not_before => return Some(*not_before),
             State::Idle(None) => {
                 self.state = State::Scattered(now + self.scatter.mul_f64(fastrand::f64()));
-                Some(Next::Again)
             }
-            State::Scattered(until)
-                if now < *until && !self.delivery.work().demand.is_expedited =>
-            {
-                Some(Next::Wait(Some(*until)))
+            State::Scattered(until) if now < *until && !self.delivery.demand().is_expedited => {
+                return Some(*until);
             }
             State::Idle(Some(_)) | State::Scattered(_) => {
                 self.state = State::Dialing(Attempt::new(&mut self.dialer, now));
-                Some(Next::Again)
             }
-            State::Dialing(_) => Some(self.dial(now)),
-            State::Connected(_) => Some(self.serve(now)),
+            State::Dialing(_) => return self.dial(now),
+            State::Connected(_) => return self.serve(now),
         }
+        Some(now)
     }
 
-    fn dial(&mut self, now: Instant) -> Next {
-        let State::Dialing(attempt) = &mut self.state else { return Next::Again };
+    fn dial(&mut self, now: Instant) -> Option<Instant> {
+        let State::Dialing(attempt) = &mut self.state else { return Some(now) };
         match attempt.turn(&mut self.dialer, now) {
-            Progress::Wait(until) => Next::Wait(Some(until)),
+            Progress::Wait(until) => Some(until),
             Progress::Connected(endpoint, connection) => {
                 self.profiles[endpoint].connected(now);
                 self.delivery.limiter.connected(endpoint);
                 let leave_at = self.dialer.rotation.leave_at();
-                let session = Session::new(connection, endpoint, leave_at, &self.delivery, now);
+                let session = Session::new(connection, endpoint, leave_at, now);
                 self.state = State::Connected(Box::new(session));
                 let counters = &self.delivery.counters;
                 counters.connects.add(1);
                 counters.connected.store(true, Ordering::Relaxed);
                 counters.set_confirmation(self.profiles[endpoint].mode());
                 self.delivery.queue.set_link(Link::Up);
-                Next::Again
+                Some(now)
             }
-            Progress::Failed(endpoint, failure) => {
+            Progress::Failed(endpoint, unreached) => {
                 self.delivery.counters.connect_failures.add(1);
                 self.dialer.rotation.restart();
                 self.profiles.iter_mut().for_each(Profile::failed);
-                self.on_failure(endpoint, &failure, now);
-                Next::Again
+                self.on_failure(endpoint, &unreached.into(), now);
+                Some(now)
             }
         }
     }
 
-    fn serve(&mut self, now: Instant) -> Next {
-        let State::Connected(session) = &mut self.state else { return Next::Again };
+    fn serve(&mut self, now: Instant) -> Option<Instant> {
+        let State::Connected(session) = &mut self.state else { return Some(now) };
         let endpoint = session.endpoint;
         let name = &self.dialer.endpoints[endpoint];
         let profile = &mut self.profiles[endpoint];
@@ -227,7 +305,7 @@ impl Writer {
                 self.on_failure(endpoint, &failure, now);
             }
         }
-        Next::Again
+        Some(now)
     }
 
     /// There is no connection, and none will be tried for a while.
@@ -249,6 +327,7 @@ impl Writer {
     /// Waits as after a first failure: the shutdown has seconds, and the server may have come back
     /// long before the next attempt.
     fn shorten_backoff(&mut self, now: Instant) {
+        self.is_ending = true;
         self.backoff.reset();
         if let State::Idle(Some(not_before)) = &mut self.state {
             *not_before = (*not_before).min(now + self.backoff.next(Wait::Jittered));
@@ -262,25 +341,22 @@ impl Writer {
 
     /// Gives the connection up, if there is one.
     fn release(&mut self, now: Instant) {
-        let State::Connected(session) = std::mem::replace(&mut self.state, State::Idle(None))
-        else {
-            return;
-        };
-        if self.released.len() == MAX_RELEASED {
-            self.released.pop_front();
+        let state = std::mem::replace(&mut self.state, State::Idle(None));
+        if let State::Connected(session) = state {
+            let mut released = session.release(&self.delivery.window, now);
+            // One that is done with at once does not take another's place.
+            if released.turn(&mut self.buffer, now).is_some() {
+                self.released = Some(released);
+            }
         }
-        self.released.push_back(session.release(&self.delivery, now));
-        self.turn_released(now);
     }
 
-    /// Goes on with the connections that were given up.
-    fn turn_released(&mut self, now: Instant) -> Next {
-        let mut next = Next::Wait(None);
-        self.released.retain_mut(|released| {
-            let turn = released.turn(&mut self.buffer, now);
-            next = turn.map_or(next, |turn| next.or(turn));
-            turn.is_some()
-        });
+    /// Goes on with the connection that was given up; answers when to do so again.
+    fn turn_released(&mut self, now: Instant) -> Option<Instant> {
+        let next = self.released.as_mut()?.turn(&mut self.buffer, now);
+        if next.is_none() {
+            self.released = None;
+        }
         next
     }
 
@@ -296,38 +372,34 @@ impl Writer {
         self.release(self.clock.now());
         self.linger(LAST_LINE, |released| !released.is_whole());
         // Nobody waits for what follows.
-        self.finish = None;
+        self.finish();
         self.linger(LINGER, |_| true);
     }
 
-    /// Goes on with the connections that were given up, for as long as there are such, at most for
-    /// a time.
-    fn linger(&mut self, time: Duration, such: impl Fn(&Released) -> bool) {
+    /// Goes on with the connection that was given up while it is such, at most for a time.
+    fn linger(&mut self, time: Duration, is_such: impl Fn(&Released) -> bool) {
         let until = self.clock.now() + time;
         loop {
             let now = self.clock.now();
-            let next = self.turn_released(now);
-            let left = until.saturating_duration_since(now);
-            if left.is_zero() || !self.released.iter().any(&such) {
-                return;
-            }
-            let wait = if next == Next::Again { Duration::ZERO } else { left };
-            if self.poll.poll(&mut self.events, Some(wait)).is_err() {
+            let Some(next) = self.turn_released(now) else { return };
+            let is_over = now >= until || !self.released.as_ref().is_some_and(&is_such);
+            if is_over || self.wait(Some(next.min(until))).is_err() {
                 return;
             }
         }
     }
-}
 
-/// Dropped when nothing more is sent, however that came about; tells the queue.
-pub(super) struct Finish {
-    pub(super) held: Option<Box<dyn Any + Send>>,
-    pub(super) queue: Arc<Queue>,
-}
-
-impl Drop for Finish {
-    fn drop(&mut self) {
+    /// Nothing more is sent.
+    fn finish(&mut self) {
+        self.delivery.counters.connected.store(false, Ordering::Relaxed);
         self.held = None;
-        self.queue.finish();
+        self.delivery.queue.finish();
+    }
+}
+
+/// However the writer ends, nobody waits for it after that.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.finish();
     }
 }

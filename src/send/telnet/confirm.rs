@@ -49,15 +49,15 @@ pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(2);
 pub(super) const PROMPT: Duration = Duration::from_millis(500);
 /// How long it is remembered that an endpoint answers or is silent.
 pub(crate) const LEARNED_FOR: Duration = Duration::from_secs(600);
-/// Unasked bytes at which a question is due though there is more to send.
-const QUESTION_BYTES: u64 = 256 * 1024;
-/// The age of the first unasked byte at which a question is due though there is more to send.
+/// How many lines are written until a question is due though there is more to send.
+const QUESTION_POINTS: usize = 4096;
+/// The age of the first line behind the last question at which the next one is due.
 const QUESTION_AGE: Duration = Duration::from_secs(1);
-/// How much may be unconfirmed after a connection failed, until something is confirmed. Where every
-/// connection breaks after a while, each second one then still gets something confirmed.
-const CAUTIOUS_BYTES: u64 = 16 * 1024;
+/// How many lines may be unconfirmed after a connection failed, until something is confirmed. Where
+/// every connection breaks after a while, each second one then still gets something confirmed.
+const CAUTIOUS_POINTS: usize = 128;
 /// How many timeouts a wait lasts at most, whatever progress the server shows.
-const PATIENCE: u32 = 5;
+const MAX_TIMEOUTS: u32 = 5;
 
 /// What is known of one endpoint beyond its present connection.
 #[derive(Clone, Debug)]
@@ -88,17 +88,8 @@ impl Profile {
             self.learned.filter(|(_, at)| now.saturating_duration_since(*at) < LEARNED_FOR);
     }
 
-    /// It answered `version`.
-    pub(super) fn answered(&mut self, now: Instant) {
-        self.learn(Confirmation::Version, now);
-    }
-
-    /// It did not answer, and closed in good order when we did.
-    pub(super) fn was_silent(&mut self, now: Instant) {
-        self.learn(Confirmation::HalfClose, now);
-    }
-
-    fn learn(&mut self, mode: Confirmation, now: Instant) {
+    /// It has shown that it confirms in this mode.
+    pub(super) fn learn(&mut self, mode: Confirmation, now: Instant) {
         if self.wanted == Confirmation::Auto {
             self.learned = Some((mode, now));
         }
@@ -115,150 +106,125 @@ impl Profile {
         self.is_cautious = true;
     }
 
-    /// How many bytes may be unconfirmed; where the answer does not bound that, the window does.
-    pub(super) fn burst_bytes(&self) -> u64 {
-        let is_bound =
-            self.is_cautious && matches!(self.mode(), Confirmation::HalfClose | Confirmation::Auto);
-        if is_bound { CAUTIOUS_BYTES } else { u64::MAX }
-    }
-
-    fn question_bytes(&self) -> u64 {
-        if self.is_cautious { CAUTIOUS_BYTES } else { QUESTION_BYTES }
+    /// How many lines may be unconfirmed, as far as the window has room for them.
+    pub(super) fn max_unconfirmed(&self) -> usize {
+        if self.is_cautious { CAUTIOUS_POINTS } else { usize::MAX }
     }
 }
 
-/// Whether `version` is asked in this mode.
-pub(super) fn asks(mode: Confirmation) -> bool {
-    matches!(mode, Confirmation::Auto | Confirmation::Version)
-}
-
-/// A wait for the server. Progress prolongs it, up to [`PATIENCE`] times: a server that refuses one
-/// line within each timeout and never answers is left in the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Patience {
+/// What the server of one connection is waited for: at most one question is outstanding.
+#[derive(Debug)]
+pub(super) struct Barrier {
+    /// The place behind which `version` is asked, and how many of its bytes are written.
+    question: Option<(Place, usize)>,
+    /// How many lines are behind the last question.
+    unasked: usize,
+    /// When the first of them was written.
+    first_written: Instant,
+    /// When the last bytes of lines were written.
+    last_written: Instant,
+    /// When the last question or our half-close was written: the wait for the server.
     began: Instant,
+    /// When the server last showed that it works on what it got.
     progressed: Instant,
 }
 
-impl Patience {
+impl Barrier {
     pub(super) fn new(now: Instant) -> Self {
-        Patience { began: now, progressed: now }
+        Barrier {
+            question: None,
+            unasked: 0,
+            first_written: now,
+            last_written: now,
+            began: now,
+            progressed: now,
+        }
     }
 
-    /// The server has shown that it works on what it got.
-    pub(super) fn renew(&mut self, now: Instant) {
+    /// Bytes were written that completed so many lines.
+    pub(super) fn wrote(&mut self, points: usize, now: Instant) {
+        if self.unasked == 0 {
+            self.first_written = now;
+        }
+        self.unasked += points;
+        self.last_written = now;
+    }
+
+    /// When the first line behind the last question was written.
+    pub(super) fn first_written(&self) -> Instant {
+        self.first_written
+    }
+
+    pub(super) fn last_written(&self) -> Instant {
+        self.last_written
+    }
+
+    /// When to ask though there is more to send. `None` while a question is outstanding or there is
+    /// nothing to ask about.
+    pub(super) fn due_at(&self) -> Option<Instant> {
+        let age = if self.unasked < QUESTION_POINTS { QUESTION_AGE } else { Duration::ZERO };
+        (self.question.is_none() && self.unasked > 0).then(|| self.first_written + age)
+    }
+
+    /// Begins a question behind `place`, where everything that was written ends.
+    pub(super) fn ask(&mut self, place: Place) {
+        self.question = Some((place, 0));
+        self.unasked = 0;
+    }
+
+    /// The bytes of the question that are to be written.
+    pub(super) fn to_write(&self) -> &'static [u8] {
+        self.question.map_or(&[], |(_, written)| &QUESTION[written..])
+    }
+
+    /// What is missing of a question that was begun.
+    pub(super) fn rest_of_line(&self) -> &'static [u8] {
+        let rest = self.to_write();
+        if rest.len() < QUESTION.len() { rest } else { &[] }
+    }
+
+    /// The kernel took so many bytes of the question.
+    pub(super) fn took(&mut self, bytes: usize, now: Instant) {
+        if let Some((_, written)) = &mut self.question {
+            *written += bytes;
+        }
+        self.begin_wait(now);
+    }
+
+    /// The server is waited for from now on.
+    pub(super) fn begin_wait(&mut self, now: Instant) {
+        (self.began, self.progressed) = (now, now);
+    }
+
+    /// The server has shown that it works on what it got, which prolongs the wait.
+    pub(super) fn progressed(&mut self, now: Instant) {
         self.progressed = now;
     }
 
+    /// When the wait began.
     pub(super) fn began(&self) -> Instant {
         self.began
     }
 
+    /// When the wait is over. Progress prolongs it up to [`MAX_TIMEOUTS`] times: a server that
+    /// refuses one line within each timeout and never answers is left in the end.
     pub(super) fn ends_at(&self, timeout: Duration) -> Instant {
-        (self.progressed + timeout).min(self.began + timeout.saturating_mul(PATIENCE))
-    }
-}
-
-/// The questions on one connection, of which one is outstanding at most.
-#[derive(Debug)]
-pub(super) struct Barrier {
-    question: Question,
-    /// Everything written before has a question behind it.
-    asked_upto: Place,
-    /// When the first line behind `asked_upto` was written.
-    unasked_since: Option<Instant>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Question {
-    None,
-    /// So many bytes of it are written, behind `place`.
-    Asking {
-        done: usize,
-        place: Place,
-    },
-    /// Outstanding.
-    Asked {
-        place: Place,
-        patience: Patience,
-    },
-}
-
-impl Barrier {
-    /// For a connection that begins at `place`.
-    pub(super) fn new(place: Place) -> Self {
-        Barrier { question: Question::None, asked_upto: place, unasked_since: None }
+        (self.progressed + timeout).min(self.began + timeout.saturating_mul(MAX_TIMEOUTS))
     }
 
-    /// Lines were written.
-    pub(super) fn wrote(&mut self, now: Instant) {
-        self.unasked_since.get_or_insert(now);
+    /// Whether a question is outstanding.
+    pub(super) fn is_asked(&self) -> bool {
+        self.question.is_some_and(|(_, written)| written == QUESTION.len())
     }
 
-    /// Whether there is something to ask about and no question is outstanding.
-    pub(super) fn is_askable(&self) -> bool {
-        self.question == Question::None && self.unasked_since.is_some()
-    }
-
-    /// Whether to ask though there is more to send.
-    pub(super) fn is_due(&self, profile: &Profile, written: Place, now: Instant) -> bool {
-        profile.mode() == Confirmation::Auto
-            || written.since(self.asked_upto) >= profile.question_bytes()
-            || self.due_at().is_some_and(|at| now >= at)
-    }
-
-    /// When a question is due by the age of what it asks about.
-    pub(super) fn due_at(&self) -> Option<Instant> {
-        self.unasked_since.filter(|_| self.is_askable()).map(|since| since + QUESTION_AGE)
-    }
-
-    /// Begins a question behind `place`.
-    pub(super) fn begin(&mut self, place: Place) {
-        self.question = Question::Asking { done: 0, place };
-        self.asked_upto = place;
-        self.unasked_since = None;
-    }
-
-    /// The bytes of a question that is being written.
-    pub(super) fn to_write(&self) -> &'static [u8] {
-        match self.question {
-            Question::Asking { done, .. } => &QUESTION[done..],
-            Question::None | Question::Asked { .. } => &[],
-        }
-    }
-
-    /// The kernel took so many bytes of it.
-    pub(super) fn took(&mut self, bytes: usize, now: Instant) {
-        if let Question::Asking { done, place } = self.question {
-            let done = done + bytes;
-            self.question = if done < QUESTION.len() {
-                Question::Asking { done, place }
-            } else {
-                Question::Asked { place, patience: Patience::new(now) }
-            };
-        }
-    }
-
-    /// The wait for an outstanding answer.
-    pub(super) fn patience(&self) -> Option<Patience> {
-        match self.question {
-            Question::Asked { patience, .. } => Some(patience),
-            Question::None | Question::Asking { .. } => None,
-        }
-    }
-
-    /// The server has shown that it works on what comes before the question.
-    pub(super) fn progressed(&mut self, now: Instant) {
-        if let Question::Asked { patience, .. } = &mut self.question {
-            patience.renew(now);
-        }
+    /// When an undecided server that has not answered counts as silent.
+    pub(super) fn silent_at(&self) -> Option<Instant> {
+        self.is_asked().then(|| self.ends_at(ANSWER_TIME))
     }
 
     /// An answer came: everything before the place is parsed. `None` when nothing was asked.
     pub(super) fn answered(&mut self) -> Option<Place> {
-        let Question::Asked { place, .. } = self.question else { return None };
-        self.question = Question::None;
-        Some(place)
+        self.question.take_if(|(_, written)| *written == QUESTION.len()).map(|(place, _)| place)
     }
 }
 
@@ -277,8 +243,8 @@ mod tests {
 
     fn happen(profile: &mut Profile, event: Event, now: &mut Instant) {
         match event {
-            Event::Answered => profile.answered(*now),
-            Event::Silent => profile.was_silent(*now),
+            Event::Answered => profile.learn(Confirmation::Version, *now),
+            Event::Silent => profile.learn(Confirmation::HalfClose, *now),
             Event::Failed => profile.failed(),
             Event::Reconnected(after) => {
                 *now += after;
@@ -329,47 +295,45 @@ mod tests {
     #[test]
     fn after_a_failure_little_may_be_unconfirmed_until_something_is() {
         let mut profile = Profile::new(Confirmation::HalfClose);
-        assert_eq!(profile.burst_bytes(), u64::MAX);
+        assert_eq!(profile.max_unconfirmed(), usize::MAX);
         profile.failed();
-        assert_eq!(profile.burst_bytes(), CAUTIOUS_BYTES);
+        assert_eq!(profile.max_unconfirmed(), CAUTIOUS_POINTS);
         profile.confirmed();
-        assert_eq!(profile.burst_bytes(), u64::MAX);
+        assert_eq!(profile.max_unconfirmed(), usize::MAX);
     }
 
     #[test]
     fn progress_prolongs_a_wait_up_to_a_bound() {
         let timeout = Duration::from_secs(30);
         let start = Instant::now();
-        let mut patience = Patience::new(start);
-        assert_eq!(patience.ends_at(timeout), start + timeout);
-        patience.renew(start + Duration::from_secs(20));
-        assert_eq!(patience.ends_at(timeout), start + Duration::from_secs(50));
-        patience.renew(start + Duration::from_secs(140));
-        assert_eq!(patience.ends_at(timeout), start + Duration::from_secs(150));
+        let mut barrier = Barrier::new(start);
+        assert_eq!(barrier.ends_at(timeout), start + timeout);
+        barrier.progressed(start + Duration::from_secs(20));
+        assert_eq!(barrier.ends_at(timeout), start + Duration::from_secs(50));
+        barrier.progressed(start + Duration::from_secs(140));
+        assert_eq!(barrier.ends_at(timeout), start + Duration::from_secs(150));
     }
 
     #[test]
     fn a_question_is_due_after_a_second_and_one_is_outstanding_at_most() {
         let start = Instant::now();
-        let profile = Profile::new(Confirmation::Version);
         let place = Place::default();
-        let mut barrier = Barrier::new(place);
-        assert!(!barrier.is_askable(), "a question never comes first");
-        barrier.wrote(start);
-        assert!(!barrier.is_due(&profile, place, start));
-        assert!(barrier.is_due(&profile, place, start + QUESTION_AGE));
-        assert!(barrier.is_due(&Profile::new(Confirmation::Auto), place, start));
-        barrier.begin(place);
-        assert_eq!(barrier.to_write(), QUESTION);
+        let mut barrier = Barrier::new(start);
+        assert_eq!(barrier.due_at(), None, "a question never comes first");
+        barrier.wrote(1, start);
+        assert_eq!(barrier.due_at(), Some(start + QUESTION_AGE));
+        barrier.wrote(QUESTION_POINTS, start + QUESTION_AGE / 2);
+        assert_eq!(barrier.due_at(), Some(start));
+        barrier.ask(place);
+        assert_eq!((barrier.to_write(), barrier.rest_of_line()), (QUESTION, &b""[..]));
         barrier.took(3, start);
-        assert_eq!(barrier.to_write(), b"sion\n");
+        assert_eq!((barrier.to_write(), barrier.rest_of_line()), (&b"sion\n"[..], &b"sion\n"[..]));
         assert_eq!(barrier.answered(), None, "half a question has no answer");
         barrier.took(5, start);
-        barrier.wrote(start);
-        assert!(!barrier.is_askable());
+        barrier.wrote(1, start);
         assert_eq!(barrier.due_at(), None);
         assert_eq!(barrier.answered(), Some(place));
         assert_eq!(barrier.answered(), None);
-        assert!(barrier.is_askable());
+        assert_eq!(barrier.due_at(), Some(start + QUESTION_AGE));
     }
 }

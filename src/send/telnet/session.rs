@@ -6,23 +6,24 @@
 //!
 //! The connection makes progress when the kernel takes bytes, when an answer comes, and when the
 //! server refuses a point, which shows that it reads. Progress prolongs a wait for an answer or for
-//! the end, but not for ever: see [`Patience`].
+//! the end, but only so far: see [`Barrier::ends_at`].
 //!
 //! Every session that is not cut short ends with our half-close, and reads on to the server's: late
 //! refusals are counted, and no reply meets a closed socket.
 
 use std::fmt::Display;
+use std::io;
 use std::time::Duration;
 
-use super::agenda::{Plan, View};
-use super::confirm::{ANSWER_TIME, Barrier, PROMPT, Patience, Profile, QUESTION, asks};
+use super::agenda::{Agenda, Plan};
+use super::confirm::{Barrier, PROMPT, Profile};
 use super::replies::ReplyTally;
 use crate::clock::Instant;
 use crate::send::connection::{Connection, Drained, Released};
-use crate::send::delivery::{Delivery, Work};
-use crate::send::failure::Failure;
-use crate::send::turn::{End, Next, earliest};
-use crate::send::window::Place;
+use crate::send::delivery::Delivery;
+use crate::send::failure::{End, Failure};
+use crate::send::limiter::Demand;
+use crate::send::window::{Place, Window};
 use crate::stats::Confirmation;
 use crate::wire::reply::Parser;
 
@@ -45,25 +46,21 @@ pub(crate) struct Session {
     leave_at: Option<Instant>,
     parser: Parser,
     barrier: Barrier,
-    /// Set once we have closed our side.
-    half_close: Option<HalfClose>,
+    stage: Stage,
     connected: Instant,
     /// Whether the server has confirmed anything on this connection.
     has_confirmed: bool,
     /// Since when the kernel has taken no byte though there were some.
     stalled: Option<Instant>,
-    /// Whether lines were among them; the limiter is told when they are written.
-    is_held_up: bool,
-    /// When the first line of the present burst was written, and when the last one was.
-    burst: Option<(Instant, Instant)>,
 }
 
-/// We have closed our side.
 #[derive(Clone, Copy, Debug)]
-struct HalfClose {
-    patience: Patience,
-    /// When the server closed its side.
-    ended: Option<Instant>,
+enum Stage {
+    Open,
+    /// We have closed our side.
+    HalfClosed,
+    /// And the server has closed its side since then.
+    Ended(Instant),
 }
 
 /// What a turn of a session works on.
@@ -83,7 +80,6 @@ impl Session {
         connection: Connection,
         endpoint: usize,
         leave_at: Option<Instant>,
-        delivery: &Delivery,
         now: Instant,
     ) -> Self {
         Session {
@@ -91,45 +87,36 @@ impl Session {
             endpoint,
             leave_at,
             parser: Parser::default(),
-            barrier: Barrier::new(delivery.window.written()),
-            half_close: None,
+            barrier: Barrier::new(now),
+            stage: Stage::Open,
             connected: now,
             has_confirmed: false,
             stalled: None,
-            is_held_up: false,
-            burst: None,
         }
     }
 
-    /// Reads, then goes on as far as it can without waiting.
-    pub(crate) fn turn(&mut self, cx: &mut Context<'_>) -> Result<Next, End> {
+    /// Reads, then goes on as far as it can without waiting; answers when to go on should nothing
+    /// happen until then.
+    pub(crate) fn turn(&mut self, cx: &mut Context<'_>) -> Result<Option<Instant>, End> {
         let drained = self.read(cx)?;
-        let next = match (self.half_close, drained) {
-            (Some(half_close), Drained::Ended) => self.settle(half_close, cx)?,
-            (Some(_), _) => Next::Wait(None),
-            (None, Drained::Ended) => {
-                return Err(self.lost(Failure::Closed, cx));
-            }
-            (None, _) => match self.advance(cx) {
-                Ok(next) => next,
-                Err(end) => {
-                    // An answer may have come since the reading. Lost with the connection, what it
-                    // confirms would be sent again, for ever where no connection lasts.
-                    let _ = self.read(cx);
-                    return Err(end);
-                }
-            },
+        let next = match (self.stage, drained) {
+            (Stage::Open, Drained::Ended) => return Err(self.lost(Failure::Closed, cx)),
+            // An answer may have come since the reading. Lost with the connection, what it confirms
+            // would be sent again, and again where no connection lasts.
+            (Stage::Open, _) => self.advance(cx).inspect_err(|_| drop(self.read(cx)))?,
+            (Stage::HalfClosed, Drained::Ended) => self.settle(cx.now, cx)?,
+            (Stage::HalfClosed, _) => None,
+            (Stage::Ended(at), _) => self.settle(at, cx)?,
         };
         let deadline = self.check_deadline(cx)?;
-        Ok(if drained == Drained::More { Next::Again } else { next.or(Next::Wait(deadline)) })
+        let more = (drained == Drained::More).then_some(cx.now);
+        Ok([next, deadline, more].into_iter().flatten().min())
     }
 
     /// Gives the connection up, with what is missing of a line that was begun: a server may store
     /// half a line as a point of its own.
-    pub(crate) fn release(self, delivery: &Delivery, now: Instant) -> Released {
-        let question = self.barrier.to_write();
-        let is_begun = (1..QUESTION.len()).contains(&question.len());
-        let rest = if is_begun { question } else { delivery.window.rest_of_line() };
+    pub(crate) fn release(self, window: &Window, now: Instant) -> Released {
+        let rest = [self.barrier.rest_of_line(), window.rest_of_line()].concat();
         Released::new(self.connection, rest, now)
     }
 
@@ -141,7 +128,7 @@ impl Session {
 
     fn read(&mut self, cx: &mut Context<'_>) -> Result<Drained, End> {
         let mut tally = ReplyTally::default();
-        let is_asked = self.barrier.patience().is_some();
+        let is_asked = self.barrier.is_asked();
         let (parser, counters, log) =
             (&mut self.parser, &cx.delivery.counters, &mut cx.delivery.log);
         let mut take = |reply, text: &str| tally.take(reply, text, counters, log, cx.now);
@@ -151,36 +138,20 @@ impl Session {
         if !matches!(drained, Ok(Drained::Empty | Drained::More)) {
             parser.end(take);
         }
-        self.hear(&tally, cx);
-        tally.log(cx.name);
-        drained.map_err(|error| {
-            let failure =
-                if self.half_close.is_some() { Failure::End(error) } else { Failure::Read(error) };
-            self.lost(failure, cx)
-        })
-    }
-
-    fn hear(&mut self, tally: &ReplyTally, cx: &mut Context<'_>) {
-        if tally.is_answered {
-            if let Some(place) = self.barrier.answered() {
-                cx.profile.answered(cx.now);
-                self.confirmed(place, cx);
-            }
+        let answered = tally.is_answered.then(|| self.barrier.answered()).flatten();
+        if let Some(place) = answered {
+            cx.profile.learn(Confirmation::Version, cx.now);
+            self.confirmed(place, cx);
         }
         if tally.is_complaint {
-            cx.delivery.slow_down(cx.now);
+            let (limiter, window) = (&mut cx.delivery.limiter, &cx.delivery.window);
+            limiter.complained(window.confirmed(), window.written(), cx.now);
         }
         if tally.rejections > 0 {
-            self.progressed(cx.now);
+            self.barrier.progressed(cx.now);
         }
-    }
-
-    /// The server works on what lies behind us.
-    fn progressed(&mut self, now: Instant) {
-        if let Some(half_close) = &mut self.half_close {
-            half_close.patience.renew(now);
-        }
-        self.barrier.progressed(now);
+        tally.log(cx.name);
+        drained.map_err(|error| self.broken("reading", error, cx))
     }
 
     fn confirmed(&mut self, place: Place, cx: &mut Context<'_>) {
@@ -189,199 +160,147 @@ impl Session {
         cx.profile.confirmed();
         cx.delivery.confirm(place);
         self.has_confirmed = true;
-        if !cx.delivery.window.has_unconfirmed_writes() {
-            self.burst = None;
-        }
     }
 
-    /// Both sides have closed, the server after us: whether that confirms what was written.
-    fn settle(&mut self, half_close: HalfClose, cx: &mut Context<'_>) -> Result<Next, End> {
+    /// Both sides have closed, the server after us and at this time: whether that confirms what was
+    /// written.
+    fn settle(&mut self, ended: Instant, cx: &mut Context<'_>) -> Result<Option<Instant>, End> {
         if !cx.delivery.window.has_unconfirmed_writes() {
             return Err(End::Finished);
         }
-        let ended = half_close.ended.unwrap_or(cx.now);
-        self.half_close = Some(HalfClose { ended: Some(ended), ..half_close });
+        self.stage = Stage::Ended(ended);
         match self.connection.is_settled() {
-            Err(error) => return Err(End::Failed(self.or_alien(Failure::End(error)))),
-            Ok(false) if cx.now < ended + SETTLE_TIME => {
-                return Ok(Next::Wait(Some(cx.now + SETTLE_POLL)));
-            }
+            Err(error) => return Err(self.broken("its end was awaited", error, cx)),
+            Ok(false) if cx.now < ended + SETTLE_TIME => return Ok(Some(cx.now + SETTLE_POLL)),
             Ok(_) => {}
         }
-        let is_prompt = ended <= half_close.patience.began() + PROMPT;
+        let is_prompt = ended <= self.barrier.began() + PROMPT;
         let is_undecided = cx.profile.mode() == Confirmation::Auto;
         if self.parser.alien().is_some() || (is_undecided && !is_prompt) {
-            return Err(End::Failed(self.or_alien(Failure::Silent)));
+            return Err(self.failed(Failure::Silent));
         }
         if is_undecided {
-            cx.profile.was_silent(cx.now);
+            cx.profile.learn(Confirmation::HalfClose, cx.now);
         }
         self.confirmed(cx.delivery.window.written(), cx);
         Err(End::Finished)
     }
 
-    fn advance(&mut self, cx: &mut Context<'_>) -> Result<Next, End> {
-        let is_at_boundary =
-            self.barrier.to_write().is_empty() && cx.delivery.window.at_line_boundary();
-        if is_at_boundary {
-            let view = self.view(cx);
-            match view.plan() {
+    fn advance(&mut self, cx: &mut Context<'_>) -> Result<Option<Instant>, End> {
+        if self.barrier.to_write().is_empty() && cx.delivery.window.at_line_boundary() {
+            let demand = cx.delivery.demand();
+            let agenda = Agenda {
+                now: cx.now,
+                demand,
+                window: &cx.delivery.window,
+                profile: cx.profile,
+                barrier: &self.barrier,
+                leave_at: self.leave_at,
+            };
+            match agenda.plan() {
                 Plan::HalfClose => return self.half_close(cx),
-                Plan::Ask => self.barrier.begin(cx.delivery.window.written()),
-                Plan::Send => {
-                    if let Err(next) = self.grant(view.work, cx) {
-                        return Ok(next);
-                    }
-                }
-                Plan::Wait(until) => return Ok(Next::Wait(until)),
+                Plan::Ask => self.barrier.ask(cx.delivery.window.written()),
+                Plan::Send => match self.grant(demand, cx) {
+                    Err(later) => return Ok(Some(later)),
+                    Ok(()) if cx.delivery.window.at_line_boundary() => return Ok(None),
+                    Ok(()) => {}
+                },
+                Plan::Wait(until) => return Ok(until),
             }
         }
         self.write(cx)
     }
 
-    fn view(&self, cx: &Context<'_>) -> View {
-        let window = &cx.delivery.window;
-        View {
-            now: cx.now,
-            mode: cx.profile.mode(),
-            work: cx.delivery.work(),
-            is_full: window.ungranted() == 0 && !window.has_room(),
-            is_empty: window.is_empty(),
-            has_unconfirmed: window.has_unconfirmed_writes(),
-            is_askable: self.barrier.is_askable(),
-            is_ask_due: self.barrier.is_due(cx.profile, window.written(), cx.now),
-            is_silent: self.answer_due_at().is_some_and(|due| cx.now >= due),
-            burst: self.burst,
-            is_at_bound: window.unconfirmed_bytes() >= cx.profile.burst_bytes(),
-            half_closed: cx.profile.half_closed,
-            leave_at: self.leave_at,
-        }
+    /// Grants as many of the next lines as may be written now. If none may: when to ask again.
+    fn grant(&self, demand: Demand, cx: &mut Context<'_>) -> Result<(), Instant> {
+        let left = cx.profile.max_unconfirmed().saturating_sub(cx.delivery.window.granted());
+        let allowed = cx.delivery.limiter.allow(demand, cx.now);
+        let points = allowed.map_err(|later| match self.barrier.due_at() {
+            Some(due_at) if cx.profile.mode() == Confirmation::Version => due_at.min(later),
+            _ => later,
+        })?;
+        cx.delivery.grant(points.min(left));
+        Ok(())
     }
 
-    /// When a server that was never heard to answer counts as silent.
-    fn answer_due_at(&self) -> Option<Instant> {
-        self.barrier.patience().map(|patience| patience.ends_at(ANSWER_TIME))
-    }
-
-    /// Takes as many of the next lines as may be written cx.now. If none may: when to ask again.
-    fn grant(&self, work: Work, cx: &mut Context<'_>) -> Result<(), Next> {
-        if cx.delivery.window.ungranted() == 0 && !cx.delivery.take_batch() {
-            return Err(Next::Wait(None));
-        }
-        match cx.delivery.limiter.allow(work.demand, cx.now) {
-            Ok(points) => {
-                let left =
-                    cx.profile.burst_bytes().saturating_sub(cx.delivery.window.unconfirmed_bytes());
-                let granted = cx.delivery.window.grant(points, left);
-                cx.delivery.limiter.spend(granted);
-                if granted > 0 { Ok(()) } else { Err(Next::Wait(None)) }
-            }
-            Err(later) => {
-                let due = self.barrier.due_at().filter(|_| asks(cx.profile.mode()));
-                Err(Next::Wait(earliest(Some(later), due)))
-            }
-        }
-    }
-
-    fn half_close(&mut self, cx: &mut Context<'_>) -> Result<Next, End> {
+    fn half_close(&mut self, cx: &mut Context<'_>) -> Result<Option<Instant>, End> {
         if cx.delivery.window.has_unconfirmed_writes() && self.parser.alien().is_some() {
             // Its end would prove nothing.
-            return Err(End::Failed(self.or_alien(Failure::Silent)));
+            return Err(self.failed(Failure::Silent));
         }
-        if let Err(error) = self.connection.half_close() {
-            return Err(self.lost(Failure::Write(error), cx));
-        }
-        self.half_close = Some(HalfClose { patience: Patience::new(cx.now), ended: None });
+        self.connection.half_close().map_err(|error| self.broken("writing", error, cx))?;
+        self.stage = Stage::HalfClosed;
+        self.barrier.begin_wait(cx.now);
         cx.profile.half_closed = Some(cx.now);
-        Ok(Next::Again)
+        Ok(Some(cx.now))
     }
 
-    fn write(&mut self, cx: &mut Context<'_>) -> Result<Next, End> {
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<Option<Instant>, End> {
         let question = self.barrier.to_write();
-        let is_question = !question.is_empty();
-        let bytes = if is_question { question } else { cx.delivery.window.to_write() };
-        let taken = match self.connection.write(bytes) {
-            Ok(taken) => taken,
-            Err(error) => return Err(self.lost(Failure::Write(error), cx)),
-        };
+        let bytes = if question.is_empty() { cx.delivery.window.to_write() } else { question };
+        let taken =
+            self.connection.write(bytes).map_err(|error| self.broken("writing", error, cx))?;
         if taken == 0 {
             self.stalled.get_or_insert(cx.now);
-            self.is_held_up |= !is_question;
-            return Ok(Next::Wait(None));
+            return Ok(None);
         }
         cx.delivery.counters.bytes_sent.add(taken as u64);
         if self.stalled.take().is_some() {
             // The kernel had no room, and has some again: the server reads.
-            self.progressed(cx.now);
+            self.barrier.progressed(cx.now);
         }
-        if is_question {
-            self.barrier.took(taken, cx.now);
+        if question.is_empty() {
+            let points = cx.delivery.wrote(taken, cx.now);
+            self.barrier.wrote(points, cx.now);
+            let window = &cx.delivery.window;
+            if window.at_line_boundary() && cx.profile.mode() == Confirmation::Written {
+                self.confirmed(window.written(), cx);
+            }
         } else {
-            self.wrote_lines(taken, cx);
+            self.barrier.took(taken, cx.now);
         }
-        Ok(Next::Again)
-    }
-
-    fn wrote_lines(&mut self, bytes: usize, cx: &mut Context<'_>) {
-        let points = cx.delivery.wrote(bytes);
-        self.burst = Some((self.burst.map_or(cx.now, |(first, _)| first), cx.now));
-        if points > 0 {
-            self.barrier.wrote(cx.now);
-        }
-        if cx.delivery.window.at_line_boundary() {
-            if std::mem::take(&mut self.is_held_up) {
-                cx.delivery.limiter.held_up(cx.now);
-            }
-            if cx.profile.mode() == Confirmation::Written {
-                self.confirmed(cx.delivery.window.written(), cx);
-            }
-        }
+        Ok(Some(cx.now))
     }
 
     /// Ends what makes no progress; answers when to look again.
     fn check_deadline(&self, cx: &Context<'_>) -> Result<Option<Instant>, End> {
-        let timeout = cx.delivery.write_timeout;
-        let (due, end) = if let Some(half_close) = self.half_close {
-            if half_close.ended.is_some() {
-                (None, End::Finished)
-            } else if cx.delivery.window.has_unconfirmed_writes() {
-                let due = half_close.patience.ends_at(timeout);
-                (Some(due), End::Failed(Failure::NotClosed(timeout)))
-            } else {
-                (Some(half_close.patience.began() + LAST_WORDS), End::Finished)
+        let time = cx.delivery.write_timeout;
+        let is_awaited = self.barrier.is_asked() && cx.profile.mode() == Confirmation::Version;
+        let (due, omission) = match (self.stage, self.stalled) {
+            (Stage::HalfClosed, _) if !cx.delivery.window.has_unconfirmed_writes() => {
+                let due = self.barrier.began() + LAST_WORDS;
+                return if cx.now < due { Ok(Some(due)) } else { Err(End::Finished) };
             }
-        } else if let Some(since) = self.stalled {
-            (Some(since + timeout), End::Failed(Failure::Stalled(timeout)))
-        } else if cx.profile.mode() == Confirmation::Version {
-            let due = self.barrier.patience().map(|patience| patience.ends_at(timeout));
-            (due, End::Failed(Failure::Unanswered(timeout)))
-        } else {
-            (None, End::Finished)
+            (Stage::HalfClosed, _) => {
+                (self.barrier.ends_at(time), "has not closed its side after ours")
+            }
+            (Stage::Open, Some(since)) => (since + time, "took no byte"),
+            (Stage::Open, None) if is_awaited => {
+                (self.barrier.ends_at(time), "has not answered `version`")
+            }
+            (Stage::Open, None) | (Stage::Ended(_), _) => return Ok(None),
         };
-        if due.is_some_and(|due| cx.now >= due) {
-            return Err(match end {
-                End::Failed(failure) => End::Failed(self.or_alien(failure)),
-                end => end,
-            });
+        if cx.now < due {
+            return Ok(Some(due));
         }
-        let silent_at = self.answer_due_at().filter(|_| cx.profile.mode() == Confirmation::Auto);
-        Ok(earliest(due, silent_at.filter(|at| *at > cx.now)))
+        Err(self.failed(Failure::Unresponsive { omission, time }))
+    }
+
+    fn broken(&self, during: &'static str, source: io::Error, cx: &Context<'_>) -> End {
+        self.lost(Failure::Lost { during, source }, cx)
     }
 
     /// The connection is gone: what that means depends on what it held.
     fn lost(&self, failure: Failure, cx: &Context<'_>) -> End {
         if cx.delivery.window.has_unconfirmed_writes() || !self.is_proved(cx.profile, cx.now) {
-            End::Failed(self.or_alien(failure))
+            self.failed(failure)
         } else {
             End::Closed
         }
     }
 
-    /// That the peer is no TSD, if it has shown that; else the failure itself.
-    fn or_alien(&self, failure: Failure) -> Failure {
-        match self.parser.alien() {
-            Some(alien) => Failure::Alien(alien.clone()),
-            None => failure,
-        }
+    /// Says that the peer is no TSD, if it has shown that, or else the failure itself.
+    fn failed(&self, failure: Failure) -> End {
+        End::Failed(self.parser.alien().map_or(failure, |alien| Failure::Alien(alien.clone())))
     }
 }

@@ -12,7 +12,7 @@ use super::{Rig, SECOND, address, options};
 use crate::builder::Flavor;
 use crate::clock::{Clock, Instant};
 use crate::queue::{Phase, Queue};
-use crate::send::prepare;
+use crate::send::Writer;
 use crate::stats::{Confirmation, Counters};
 use crate::testing::{Action, FakeTsd, Fault};
 
@@ -191,8 +191,8 @@ fn a_writer_that_cannot_wait_ends_with_every_point_counted() {
     let counters = Arc::new(Counters::default());
     let queue = Arc::new(Queue::new(1_000_000, Arc::clone(&counters)));
     let options = options(&[absent], Confirmation::Version);
-    let (mut writer, _waker) =
-        prepare(options, Arc::clone(&queue), Arc::clone(&counters), Clock::default()).unwrap();
+    let mut writer =
+        Writer::new(options, Arc::clone(&queue), Arc::clone(&counters), Clock::default()).unwrap();
     let mut rig = Rig { queue, counters, next: 0 };
     rig.push(10);
     writer.on_poll_failure(&ErrorKind::InvalidInput.into());

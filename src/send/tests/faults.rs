@@ -13,8 +13,7 @@ use crate::queue::{Link, Phase, Queue};
 use crate::send::endpoint::Endpoint;
 use crate::send::limiter::RateLimit;
 use crate::send::resolve::Resolver;
-use crate::send::writer::Writer;
-use crate::send::{Options, prepare};
+use crate::send::{Options, Writer};
 use crate::stats::{Confirmation, Counters};
 use crate::testing::{Action, FakeTsd, Fault};
 
@@ -197,11 +196,11 @@ fn stuck(options: Options) -> (Rig, Writer, Vec<impl Sized + use<>>) {
     let counters = Arc::new(Counters::default());
     let queue = Arc::new(Queue::new(100, Arc::clone(&counters)));
     let endpoints = options.endpoints.len();
-    let (mut writer, waker) =
-        prepare(options, Arc::clone(&queue), Arc::clone(&counters), Clock::default()).unwrap();
-    let (resolver, senders) = Resolver::stuck(Arc::clone(&waker), endpoints, Instant::now());
+    let mut writer =
+        Writer::new(options, Arc::clone(&queue), Arc::clone(&counters), Clock::default()).unwrap();
+    let waker = Arc::clone(&writer.waker);
+    let (resolver, senders) = Resolver::stuck(waker, endpoints, Instant::now());
     writer.dialer.resolver = resolver;
-    queue.set_waker(move || waker.wake().is_ok());
     (Rig { queue, counters, next: 0 }, writer, senders)
 }
 

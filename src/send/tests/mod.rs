@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::endpoint::Endpoint;
 use super::limiter::RateLimit;
 use super::rotation::EndpointOrder;
-use super::{Options, spawn};
+use super::{Options, Writer};
 use crate::builder::Flavor;
 use crate::clock::{Clock, Instant};
 use crate::queue::Queue;
@@ -61,7 +61,8 @@ impl Rig {
     fn at(options: Options, clock: Clock) -> Self {
         let counters = Arc::new(Counters::default());
         let queue = Arc::new(Queue::new(1_000_000, Arc::clone(&counters)));
-        spawn(options, Arc::clone(&queue), Arc::clone(&counters), clock).unwrap();
+        let writer = Writer::new(options, Arc::clone(&queue), Arc::clone(&counters), clock);
+        writer.unwrap().spawn().unwrap();
         Rig { queue, counters, next: 0 }
     }
 
