@@ -1,36 +1,35 @@
 //! A histogram in fixed memory, with one locked instruction per sample.
 //!
-//! **Problem.** A sample changes five numbers: a bucket, the sum, the least, the greatest, and the
+//! **Problem.** A sample changes five numbers: a bucket, the sum, the minimum, the maximum, and the
 //! count. One atomic read-modify-write each is five locked instructions, and with two threads five
-//! fights for cache lines; a mutex is two locked instructions and makes the second thread wait; and
+//! contended cache lines. A mutex is two locked instructions and makes the second thread wait. And
 //! a drain must not come between the five, or a sum would hold a sample that the buckets do not.
 //!
-//! **Idea.** A *stripe* holds all five behind a *gate* that is tried and never waited for: taking
-//! it is one compare-and-exchange, and behind it everything is plain loads and stores. Who finds
-//! the gate closed takes the next stripe. A histogram begins with one stripe and gets more only
-//! when threads do meet.
+//! **Idea.** A *stripe* holds all five behind a *gate*, a lock that is tried and never waited for:
+//! taking it is one compare-and-exchange, and behind it everything is plain loads and stores. A
+//! thread that finds the gate closed takes the next stripe. A histogram begins with one stripe and
+//! gets more only when threads collide.
 //!
 //! **Mechanism.** Recording a value:
-//! 1. Its bucket is computed, and the page that counts the bucket found, or made, before any gate:
+//! 1. Its bucket is computed, and the page of the bucket found or made, before any gate is taken:
 //!    nothing is allocated behind one (but once in 2^32 samples of one bucket).
-//! 2. With one stripe in use the thread tries that one, else that of its own number.
-//! 3. `FREE → RECORDING` by a compare-and-exchange (acquire). Bucket, sum, least and greatest are
-//!    loaded and stored (relaxed); the count is what the buckets add up to. `FREE` is stored
-//!    (release).
-//! 4. A closed gate: the thread goes round the stripes in use until it finds a free one, whose
-//!    number becomes its own, so that threads drift apart. After [`COLLISIONS`] meetings, or
-//!    [`PATIENCE`] attempts in vain (the holder was preempted), twice as many stripes are in use,
-//!    up to [`STRIPES`].
+//! 2. With one stripe in use the thread tries that one, else the stripe of its own number.
+//! 3. `FREE → RECORDING` by a compare-and-exchange (acquire). Bucket, sum, minimum and maximum are
+//!    loaded and stored (relaxed); the count is the sum of the buckets. `FREE` is stored (release).
+//! 4. If the gate is closed, the thread tries the other stripes in use, one after the other, until
+//!    one is free, whose number becomes its own: so threads drift apart. After [`COLLISIONS`]
+//!    collisions, or [`PATIENCE`] failed attempts (the holder was preempted), twice as many stripes
+//!    are in use, up to [`STRIPES`].
 //!
 //! Reading:
 //! 1. Readers exclude one another by the mutex of the totals, which no recording thread ever takes.
 //! 2. Stripe by stripe: `FREE → COLLECTING` (acquire), counters copied and, in a drain, set to
-//!    zero, `FREE` (release). A recording thread that meets this goes to another stripe; it does
-//!    not count as a meeting.
-//! 3. Each stripe is read whole, so in every readout sum, least, greatest and buckets are of the
-//!    same samples. A sample whose recording happened before the reading is in it, since its gate
-//!    was released before the reader took it; one that is recorded meanwhile is in this readout or
-//!    in the next.
+//!    zero, `FREE` (release). A recording thread that finds this state goes to another stripe; it
+//!    does not count as a collision.
+//! 3. Each stripe is read whole, so in every readout sum, minimum, maximum and buckets are of the
+//!    same samples. A sample that was recorded before the reading is in it, since its gate was
+//!    released before the reader took it; one that is recorded meanwhile is in this readout or in
+//!    the next.
 //!
 //! A counter is a `u32`; what overflows it is carried to a second set of pages, so counts are exact
 //! up to 2^64, and stay there. The sum is by plain addition in `f64` and stays within its range:
@@ -58,8 +57,8 @@ use crate::sync::{Mutex, OnceLock, lock, spin_loop, yield_now};
 
 /// The most stripes of a histogram; a power of two.
 const STRIPES: usize = if cfg!(loom) { 2 } else { 4 };
-/// Meetings of two recording threads after which the stripes in use are doubled: a single one is no
-/// reason to double the memory.
+/// Collisions of two recording threads after which the stripes in use are doubled: a single one is
+/// no reason to double the memory.
 const COLLISIONS: u32 = if cfg!(loom) { 1 } else { 64 };
 /// Attempts in vain after which the holder of a gate is taken to be preempted: longer than a stripe
 /// is held for reading.
@@ -89,7 +88,7 @@ pub(crate) struct HistogramCell {
     /// How many stripes are in use, a power of two: 1, 2, 4. Only a hint: who does not see a stripe
     /// yet takes the first.
     in_use: AtomicU32,
-    /// Meetings since `in_use` was raised.
+    /// Collisions since `in_use` was raised.
     collisions: AtomicU32,
     /// Values that were not recorded.
     not_finite: AtomicU64,
@@ -223,7 +222,8 @@ impl HistogramCell {
         OWN_STRIPE.with(|cell| cell.set(Some(number)));
     }
 
-    /// Counts a meeting with whom a gate was found with, and tells whether there were too many.
+    /// Counts a collision, if another thread was recording, and answers whether there were too
+    /// many.
     fn is_crowded(&self, state: u32) -> bool {
         // With all stripes in use the counter is left alone: its cache line is what every recording
         // thread reads.
