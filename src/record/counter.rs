@@ -398,6 +398,6 @@ mod model {
             }
         });
         let outcomes = outcomes.lock().unwrap();
-        assert!(outcomes.contains(&(false, true)) && outcomes.contains(&(false, false)));
+        assert_eq!(Vec::from_iter(outcomes.iter().copied()), [(false, false), (false, true)]);
     }
 }
