@@ -398,6 +398,9 @@ mod model {
             }
         });
         let outcomes = outcomes.lock().unwrap();
-        assert_eq!(Vec::from_iter(outcomes.iter().copied()), [(false, false), (false, true)]);
+        assert_eq!(
+            Vec::from_iter(outcomes.iter().copied()),
+            [(false, false), (false, true), (true, false)]
+        );
     }
 }

@@ -60,9 +60,10 @@ impl<K: Kind> Series<K> {
         if !self.locals.close(|local| K::fold(&self.cell, local)) {
             return Err(self);
         }
-        // Whoever found it before the list was closed may try to add a local here.
+        // Whoever found it before the list was closed may try to add a local here; the model does
+        // so only where it sees an atomic.
         #[cfg(loom)]
-        crate::sync::yield_now();
+        let _ = self.location.get();
         Arc::try_unwrap(self).inspect_err(|series| series.locals.open())
     }
 }
