@@ -60,10 +60,10 @@ impl<K: Kind> Series<K> {
         if !self.locals.close(|local| K::fold(&self.cell, local)) {
             return Err(self);
         }
-        // Whoever found it before the list was closed may try to add a local here; the model does
-        // so only where it sees an atomic.
+        // Whoever found it before the list was closed may try to add a local here. The model does so
+        // only between two looks at what the other changes too.
         #[cfg(loom)]
-        let _ = self.location.get();
+        let _ = self.locals.touched.see(super::locals::Take::Peek);
         Arc::try_unwrap(self).inspect_err(|series| series.locals.open())
     }
 }
