@@ -12,10 +12,10 @@
 //!    touches. The upgrade fails once the series was evicted, and the key's slot is filled anew.
 //! 2. A key is recognized by 32 bits of its hash, then by the addresses of its name and labels,
 //!    which suffice for every literal call site, and only then by their contents.
-//! 3. A key that misses gets a free slot of its set. In a full set every [`PATIENCE`]th miss takes
-//!    a slot, each in turn: so keys in use are soon cached, whichever were there before, while
-//!    access at random over many series hardly ever makes and drops a local, at the cost of ten
-//!    look-ups.
+//! 3. A key that misses gets a free slot of its set. When the set is full, the sets are doubled, up
+//!    to [`MOST_SETS`]. After that every [`PATIENCE`]th miss in a full set takes a slot, each in
+//!    turn: so keys in use are soon cached, whichever were there before, while access at random over
+//!    many series hardly ever makes and drops a local, at the cost of ten look-ups.
 //! 4. Not cached are keys of more than [`LONGEST_KEY`] bytes, and those that have no series of
 //!    their own: they get one as soon as there is room.
 //! 5. A thread that is being torn down, or that is here already (an allocator that records, say),
@@ -36,8 +36,10 @@ use super::series::{Kind, Series};
 use super::tables::RegistryKind;
 use super::thread::ensure_thread_number;
 
-/// Sets of each kind, a power of two. 14 KiB a kind and thread, at the thread's first use of it.
-const SETS: usize = 256;
+/// Sets of each kind at the thread's first use of it, and at the most; powers of two. A set takes
+/// 56 bytes, so they are 3.5 KiB and 28 KiB.
+const SETS: usize = 64;
+const MOST_SETS: usize = 512;
 /// Slots of a set.
 const WAYS: usize = 4;
 /// Every so many misses in a full set, a key takes the slot of another.
@@ -184,9 +186,31 @@ impl<K: CachedKind> Slots<K> {
         Slots { sets: Vec::new() }
     }
 
+    /// The set of a key; beyond all while there are none.
+    #[inline]
+    fn index(&self, key: &Key) -> usize {
+        key.get_hash() as usize & self.sets.len().wrapping_sub(1)
+    }
+
+    /// Doubles the sets. Each slot finds room, for its set is divided between two.
+    #[cold]
+    fn grow(&mut self) {
+        let sets = 2 * self.sets.len();
+        let before = std::mem::take(&mut self.sets);
+        self.sets.resize_with(sets, Set::new);
+        for slot in before.into_iter().flat_map(|set| set.slots).flatten() {
+            let set = self.index(&slot.key);
+            let set = &mut self.sets[set];
+            if let Some(way) = set.slots.iter().position(Option::is_none) {
+                set.tags[way] = tag(&slot.key);
+                set.slots[way] = Some(slot);
+            }
+        }
+    }
+
     #[inline]
     fn hit(&self, registry: u64, key: &Key) -> Option<Arc<K::Local>> {
-        self.sets.get(index(key))?.find(registry, key)?.local.upgrade()
+        self.sets.get(self.index(key))?.find(registry, key)?.local.upgrade()
     }
 
     /// Gives a series a local here, if the key gets a slot.
@@ -194,8 +218,14 @@ impl<K: CachedKind> Slots<K> {
         if self.sets.is_empty() {
             self.sets.resize_with(SETS, Set::new);
         }
-        let set = &mut self.sets[index(key)];
-        let way = set.place_for(registry, key)?;
+        let mut set = self.index(key);
+        let mut way = self.sets[set].place_for(registry, key);
+        if way.is_none() && self.sets.len() < MOST_SETS {
+            self.grow();
+            set = self.index(key);
+            way = self.sets[set].place_for(registry, key);
+        }
+        let (set, way) = (&mut self.sets[set], way?);
         let words: usize = labels(key).map(|(key, value)| key.len() + value.len()).sum();
         if key.name().len() + words > LONGEST_KEY {
             return None;
@@ -214,11 +244,6 @@ impl<K: CachedKind> Slots<K> {
         }
         found
     }
-}
-
-#[inline]
-fn index(key: &Key) -> usize {
-    key.get_hash() as usize % SETS
 }
 
 #[inline]
@@ -292,10 +317,11 @@ mod tests {
     #[test]
     fn access_at_random_seldom_makes_a_local_and_loses_nothing() {
         let registry = registry();
-        let keys: Vec<_> = (0..8 * SETS * WAYS).map(|n| Key::from_name(format!("m{n}"))).collect();
+        let keys: Vec<_> =
+            (0..8 * MOST_SETS * WAYS).map(|n| Key::from_name(format!("m{n}"))).collect();
         (0..4).for_each(|_| keys.iter().for_each(|key| _ = increment(&registry, key)));
         let cached = keys.iter().filter(|key| increment(&registry, key)).count();
-        assert!((SETS * WAYS / 2..2 * SETS * WAYS).contains(&cached), "{cached}");
+        assert!((MOST_SETS * WAYS / 2..2 * MOST_SETS * WAYS).contains(&cached), "{cached}");
         assert!(keys.iter().all(|key| value(&registry, key) == 5));
     }
 
@@ -303,14 +329,14 @@ mod tests {
     fn keys_in_use_displace_those_that_were_there_before() {
         let registry = registry();
         let keys = |name: &str| -> Vec<Key> {
-            (0..SETS * WAYS).map(|n| Key::from_name(format!("{name}{n}"))).collect()
+            (0..MOST_SETS * WAYS).map(|n| Key::from_name(format!("{name}{n}"))).collect()
         };
         keys("before").iter().for_each(|key| _ = increment(&registry, key));
-        let hot = &keys("hot")[..SETS];
+        let hot = &keys("hot")[..MOST_SETS];
         let cached = || hot.iter().filter(|key| increment(&registry, key)).count();
         (0..WAYS * usize::from(PATIENCE)).for_each(|_| _ = cached());
         // Some hundredth has more than three others in its set.
-        assert!(cached() > SETS * 9 / 10, "{}", cached());
+        assert!(cached() > MOST_SETS * 9 / 10, "{}", cached());
     }
 
     #[test]
@@ -320,7 +346,7 @@ mod tests {
         let mut keys = Vec::new();
         for n in 0.. {
             let key = Key::from_name(format!("m{n}"));
-            if index(&key) == 0 {
+            if key.get_hash() as usize % MOST_SETS == 0 {
                 keys.push(key);
             }
             if keys.len() > WAYS {
