@@ -10,6 +10,7 @@
 //! | | is a second ahead | it waits until that second has come |
 //! | a tick | was a full snapshot's | it is left out: that one was the tick |
 //! | | was a flush's in a used second, and is now | the next second, all series, so that none falls silent |
+//! | a tick | none, in the second of the start or the next | it is left out: a process that has just ended may have used both |
 //! | any | is further ahead: the clock stepped back | the next second, at most every second and a half, so that the clock catches up |
 //!
 //! A clock that is set back to before the first timestamp was wrong until then, and is believed
@@ -114,6 +115,8 @@ const MOST_SPANS: usize = 8;
 pub(crate) struct Schedule {
     interval: Duration,
     precision: TimestampPrecision,
+    /// The timestamp of the time at which the exporter was started.
+    started: u64,
     /// The wall time of the next tick.
     next: Duration,
     /// Spans of timestamps that are used or lie between used ones, the current one last; each lies
@@ -137,6 +140,7 @@ impl Schedule {
         Schedule {
             interval,
             precision,
+            started: precision.of(wall),
             next: next_multiple(interval, wall),
             used: Vec::new(),
             was_full: false,
@@ -178,6 +182,7 @@ impl Schedule {
         }
         let (free, is_tick) = (self.first_free(time), occasion == Occasion::Tick);
         let wait = match free - time {
+            0 if is_tick && (self.started..=self.started + 1).contains(&time) => self.interval,
             0 => Duration::ZERO,
             1 if is_tick && self.was_full => self.interval,
             1 => Duration::ZERO,
@@ -249,7 +254,8 @@ mod tests {
             let (clock, mock) = Clock::mock(wall);
             let precision = TimestampPrecision::Seconds;
             let schedule = Schedule::new(interval, precision, clock.now(), clock.wall());
-            Fixture { schedule, clock, mock }
+            // Long ago, as far as a process before this one is concerned.
+            Fixture { schedule: Schedule { started: 0, ..schedule }, clock, mock }
         }
 
         fn slot(&self, occasion: Occasion) -> Slot {
@@ -290,6 +296,19 @@ mod tests {
         assert!(schedule.is_tick_due(clock.wall()));
         assert!(!schedule.is_tick_due(clock.wall()));
         assert_eq!(schedule.until_tick(clock.wall()), Duration::from_millis(9_950));
+    }
+
+    /// It has the same series, and its last snapshot may be a second ahead of the clock.
+    #[test]
+    fn ticks_leave_two_seconds_to_a_process_that_has_just_ended() {
+        let mut fixture = Fixture::new(seconds(1), seconds(T));
+        fixture.schedule.started = T;
+        assert_eq!(fixture.take(Occasion::Tick), None);
+        assert_eq!(fixture.tick(seconds(1)), None);
+        assert_eq!(fixture.tick(seconds(1)), all(T + 2));
+        fixture.schedule.started = T + 3;
+        fixture.mock.advance(seconds(1));
+        assert_eq!(fixture.take(Occasion::Manual), all(T + 3), "who asks has it at once");
     }
 
     #[test]
