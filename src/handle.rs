@@ -12,15 +12,17 @@ use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 
-use crate::clock::{Clock, Instant};
+use crate::clock::Instant;
 use crate::error::{FlushError, SendError};
+use crate::flush::exporter::Exporter;
 use crate::flush::flusher::Request;
-use crate::flush::raw::RawPoints;
-use crate::flush::render::Renderer;
+use crate::flush::raw::{self, SentTimes};
+use crate::flush::render::render;
 use crate::flush::schedule::Occasion;
-use crate::queue::{Phase, Queue, Watermark};
+use crate::flush::telemetry::Telemetry;
+use crate::queue::{Phase, Watermark};
 use crate::record::descriptions::Description;
-use crate::stats::{Counters, Stats};
+use crate::stats::Stats;
 use crate::wire::point::Point;
 
 /// How long a shutdown that has given up lets the writer finish the line that it is in, so that no
@@ -79,12 +81,11 @@ impl UnwindSafe for OpenTsdbHandle {}
 impl RefUnwindSafe for OpenTsdbHandle {}
 
 pub(crate) struct Shared {
+    pub(crate) exporter: Arc<Exporter>,
     pub(crate) requests: Sender<Request>,
-    pub(crate) queue: Arc<Queue>,
-    pub(crate) counters: Arc<Counters>,
-    pub(crate) raw: RawPoints,
-    pub(crate) renderer: Renderer,
-    pub(crate) clock: Clock,
+    pub(crate) telemetry: Telemetry,
+    /// Of raw points.
+    pub(crate) sent: SentTimes,
     /// The process whose threads these are; a fork of it has none.
     pub(crate) process: u32,
     pub(crate) is_shut_down: AtomicBool,
@@ -126,7 +127,7 @@ impl OpenTsdbHandle {
     pub fn flush(&self, timeout: Duration) -> Result<FlushReport, FlushError> {
         self.check()?;
         let deadline = deadline(timeout);
-        let queue = &self.shared.queue;
+        let queue = &self.shared.exporter.queue;
         let before = self.stats();
         let _expedite = queue.expedite();
         match self.ask(Occasion::Manual, deadline) {
@@ -207,37 +208,37 @@ impl OpenTsdbHandle {
     )]
     pub fn send(&self, point: Point) -> Result<(), SendError> {
         self.check().map_err(|_| SendError::AlreadyShutdown)?;
-        self.shared.raw.send(&point)
+        raw::send(&self.shared.exporter, &self.shared.sent, &point)
     }
 
     /// The `put` lines of a snapshot taken now, in order of their names. Changes nothing and waits
     /// for nobody, whatever the server does; with [`CounterMode::Delta`](crate::CounterMode::Delta)
     /// a counter's line says its count since the start. Empty in a forked process.
     pub fn render(&self) -> String {
-        self.check_process()
-            .map(|()| self.shared.renderer.render(&self.stats()))
-            .unwrap_or_default()
+        let Shared { exporter, telemetry, .. } = &*self.shared;
+        let render = |()| render(exporter, telemetry, &self.stats());
+        self.check_process().map(render).unwrap_or_default()
     }
 
     /// What the application said of its metrics by `describe_counter!` and the like, which the
     /// protocol cannot carry. Of at most 10,000 names. Empty in a forked process.
     pub fn describe(&self) -> Vec<Description> {
-        self.check_process()
-            .map(|()| self.shared.raw.registry.descriptions().all())
-            .unwrap_or_default()
+        let describe = |()| self.shared.exporter.registry.descriptions().all();
+        self.check_process().map(describe).unwrap_or_default()
     }
 
     /// What the exporter did so far.
     pub fn stats(&self) -> Stats {
+        let Exporter { queue, counters, clock, .. } = &*self.shared.exporter;
         match self.check_process() {
-            Ok(()) => self.shared.queue.stats(self.shared.clock.now()),
-            Err(_) => self.shared.counters.stats(),
+            Ok(()) => queue.stats(clock.now()),
+            Err(_) => counters.stats(),
         }
     }
 
     fn end(&self, deadline: Option<Instant>) -> Result<FlushReport, FlushError> {
         self.check_process()?;
-        let queue = &self.shared.queue;
+        let queue = &self.shared.exporter.queue;
         if self.shared.is_shut_down.swap(true, Ordering::SeqCst) {
             // Who returns from here may end the process.
             queue.wait_finished(deadline);

@@ -4,21 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
-use crossbeam_channel::Sender;
-
 use super::check::own_tags;
 use super::instance::{self, Claim};
 use super::options::ConnectivityCheck;
 use super::{CONNECT_TIMEOUT, OpenTsdbBuilder};
-use crate::clock::Clock;
+
 use crate::error::{self, BuildError};
 use crate::flush::distribution::Plans;
-use crate::flush::flusher::{self, Flusher, Log, Request};
-use crate::flush::raw::{RawPoints, SentTimes};
-use crate::flush::reading::{self, CounterMode};
-use crate::flush::render::Renderer;
-use crate::flush::schedule::Schedule;
-use crate::flush::snapshot::Snapshot;
+use crate::flush::exporter::Exporter;
+use crate::flush::flusher::{self, Flusher};
+use crate::flush::raw::SentTimes;
+use crate::flush::reading;
 use crate::flush::telemetry::Telemetry;
 use crate::handle::{OpenTsdbHandle, Shared};
 use crate::queue::Queue;
@@ -27,7 +23,6 @@ use crate::record::registry::{self, Registry};
 use crate::send::endpoint::Endpoint;
 use crate::send::{self, Writer};
 use crate::stats::Counters;
-use crate::wire::line::Lines;
 use crate::wire::series::Rules;
 
 /// The threads behind a recorder and a handle.
@@ -36,23 +31,13 @@ pub(super) struct Threads {
     pub(super) flusher: JoinHandle<()>,
 }
 
-/// What the threads and the handles share.
-#[derive(Clone)]
-struct Common {
-    rules: Rules,
-    registry: Arc<Registry>,
-    queue: Arc<Queue>,
-    counters: Arc<Counters>,
-    clock: Clock,
-}
-
 impl OpenTsdbBuilder {
     /// Everything that [`build`](OpenTsdbBuilder::build) does, and the threads to wait for.
     pub(super) fn start(self) -> Result<(OpenTsdbRecorder, OpenTsdbHandle, Threads), BuildError> {
         self.check_numbers()?;
         let endpoints = self.endpoints()?;
         let mut rules = self.rules()?;
-        let plans = Arc::new(self.plans(&rules)?);
+        let plans = self.plans(&rules)?;
         if self.connectivity_check == ConnectivityCheck::Connect {
             send::check(&endpoints, CONNECT_TIMEOUT).map_err(|unreached| {
                 let source = error::cause(unreached.source);
@@ -61,107 +46,61 @@ impl OpenTsdbBuilder {
         }
         let has_room = rules.default_tags() + own_tags(&plans) < rules.max_tags;
         let claim = instance::settle(&self.instance_tag, &endpoints, &mut rules, has_room);
-        let common = self.common(rules, &plans);
-        let Common { queue, counters, clock, .. } = common.clone();
+        let exporter = self.exporter(rules, plans);
+        let Exporter { rules, registry, queue, counters, clock, .. } = &*exporter;
         let sending = self.sending(endpoints, claim);
-        let writer = Writer::new(sending, Arc::clone(&queue), counters, clock)
+        let spawn_error = |name, source| BuildError::Spawn { name, source: error::cause(source) };
+        let writer = Writer::new(sending, Arc::clone(queue), Arc::clone(counters), clock.clone())
             .map_err(|source| BuildError::EventQueue { source: error::cause(source) })?
             .spawn()
-            .map_err(|source| BuildError::Spawn {
-                name: send::THREAD,
-                source: error::cause(source),
-            })?;
-        let options = reading::Options { counter_mode: self.counter_mode, plans, idle: self.idle };
-        let (requests, flusher) = match self.flusher(options.clone(), common.clone()).spawn() {
+            .map_err(|source| spawn_error(send::THREAD, source))?;
+        let flusher =
+            Flusher::new(Arc::clone(&exporter), self.telemetry(rules), self.flush_interval);
+        let (requests, flusher) = match flusher.spawn() {
             Ok(spawned) => spawned,
             Err(source) => {
                 queue.abandon();
                 let _ = writer.join();
-                return Err(BuildError::Spawn {
-                    name: flusher::NAME,
-                    source: error::cause(source),
-                });
+                return Err(spawn_error(flusher::NAME, source));
             }
         };
-        let recorder = OpenTsdbRecorder { registry: Arc::clone(&common.registry) };
-        let handle = OpenTsdbHandle::new(self.shared(requests, options, common));
+        let recorder = OpenTsdbRecorder { registry: Arc::clone(registry) };
+        let handle = OpenTsdbHandle::new(Shared {
+            telemetry: self.telemetry(rules),
+            requests,
+            sent: SentTimes::default(),
+            process: std::process::id(),
+            is_shut_down: AtomicBool::new(false),
+            exporter,
+        });
         Ok((recorder, handle, Threads { writer, flusher }))
     }
 
-    fn common(&self, rules: Rules, plans: &Arc<Plans>) -> Common {
-        let counters = Arc::new(Counters::default());
-        let plans = Arc::clone(plans);
-        let options = registry::Options {
+    fn exporter(&self, rules: Rules, plans: Plans) -> Arc<Exporter> {
+        let (counters, plans) = (Arc::new(Counters::default()), Arc::new(plans));
+        let specs = Arc::clone(&plans);
+        let registry = registry::Options {
             rules: rules.clone(),
-            specs: Box::new(move |metric| plans.plan(metric).spec()),
+            specs: Box::new(move |metric| specs.plan(metric).spec()),
             limit: self.series_limit,
             has_unit_suffixes: self.unit_suffixes,
             line_limit: self.flavor.max_line(),
             reserved: self.telemetry(&rules).into_lines(),
         };
-        Common {
+        Arc::new(Exporter {
+            options: reading::Options { counter_mode: self.counter_mode, plans, idle: self.idle },
             rules,
-            registry: Arc::new(Registry::new(options, Arc::clone(&counters))),
+            max_line: self.flavor.max_line(),
+            precision: self.precision,
+            registry: Arc::new(Registry::new(registry, Arc::clone(&counters))),
             queue: Arc::new(Queue::new(self.queue_size, Arc::clone(&counters))),
             counters,
             clock: self.clock.clone(),
-        }
+        })
     }
 
     fn telemetry(&self, rules: &Rules) -> Telemetry {
         if self.telemetry { Telemetry::new(rules) } else { Telemetry::off() }
-    }
-
-    fn flusher(&self, options: reading::Options, common: Common) -> Flusher {
-        let Common { rules, registry, queue, counters, clock } = common;
-        Flusher {
-            snapshot: Snapshot::new(registry, options),
-            telemetry: self.telemetry(&rules),
-            schedule: Schedule::new(self.flush_interval, self.precision, clock.now(), clock.wall()),
-            is_delta: self.counter_mode == CounterMode::Delta,
-            lines: Lines::new(queue.buffer(), self.flavor.max_line()),
-            queue,
-            counters,
-            started: clock.now(),
-            clock,
-            waiting: Vec::new(),
-            log: Log::default(),
-        }
-    }
-
-    fn shared(
-        &self,
-        requests: Sender<Request>,
-        options: reading::Options,
-        common: Common,
-    ) -> Shared {
-        let Common { rules, registry, queue, counters, clock } = common;
-        Shared {
-            requests,
-            queue: Arc::clone(&queue),
-            counters: Arc::clone(&counters),
-            renderer: Renderer {
-                registry: Arc::clone(&registry),
-                options,
-                telemetry: self.telemetry(&rules),
-                max_line: self.flavor.max_line(),
-                precision: self.precision,
-                clock: clock.clone(),
-            },
-            raw: RawPoints {
-                rules,
-                max_line: self.flavor.max_line(),
-                precision: self.precision,
-                registry,
-                queue,
-                counters,
-                clock: clock.clone(),
-                sent: SentTimes::default(),
-            },
-            clock,
-            process: std::process::id(),
-            is_shut_down: AtomicBool::new(false),
-        }
     }
 
     fn sending(&self, endpoints: Vec<Endpoint>, claim: Option<Claim>) -> send::Options {

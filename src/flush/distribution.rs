@@ -153,7 +153,7 @@ impl<T> Setting<T, Option<T>> {
     /// What `make` makes of the values.
     fn make<U>(
         &self,
-        default: T,
+        default: &T,
         charset: Charset,
         make: impl Fn(&T) -> Result<U, BuildError>,
     ) -> Result<Setting<U>, BuildError> {
@@ -161,7 +161,7 @@ impl<T> Setting<T, Option<T>> {
         let special = special.map(|(matcher, value)| Ok((matcher.clean(charset), make(value)?)));
         Ok(Setting {
             special: special.collect::<Result<_, _>>()?,
-            general: make(self.general.as_ref().unwrap_or(&default))?,
+            general: make(self.general.as_ref().unwrap_or(default))?,
         })
     }
 }
@@ -203,11 +203,11 @@ impl Plans {
             None => Distribution::Summary,
         };
         Ok(Plans {
-            kinds: distribution.make(implied, charset, |&kind| Ok(kind))?,
-            summaries: quantiles.make(DEFAULT_QUANTILES.to_vec(), charset, |quantiles| {
+            kinds: distribution.make(&implied, charset, |&kind| Ok(kind))?,
+            summaries: quantiles.make(&DEFAULT_QUANTILES.to_vec(), charset, |quantiles| {
                 valid("set_quantiles", quantiles, Plan::summary(quantiles))
             })?,
-            buckets: buckets.make(DEFAULT_BUCKETS.to_vec(), charset, |bounds| {
+            buckets: buckets.make(&DEFAULT_BUCKETS.to_vec(), charset, |bounds| {
                 valid("set_buckets", bounds, Plan::buckets(bounds))
             })?,
             vmrange: Arc::new(Plan::vmrange()),

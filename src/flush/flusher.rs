@@ -8,15 +8,16 @@ use std::{io, mem};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never};
 
-use super::reading::Sink;
+use super::exporter::Exporter;
+use super::reading::{CounterMode, Sink};
 use super::schedule::{Occasion, Schedule, Slot, Stamp, Step};
 use super::snapshot::Snapshot;
 use super::telemetry::Telemetry;
-use crate::clock::{Clock, Instant};
+use crate::clock::Instant;
 use crate::log_limiter::LogLimiter;
-use crate::queue::{BATCH_BYTES, Phase, Queue, Watermark};
+use crate::queue::{BATCH_BYTES, Phase, Watermark};
 use crate::record::notices::Cause;
-use crate::stats::{Counters, Stats};
+use crate::stats::Stats;
 use crate::wire::line::{Lines, Unsendable, Variant};
 use crate::wire::series::Line;
 use crate::wire::value::Value;
@@ -47,24 +48,20 @@ pub(crate) struct Request {
 
 /// What the flusher works with.
 pub(crate) struct Flusher {
-    pub(crate) snapshot: Snapshot,
-    pub(crate) telemetry: Telemetry,
-    pub(crate) schedule: Schedule,
-    /// Whether the lines carry differences, which a dropped line loses.
-    pub(crate) is_delta: bool,
-    pub(crate) lines: Lines,
-    pub(crate) queue: Arc<Queue>,
-    pub(crate) counters: Arc<Counters>,
-    pub(crate) clock: Clock,
-    pub(crate) started: Instant,
+    exporter: Arc<Exporter>,
+    snapshot: Snapshot,
+    telemetry: Telemetry,
+    schedule: Schedule,
+    lines: Lines,
+    started: Instant,
     /// Requests that no snapshot has answered yet.
-    pub(crate) waiting: Vec<Request>,
-    pub(crate) log: Log,
+    waiting: Vec<Request>,
+    log: Log,
 }
 
 /// What was logged, and when.
 #[derive(Debug, Default)]
-pub(crate) struct Log {
+struct Log {
     limiter: LogLimiter,
     /// By the causes of the registry's notices, which stay until they may be logged.
     notices: [Option<Instant>; Cause::ALL.len()],
@@ -73,6 +70,21 @@ pub(crate) struct Log {
 }
 
 impl Flusher {
+    /// A flusher whose ticks are this far apart.
+    pub(crate) fn new(exporter: Arc<Exporter>, telemetry: Telemetry, interval: Duration) -> Self {
+        let Exporter { queue, clock, precision, .. } = &*exporter;
+        Flusher {
+            snapshot: Snapshot::default(),
+            telemetry,
+            schedule: Schedule::new(interval, *precision, clock.now(), clock.wall()),
+            lines: Lines::new(queue.buffer(), exporter.max_line),
+            started: clock.now(),
+            waiting: Vec::new(),
+            log: Log::default(),
+            exporter,
+        }
+    }
+
     /// Starts the thread.
     pub(crate) fn spawn(mut self) -> io::Result<(Sender<Request>, JoinHandle<()>)> {
         let (sender, receiver) = bounded(REQUESTS);
@@ -80,7 +92,7 @@ impl Flusher {
             // A panic, from a user's tracing subscriber say, costs the snapshot that it
             // interrupted.
             while catch_unwind(AssertUnwindSafe(|| self.run(&receiver))).is_err() {
-                self.counters.restarts.add(1);
+                self.exporter.counters.restarts.add(1);
             }
         })?;
         Ok((sender, thread))
@@ -88,7 +100,7 @@ impl Flusher {
 
     fn run(&mut self, requests: &Receiver<Request>) {
         let (mut requests, mut is_alone) = (requests.clone(), false);
-        while self.queue.phase() == Phase::Open {
+        while self.exporter.queue.phase() == Phase::Open {
             let wait = self.wait();
             match requests.recv_timeout(if is_alone { wait.min(ORPHAN_CHECK) } else { wait }) {
                 // All that came meanwhile share one snapshot.
@@ -100,9 +112,9 @@ impl Flusher {
                 // A recorder may live on for long.
                 Err(RecvTimeoutError::Disconnected) => (requests, is_alone) = (never(), true),
             }
-            if is_alone && self.waiting.is_empty() && self.snapshot.is_orphaned() {
+            if is_alone && self.waiting.is_empty() && self.is_orphaned() {
                 // First, since the queue may have no room for the last snapshot.
-                self.queue.end_at(self.clock.now() + LAST_CHANCE);
+                self.exporter.queue.end_at(self.exporter.clock.now() + LAST_CHANCE);
                 let (occasion, answer) = (Occasion::Last, bounded(1).0);
                 self.waiting.push(Request { occasion, deadline: None, answer });
             }
@@ -111,11 +123,19 @@ impl Flusher {
         }
     }
 
+    /// Whether no recorder has the registry any more.
+    fn is_orphaned(&self) -> bool {
+        Arc::strong_count(&self.exporter.registry) == 1
+    }
+
     /// How long there is nothing to do.
     fn wait(&self) -> Duration {
-        let wall = self.clock.wall();
+        let wall = self.exporter.clock.wall();
         let until_tick = self.schedule.until_tick(wall);
-        match self.wanted().map(|wanted| self.schedule.slot(wanted, self.clock.now(), wall)) {
+        match self
+            .wanted()
+            .map(|wanted| self.schedule.slot(wanted, self.exporter.clock.now(), wall))
+        {
             Some(Slot::After(wait)) => wait.min(until_tick),
             Some(Slot::Free(_) | Slot::ClockUnset) => Duration::ZERO,
             None => until_tick,
@@ -128,11 +148,11 @@ impl Flusher {
 
     /// Takes the snapshot that the requests wait for, unless its second has not come.
     fn serve(&mut self) {
-        let now = self.clock.now();
+        let now = self.exporter.clock.now();
         let lateness = |at| now.saturating_duration_since(at);
         self.waiting.retain(|request| request.deadline.is_none_or(|at| lateness(at) < LATENESS));
         let Some(wanted) = self.wanted() else { return };
-        match self.schedule.slot(wanted, now, self.clock.wall()) {
+        match self.schedule.slot(wanted, now, self.exporter.clock.wall()) {
             Slot::Free(stamp) => {
                 self.log_notices();
                 self.flush(stamp);
@@ -148,9 +168,9 @@ impl Flusher {
 
     fn answer(&mut self, mut requests: Vec<Request>) {
         if requests.iter().any(|request| request.occasion == Occasion::Last) {
-            self.queue.close();
+            self.exporter.queue.close();
         }
-        let watermark = self.queue.watermark();
+        let watermark = self.exporter.queue.watermark();
         for request in requests.drain(..) {
             let _ = request.answer.send(watermark);
         }
@@ -160,12 +180,12 @@ impl Flusher {
 
     /// Logs which keys are not sent as they are.
     fn log_notices(&mut self) {
-        let now = self.clock.now();
+        let now = self.exporter.clock.now();
         for (cause, last) in Cause::ALL.into_iter().zip(&mut self.log.notices) {
             if last.is_some_and(|last| now.saturating_duration_since(last) < NOTICE_INTERVAL) {
                 continue;
             }
-            if let Some(notice) = self.snapshot.take_notice(cause) {
+            if let Some(notice) = self.exporter.registry.take_notice(cause) {
                 *last = Some(now);
                 notice.log();
             }
@@ -173,50 +193,53 @@ impl Flusher {
     }
 
     fn tick(&mut self) {
-        let (now, wall) = (self.clock.now(), self.clock.wall());
+        let (now, wall) = (self.exporter.clock.now(), self.exporter.clock.wall());
         if let Some(step) = self.schedule.step(now, wall) {
-            self.counters.clock_steps.add(1);
+            self.exporter.counters.clock_steps.add(1);
             self.log_step(step, now);
         }
         if !self.schedule.is_tick_due(wall) {
             return;
         }
         self.log_notices();
-        if self.queue.is_busy() || (self.is_delta && self.queue.has_unsent_snapshot()) {
-            self.counters.ticks_skipped.add(1);
+        let Exporter { options, queue, counters, .. } = &*self.exporter;
+        // Lines that carry differences are lost with what they carry.
+        let is_delta = options.counter_mode == CounterMode::Delta;
+        if queue.is_busy() || (is_delta && queue.has_unsent_snapshot()) {
+            counters.ticks_skipped.add(1);
             // Perhaps for hours, in which many threads end.
-            return self.snapshot.sweep();
+            return self.snapshot.sweep(&self.exporter);
         }
         match self.schedule.slot(Occasion::Tick, now, wall) {
             Slot::Free(stamp) => self.flush(stamp),
             Slot::After(_) => {}
             Slot::ClockUnset => self.log_unset(now),
         }
-        let dormant = self.snapshot.evict();
-        self.counters.series_dormant.set(dormant as u64);
+        let dormant = self.snapshot.evict(&self.exporter);
+        self.exporter.counters.series_dormant.set(dormant as u64);
     }
 
     /// Takes a snapshot and answers the requests that wait for one.
     fn flush(&mut self, stamp: Stamp) {
         // Taken first: a request that a panic interrupts is not tried again and again.
         let requests = mem::take(&mut self.waiting);
-        let now = self.clock.now();
-        let stats = self.queue.stats(now);
+        let now = self.exporter.clock.now();
+        let stats = self.exporter.queue.stats(now);
         let emptied = self.lines.emptied();
         let mut lines = mem::replace(&mut self.lines, emptied);
         lines.set_time(stamp.timestamp);
         let mut out = Output {
             lines,
-            batch_points: self.queue.batch_points(),
-            queue: &self.queue,
-            counters: &self.counters,
+            batch_points: self.exporter.queue.batch_points(),
+            exporter: &self.exporter,
             schedule: &mut self.schedule,
             stamp,
             taken: now,
             pushed: 0,
             refused: Refused::default(),
         };
-        self.snapshot.take(stamp, now.saturating_duration_since(self.started), &mut out);
+        let age = now.saturating_duration_since(self.started);
+        self.snapshot.take(&self.exporter, stamp, age, &mut out);
         // The exporter's own counters change with each flush: alone they are no reason to use a
         // second up.
         if !stamp.only_changed || out.has_lines() {
@@ -282,8 +305,7 @@ impl Flusher {
 struct Output<'a> {
     lines: Lines,
     batch_points: usize,
-    queue: &'a Queue,
-    counters: &'a Counters,
+    exporter: &'a Exporter,
     schedule: &'a mut Schedule,
     stamp: Stamp,
     taken: Instant,
@@ -306,7 +328,7 @@ impl Drop for Output<'_> {
             self.schedule.take(self.stamp, self.taken);
         }
         if !self.stamp.only_changed {
-            self.queue.set_snapshot_points(self.pushed);
+            self.exporter.queue.set_snapshot_points(self.pushed);
         }
     }
 }
@@ -322,9 +344,9 @@ impl Output<'_> {
         if self.lines.is_empty() {
             return;
         }
-        let (bytes, points) = self.lines.take(self.queue.buffer());
+        let (bytes, points) = self.lines.take(self.exporter.queue.buffer());
         self.pushed += points;
-        self.queue.push(bytes, points, self.taken);
+        self.exporter.queue.push(bytes, points, self.taken);
     }
 
     #[inline(always)]
@@ -353,13 +375,13 @@ impl Sink for Output<'_> {
     fn refuse(&mut self, line: Line<'_>, why: Unsendable, points: u64) {
         let (counter, first) = match why {
             Unsendable::TooLong => {
-                (&self.counters.points_dropped.too_long, &mut self.refused.too_long)
+                (&self.exporter.counters.points_dropped.too_long, &mut self.refused.too_long)
             }
             Unsendable::NotFinite => {
-                (&self.counters.points_dropped.not_finite, &mut self.refused.not_finite)
+                (&self.exporter.counters.points_dropped.not_finite, &mut self.refused.not_finite)
             }
         };
-        self.counters.points_taken.add(points);
+        self.exporter.counters.points_taken.add(points);
         counter.add(points);
         first.get_or_insert_with(|| line.metric().chars().take(100).collect());
     }
@@ -367,15 +389,10 @@ impl Sink for Output<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::distribution::{self, Plans};
-    use super::super::reading::{CounterMode, Options};
-    use super::super::schedule::TimestampPrecision;
+    use super::super::reading::Options;
     use super::*;
-    use crate::clock::Mock;
+    use crate::clock::{Clock, Mock};
     use crate::record::counter::Counter;
-    use crate::record::registry::{self, Registry};
-    use crate::wire::charset::Charset;
-    use crate::wire::line::TSD_LINE;
     use crate::wire::series::Rules;
     use metrics::{CounterFn, Key};
 
@@ -385,52 +402,25 @@ mod tests {
     /// A flusher without a thread, on a clock that the test moves.
     struct Fixture {
         flusher: Flusher,
-        registry: Arc<Registry>,
         mock: Mock,
     }
 
     impl Fixture {
         fn new(wall: u64) -> Self {
             let (clock, mock) = Clock::mock(Duration::from_secs(wall));
-            let counters = Arc::new(Counters::default());
-            let plans = Plans::new(&distribution::Options::default(), Charset::Tsd).unwrap();
-            let plans = Arc::new(plans);
-            let (specs, rules) = (Arc::clone(&plans), Rules::of_a_test());
-            let options = registry::Options {
-                rules: rules.clone(),
-                specs: Box::new(move |metric| specs.plan(metric).spec()),
-                limit: 100,
-                has_unit_suffixes: false,
-                line_limit: TSD_LINE,
-                reserved: Vec::new(),
-            };
-            let registry = Arc::new(Registry::new(options, Arc::clone(&counters)));
-            let options = Options { counter_mode: CounterMode::Cumulative, plans, idle: None };
-            let precision = TimestampPrecision::Seconds;
-            let flusher = Flusher {
-                snapshot: Snapshot::new(Arc::clone(&registry), options),
-                telemetry: Telemetry::new(&rules),
-                schedule: Schedule::new(INTERVAL, precision, clock.now(), clock.wall()),
-                is_delta: false,
-                lines: Lines::new(Vec::new(), TSD_LINE),
-                queue: Arc::new(Queue::new(1_000, Arc::clone(&counters))),
-                counters,
-                started: clock.now(),
-                clock,
-                waiting: Vec::new(),
-                log: Log::default(),
-            };
-            Fixture { flusher, registry, mock }
+            let exporter = Exporter::of_a_test(Options::of_a_test(), clock);
+            let telemetry = Telemetry::new(&Rules::of_a_test());
+            Fixture { flusher: Flusher::new(exporter, telemetry, INTERVAL), mock }
         }
 
         fn count(&self) {
-            let found = self.registry.get::<Counter>(&Key::from_static_name("c"));
+            let found = self.flusher.exporter.registry.get::<Counter>(&Key::from_static_name("c"));
             found.unwrap().series.increment(1);
         }
 
         fn ask(&mut self, occasion: Occasion, timeout: Duration) -> Receiver<Watermark> {
             let (answer, answers) = bounded(1);
-            let deadline = Some(self.flusher.clock.now() + timeout);
+            let deadline = Some(self.flusher.exporter.clock.now() + timeout);
             self.flusher.waiting.push(Request { occasion, deadline, answer });
             self.flusher.serve();
             answers
@@ -439,7 +429,7 @@ mod tests {
         /// The lines made since the last time, without the exporter's own.
         fn lines(&mut self) -> Vec<String> {
             let mut lines = Vec::new();
-            while let Some(batch) = self.flusher.queue.pop() {
+            while let Some(batch) = self.flusher.exporter.queue.pop() {
                 let text = String::from_utf8_lossy(batch.lines()).into_owned();
                 lines.extend(text.lines().map(str::to_owned));
             }
@@ -499,7 +489,7 @@ mod tests {
         fixture.mock.advance(Duration::from_secs(5));
         fixture.flusher.tick();
         assert!(waiting.try_recv().is_ok());
-        assert_eq!(fixture.flusher.queue.phase(), Phase::Closing);
+        assert_eq!(fixture.flusher.exporter.queue.phase(), Phase::Closing);
         assert_eq!(fixture.lines(), [format!("put c {} 2 host=a", T + 14)]);
     }
 
@@ -514,6 +504,6 @@ mod tests {
         fixture.mock.step_to(Duration::from_secs(T));
         fixture.flusher.tick();
         assert_eq!(fixture.lines(), [format!("put c {T} 1 host=a")]);
-        assert_eq!(fixture.flusher.counters.clock_steps.get(), 1);
+        assert_eq!(fixture.flusher.exporter.counters.clock_steps.get(), 1);
     }
 }

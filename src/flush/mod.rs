@@ -8,9 +8,11 @@
 //!    forms;
 //! 5. [`telemetry`]: the exporter's own series;
 //! 6. [`render`]: the lines of a snapshot, to look at;
-//! 7. [`raw`]: points past the aggregation, on the thread that sends them.
+//! 7. [`raw`]: points past the aggregation, on the thread that sends them;
+//! 8. [`exporter`]: what all of them share.
 
 pub(crate) mod distribution;
+pub(crate) mod exporter;
 pub(crate) mod flusher;
 mod native;
 pub(crate) mod raw;

@@ -7,81 +7,61 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use super::schedule::TimestampPrecision;
-use crate::clock::Clock;
+use super::exporter::Exporter;
 use crate::error::SendError;
-use crate::queue::Queue;
-use crate::record::registry::{RawClaim, Registry};
-use crate::stats::Counters;
+use crate::record::registry::RawClaim;
 use crate::wire::line::{Lines, Unsendable, Variant};
 use crate::wire::point::Point;
 use crate::wire::series::{LineBuf, Rules};
 
-/// The way of raw points.
-pub(crate) struct RawPoints {
-    pub(crate) rules: Rules,
-    pub(crate) max_line: usize,
-    pub(crate) precision: TimestampPrecision,
-    pub(crate) registry: Arc<Registry>,
-    pub(crate) queue: Arc<Queue>,
-    pub(crate) counters: Arc<Counters>,
-    pub(crate) clock: Clock,
-    pub(crate) sent: SentTimes,
+/// Checks a point and queues it.
+pub(crate) fn send(exporter: &Exporter, sent: &SentTimes, point: &Point) -> Result<(), SendError> {
+    let Exporter { rules, precision, registry, queue, counters, clock, .. } = exporter;
+    let line = line(rules, point)?;
+    let timestamp = point.timestamp.unwrap_or_else(|| precision.of(clock.wall()));
+    if !precision.fits(timestamp) {
+        return Err(SendError::InvalidTimestamp);
+    }
+    let mut lines = Lines::new(Vec::new(), exporter.max_line);
+    lines.set_time(timestamp);
+    let pushed = lines.push(line.line(), Variant::default(), point.value);
+    pushed.map_err(|unsendable| match unsendable {
+        Unsendable::TooLong => SendError::TooLong,
+        Unsendable::NotFinite => SendError::NotFinite,
+    })?;
+    match registry.claim_raw(&point.metric, &point.tags) {
+        RawClaim::Granted => {}
+        RawClaim::Recorded => return Err(SendError::Recorded),
+        RawClaim::Full => return Err(SendError::SeriesLimit),
+    }
+    if !sent.admit(line.line().parts(), timestamp) {
+        counters.points_taken.add(1);
+        counters.points_dropped.duplicate.add(1);
+        return Err(SendError::Duplicate);
+    }
+    if queue.append(lines.bytes(), clock.now()) { Ok(()) } else { Err(SendError::AlreadyShutdown) }
 }
 
-impl RawPoints {
-    /// Checks a point and queues it.
-    pub(crate) fn send(&self, point: &Point) -> Result<(), SendError> {
-        let line = self.line(point)?;
-        let timestamp = point.timestamp.unwrap_or_else(|| self.precision.of(self.clock.wall()));
-        if !self.precision.fits(timestamp) {
-            return Err(SendError::InvalidTimestamp);
-        }
-        let mut lines = Lines::new(Vec::new(), self.max_line);
-        lines.set_time(timestamp);
-        lines.push(line.line(), Variant::default(), point.value).map_err(|unsendable| {
-            match unsendable {
-                Unsendable::TooLong => SendError::TooLong,
-                Unsendable::NotFinite => SendError::NotFinite,
-            }
-        })?;
-        match self.registry.claim_raw(&point.metric, &point.tags) {
-            RawClaim::Granted => {}
-            RawClaim::Recorded => return Err(SendError::Recorded),
-            RawClaim::Full => return Err(SendError::SeriesLimit),
-        }
-        if !self.sent.admit(line.line().parts(), timestamp) {
-            self.counters.points_taken.add(1);
-            self.counters.points_dropped.duplicate.add(1);
-            return Err(SendError::Duplicate);
-        }
-        if !self.queue.append(lines.bytes(), self.clock.now()) {
-            return Err(SendError::AlreadyShutdown);
-        }
-        Ok(())
+fn line(rules: &Rules, point: &Point) -> Result<LineBuf, SendError> {
+    let is_clean = |text: &String| rules.charset.is_clean(text);
+    if !is_clean(&point.metric) {
+        return Err(SendError::InvalidMetric);
     }
-
-    fn line(&self, point: &Point) -> Result<LineBuf, SendError> {
-        let charset = self.rules.charset;
-        if !charset.is_clean(&point.metric) {
-            return Err(SendError::InvalidMetric);
-        }
-        if !point.tags.iter().all(|(key, value)| charset.is_clean(key) && charset.is_clean(value)) {
-            return Err(SendError::InvalidTag);
-        }
-        let keys: HashSet<_> = point.tags.iter().map(|(key, _)| key).collect();
-        if keys.len() < point.tags.len() || keys.len() > self.rules.max_tags {
-            return Err(SendError::TooManyTags);
-        }
-        let tags = point.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        Ok(self.rules.identify(&point.metric, tags, None).line())
+    if !point.tags.iter().all(|(key, value)| is_clean(key) && is_clean(value)) {
+        return Err(SendError::InvalidTag);
     }
+    let keys: HashSet<_> = point.tags.iter().map(|(key, _)| key).collect();
+    if keys.len() < point.tags.len() || keys.len() > rules.max_tags {
+        return Err(SendError::TooManyTags);
+    }
+    let tags = point.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    Ok(rules.identify(&point.metric, tags, None).line())
 }
 
 /// Which times the raw points of each series had. As many series as
-/// [`claim_raw`](Registry::claim_raw) grants, told apart by a keyed hash.
+/// [`claim_raw`](crate::record::registry::Registry::claim_raw) grants, told apart by a keyed hash.
 #[derive(Default)]
 pub(crate) struct SentTimes {
     hasher: RandomState,

@@ -43,6 +43,16 @@ pub(crate) struct Options {
     pub(crate) idle: Option<(MetricKindMask, Duration)>,
 }
 
+#[cfg(test)]
+impl Options {
+    /// For tests that have other things in mind.
+    pub(super) fn of_a_test() -> Self {
+        let charset = crate::wire::charset::Charset::Tsd;
+        let plans = Plans::new(&super::distribution::Options::default(), charset).unwrap();
+        Options { counter_mode: CounterMode::Cumulative, plans: Arc::new(plans), idle: None }
+    }
+}
+
 /// Takes the lines of a snapshot.
 pub(crate) trait Sink {
     fn point(&mut self, line: Line<'_>, variant: Variant<'_>, value: Value);

@@ -12,11 +12,13 @@
 //! Only a dormant series that nobody holds is evicted, see [`Registry::evict`].
 
 use std::collections::{HashMap, HashSet};
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_util::MetricKind;
 
+use super::exporter::Exporter;
 use super::reading::{Options, Sampled, Sink};
 use super::schedule::Stamp;
 use crate::record::counter::Counter;
@@ -25,10 +27,9 @@ use crate::record::histogram::Histogram;
 use crate::record::histogram::readout::Readout;
 use crate::record::lines::{Block, LineStore};
 use crate::record::locals::Take;
-use crate::record::notices::{Cause, Notice};
 use crate::record::registry::Registry;
 use crate::record::series::Series;
-use crate::record::tables::{Fresh, RegistryKind};
+use crate::record::tables::Fresh;
 use crate::wire::series::Line;
 
 /// How many series are looked at to find the label with the most values.
@@ -86,23 +87,6 @@ impl State {
 }
 
 impl<K: Sampled> Segment<K> {
-    fn new(number: u32) -> Self {
-        Segment {
-            number,
-            block: Block::default(),
-            series: Vec::new(),
-            readings: Vec::new(),
-            states: Vec::new(),
-            has_gaps: false,
-        }
-    }
-
-    fn push(&mut self, series: Arc<Series<K>>, reading: K::Reading, state: State) {
-        self.series.push(series);
-        self.readings.push(reading);
-        self.states.push(state);
-    }
-
     /// Gives spare capacity back, once no series is added any more.
     fn shrink_to_fit(&mut self) {
         self.series.shrink_to_fit();
@@ -154,14 +138,13 @@ impl<K: Sampled> Segment<K> {
         (age, timeout): (u32, u32),
         scratch: &mut Readout,
     ) -> usize {
-        let mut dormant = self.states.iter().filter(|state| state.is_dormant(age, timeout)).count();
-        if dormant == 0 {
+        if !self.states.iter().any(|state| state.is_dormant(age, timeout)) {
             return 0;
         }
-        let (readings, states, mut n) = (&mut self.readings, &mut self.states, 0);
-        let kept = std::mem::take(&mut self.series).into_iter().filter_map(|series| {
-            let (reading, state) = (&mut readings[n], &mut states[n]);
-            n += 1;
+        let mut dormant = 0;
+        let series = mem::take(&mut self.series).into_iter();
+        let rows = series.zip(&mut self.readings).zip(&mut self.states);
+        let kept = rows.filter_map(|((series, reading), state)| {
             if !state.is_dormant(age, timeout) {
                 return Some(series);
             }
@@ -169,33 +152,27 @@ impl<K: Sampled> Segment<K> {
                 let was_touched = K::read(series, reading, Take::Peek, scratch);
                 !was_touched && !K::is_changed(reading, state.last_sent)
             };
-            let evicted = registry.evict(series, is_settled);
-            if evicted.is_ok() {
-                state.start = GONE;
-                dormant -= 1;
+            let held = registry.evict(series, is_settled).err();
+            match held {
+                Some(_) => dormant += 1,
+                None => state.start = GONE,
             }
-            evicted.err()
+            held
         });
         self.series = kept.collect();
-        self.tidy();
-        dormant
-    }
-
-    /// Removes what the rows still hold of evicted series.
-    fn tidy(&mut self) {
-        if self.series.len() == self.states.len() {
-            return;
+        if self.series.len() < self.states.len() {
+            let mut states = self.states.iter();
+            self.readings.retain(|_| states.next().is_some_and(|state| state.start != GONE));
+            self.states.retain(|state| state.start != GONE);
+            self.shrink_to_fit();
+            self.has_gaps = true;
         }
-        let mut states = self.states.iter();
-        self.readings.retain(|_| states.next().is_some_and(|state| state.start != GONE));
-        self.states.retain(|state| state.start != GONE);
-        self.shrink_to_fit();
-        self.has_gaps = true;
+        dormant
     }
 
     /// Removes the lines of evicted series from the block, which takes no more lines.
     fn repack(&mut self, lines: &LineStore) {
-        if !std::mem::take(&mut self.has_gaps) {
+        if !mem::take(&mut self.has_gaps) {
             return;
         }
         self.number = lines.repack(self.number, self.series.iter().map(|series| &series.location));
@@ -211,26 +188,38 @@ struct Group<K: Sampled> {
     segments: Vec<Segment<K>>,
 }
 
-impl<K: Sampled> Group<K> {
-    fn new() -> Self {
+impl<K: Sampled> Default for Group<K> {
+    fn default() -> Self {
         Group { segments: Vec::new() }
     }
+}
 
-    fn adopt(&mut self, fresh: Vec<Arc<Series<K>>>, lines: &LineStore, options: &Options) {
-        let mut fresh = fresh.into_iter().peekable();
+impl<K: Sampled> Group<K> {
+    /// Takes over the series of this kind that the flusher does not know yet.
+    fn adopt(&mut self, fresh: &mut Fresh, exporter: &Exporter) {
+        let lines = &K::table(exporter.registry.tables()).lines;
+        let mut fresh = mem::take(K::fresh(fresh)).into_iter().peekable();
         while let Some(first) = fresh.peek() {
             let number = first.location.get().block;
             if self.segments.last().is_none_or(|segment| segment.number != number) {
                 self.segments.last_mut().map(Segment::shrink_to_fit);
-                self.segments.push(Segment::new(number));
+                self.segments.push(Segment {
+                    number,
+                    block: Block::default(),
+                    series: Vec::new(),
+                    readings: Vec::new(),
+                    states: Vec::new(),
+                    has_gaps: false,
+                });
             }
             let Some(segment) = self.segments.last_mut() else { return };
             segment.block = lines.block(number);
             while let Some(series) = fresh.next_if(|series| series.location.get().block == number) {
                 let start = series.location.get().start;
                 let Some(line) = segment.block.line(start) else { continue };
-                let reading = K::begin(line, options);
-                segment.push(series, reading, State { last_sent: 0, alive: NEVER, start });
+                segment.readings.push(K::begin(line, &exporter.options));
+                segment.states.push(State { last_sent: 0, alive: NEVER, start });
+                segment.series.push(series);
             }
         }
     }
@@ -316,9 +305,8 @@ fn peek_kind<K: Sampled>(
 }
 
 /// Everything that the flusher knows of the registry.
+#[derive(Default)]
 pub(crate) struct Snapshot {
-    registry: Arc<Registry>,
-    options: Options,
     counters: Group<Counter>,
     gauges: Group<Gauge>,
     histograms: Group<Histogram>,
@@ -329,54 +317,45 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    pub(crate) fn new(registry: Arc<Registry>, options: Options) -> Self {
-        Snapshot {
-            registry,
-            options,
-            counters: Group::new(),
-            gauges: Group::new(),
-            histograms: Group::new(),
-            age: 0,
-            scratch: Readout::default(),
-        }
-    }
-
     /// Reads all series, then gives their lines to `sink`. `age` is the exporter's.
-    pub(crate) fn take(&mut self, stamp: Stamp, age: Duration, sink: &mut impl Sink) {
+    pub(crate) fn take(
+        &mut self,
+        exporter: &Exporter,
+        stamp: Stamp,
+        age: Duration,
+        sink: &mut impl Sink,
+    ) {
         let age = u32::try_from(age.as_secs()).unwrap_or(NEVER).min(NEVER - 1);
         self.age = age;
-        self.adopt();
+        self.adopt(exporter);
         each_group!(self, group => group.read(age, &mut self.scratch));
-        each_group!(self, group => group.emit(stamp, &self.options, age, sink));
+        each_group!(self, group => group.emit(stamp, &exporter.options, age, sink));
     }
 
     /// Frees what threads that have ended left behind, as a snapshot does.
-    pub(crate) fn sweep(&mut self) {
-        self.adopt();
+    pub(crate) fn sweep(&mut self, exporter: &Exporter) {
+        self.adopt(exporter);
         each_group!(self, group => group.sweep());
     }
 
     /// Evicts dormant series that nobody holds; answers how many dormant ones are left.
-    pub(crate) fn evict(&mut self) -> usize {
-        if self.options.idle.is_none() {
+    pub(crate) fn evict(&mut self, exporter: &Exporter) -> usize {
+        let Exporter { registry, options, .. } = exporter;
+        if options.idle.is_none() {
             return 0;
         }
         let mut dormant = 0;
         each_group!(self, group => {
-            dormant += group.evict(&self.registry, &self.options, self.age, &mut self.scratch);
+            dormant += group.evict(registry, options, self.age, &mut self.scratch);
         });
-        self.registry.purge_aliases();
+        registry.purge_aliases();
         dormant
     }
 
-    /// A metric that is not sent as it is, to be logged.
-    pub(crate) fn take_notice(&self, cause: Cause) -> Option<Notice> {
-        self.registry.take_notice(cause)
-    }
-
-    /// Whether no recorder and no handle has the registry any more.
-    pub(crate) fn is_orphaned(&self) -> bool {
-        Arc::strong_count(&self.registry) == 1
+    /// Takes over the series that were registered since the last time.
+    fn adopt(&mut self, exporter: &Exporter) {
+        let mut fresh = exporter.registry.take_fresh();
+        each_group!(self, group => group.adopt(&mut fresh, exporter));
     }
 
     /// The tag with the most values among the first series.
@@ -388,26 +367,15 @@ impl Snapshot {
         }
         values.into_iter().max_by_key(|(_, values)| values.len()).map(|(key, _)| key.to_owned())
     }
-
-    /// Takes over the series that were registered since the last time.
-    fn adopt(&mut self) {
-        let Fresh { counters, gauges, histograms } = self.registry.take_fresh();
-        let (registry, options) = (&self.registry, &self.options);
-        self.counters.adopt(counters, &Counter::table(registry.tables()).lines, options);
-        self.gauges.adopt(gauges, &Gauge::table(registry.tables()).lines, options);
-        self.histograms.adopt(histograms, &Histogram::table(registry.tables()).lines, options);
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::distribution::{self, Plans};
     use super::super::reading::CounterMode;
     use super::*;
-    use crate::stats::Counters;
-    use crate::wire::charset::Charset;
+    use crate::clock::Clock;
+    use crate::record::tables::RegistryKind;
     use crate::wire::line::{Unsendable, Variant};
-    use crate::wire::series::Rules;
     use crate::wire::value::Value;
     use metrics::{CounterFn, GaugeFn, HistogramFn, Key};
     use metrics_util::MetricKindMask;
@@ -431,47 +399,43 @@ mod tests {
     }
 
     struct Fixture {
-        registry: Arc<Registry>,
-        counters: Arc<Counters>,
+        exporter: Arc<Exporter>,
         snapshot: Snapshot,
     }
 
     impl Fixture {
         fn new(counter_mode: CounterMode, idle: Option<(MetricKindMask, Duration)>) -> Self {
-            let rules = Rules::of_a_test();
-            let (registry, counters) = Registry::of_a_test(rules, 100_000);
-            let registry = Arc::new(registry);
-            let options = Options {
-                counter_mode,
-                plans: Arc::new(
-                    Plans::new(&distribution::Options::default(), Charset::Tsd).unwrap(),
-                ),
-                idle,
-            };
-            Fixture { snapshot: Snapshot::new(Arc::clone(&registry), options), registry, counters }
+            let options = Options { counter_mode, idle, ..Options::of_a_test() };
+            let exporter = Exporter::of_a_test(options, Clock::default());
+            Fixture { exporter, snapshot: Snapshot::default() }
+        }
+
+        fn evict(&mut self) -> usize {
+            self.snapshot.evict(&self.exporter)
         }
 
         fn counter(&self, name: &'static str) -> Arc<Series<Counter>> {
-            self.registry.get(&Key::from_static_name(name)).unwrap().series
+            self.exporter.registry.get(&Key::from_static_name(name)).unwrap().series
         }
 
         fn gauge(&self, name: &'static str) -> Arc<Series<Gauge>> {
-            self.registry.get(&Key::from_static_name(name)).unwrap().series
+            self.exporter.registry.get(&Key::from_static_name(name)).unwrap().series
         }
 
         fn histogram(&self, name: &'static str) -> Arc<Series<Histogram>> {
-            self.registry.get(&Key::from_static_name(name)).unwrap().series
+            self.exporter.registry.get(&Key::from_static_name(name)).unwrap().series
         }
 
         fn peek(&self) -> Vec<String> {
             let mut seen = Sent::default();
-            peek(&self.registry, &self.snapshot.options, &mut seen);
+            peek(&self.exporter.registry, &self.exporter.options, &mut seen);
             seen.0
         }
 
         fn take(&mut self, age: u64, only_changed: bool) -> Vec<String> {
             let mut sent = Sent::default();
             self.snapshot.take(
+                &self.exporter,
                 Stamp { timestamp: age, only_changed },
                 Duration::from_secs(age),
                 &mut sent,
@@ -542,7 +506,7 @@ mod tests {
         assert_eq!(fixture.take(0, false), ["held 0", "free 0", "g 1.0"]);
         assert_eq!(fixture.take(59, false).len(), 3);
         assert_eq!(fixture.take(60, false), ["g 1.0"]);
-        assert_eq!((fixture.snapshot.evict(), fixture.counters.series_evicted.get()), (1, 1));
+        assert_eq!((fixture.evict(), fixture.exporter.counters.series_evicted.get()), (1, 1));
         held.increment(7);
         assert_eq!(fixture.take(70, false), ["held 7", "g 1.0"]);
         fixture.counter("free").increment(1);
@@ -558,6 +522,7 @@ mod tests {
             fixture.counter("c").increment(n.into());
             fixture.gauge("g").set(n.into());
             fixture
+                .exporter
                 .registry
                 .get::<Histogram>(&Key::from_name("h"))
                 .unwrap()
@@ -568,12 +533,12 @@ mod tests {
         assert_eq!(fixture.take(0, false).len(), 9);
         assert_eq!(fixture.take(60, false), Vec::<String>::new());
         update(&fixture, 2);
-        assert_eq!(fixture.snapshot.evict(), 3, "still dormant, since nobody has read them");
+        assert_eq!(fixture.evict(), 3, "still dormant, since nobody has read them");
         let lines = fixture.take(61, false);
         assert_eq!(lines[..4], ["c 3", "g 2.0", "h.count 2", "h.sum 3.0"]);
-        assert_eq!(fixture.snapshot.evict(), 0);
+        assert_eq!(fixture.evict(), 0);
         fixture.take(121, false);
-        assert_eq!((fixture.snapshot.evict(), fixture.counters.series_evicted.get()), (0, 3));
+        assert_eq!((fixture.evict(), fixture.exporter.counters.series_evicted.get()), (0, 3));
     }
 
     #[test]
@@ -607,7 +572,7 @@ mod tests {
         drop(gauge);
         fixture.take(60, false);
         fixture.gauge("g").set(1.0);
-        fixture.snapshot.evict();
+        fixture.evict();
         assert_eq!(fixture.take(61, false), ["g 1.0"]);
     }
 
@@ -618,18 +583,20 @@ mod tests {
         let mut held = Vec::new();
         for age in 0..50 {
             for n in 0..2_000 {
-                let counter =
-                    fixture.registry.get::<Counter>(&Key::from_name(format!("m.{age}.{n}")));
+                let counter = fixture
+                    .exporter
+                    .registry
+                    .get::<Counter>(&Key::from_name(format!("m.{age}.{n}")));
                 if n == 0 {
                     held.push(counter.unwrap().series);
                 }
             }
             fixture.take(age, false);
-            fixture.snapshot.evict();
+            fixture.evict();
         }
         fixture.take(50, false);
-        assert_eq!((fixture.snapshot.evict(), fixture.counters.series.get()), (50, 50));
-        let (blocks, bytes) = Counter::table(fixture.registry.tables()).lines.size();
+        assert_eq!((fixture.evict(), fixture.exporter.counters.series.get()), (50, 50));
+        let (blocks, bytes) = Counter::table(fixture.exporter.registry.tables()).lines.size();
         assert!(blocks <= 51 && bytes < 2 * 256 * 1024, "{blocks} of {bytes}");
         held.iter().for_each(|counter| counter.increment(1));
         let lines: Vec<_> = (0..50).map(|age| format!("m.{age}.0 1")).collect();
@@ -646,15 +613,15 @@ mod tests {
         for burst in 0..20 {
             for n in 0..1_000 * (1 + burst % 3) {
                 let name = format!("m.{burst}.{n}.{}", "x".repeat(100));
-                fixture.registry.get::<Counter>(&Key::from_name(name)).unwrap();
+                fixture.exporter.registry.get::<Counter>(&Key::from_name(name)).unwrap();
             }
             for age in [2 * burst, 2 * burst + 1] {
                 fixture.take(age, false);
-                fixture.snapshot.evict();
+                fixture.evict();
             }
-            assert_eq!(fixture.counters.series.get(), 0);
+            assert_eq!(fixture.exporter.counters.series.get(), 0);
             assert!(fixture.snapshot.counters.segments.len() <= 1);
-            let (blocks, bytes) = Counter::table(fixture.registry.tables()).lines.size();
+            let (blocks, bytes) = Counter::table(fixture.exporter.registry.tables()).lines.size();
             assert!(blocks <= 2 && bytes <= 2 * 256 * 1024, "{blocks} of {bytes}");
         }
     }
@@ -666,7 +633,7 @@ mod tests {
         let idle = Some((MetricKindMask::ALL, Duration::from_secs(1)));
         let mut fixture = Fixture::new(CounterMode::Delta, idle);
         let name = |n: u64| format!("m.{n}.{}", "x".repeat(n as usize % 150));
-        let (registry, options) = (Arc::clone(&fixture.registry), fixture.snapshot.options.clone());
+        let exporter = Arc::clone(&fixture.exporter);
         let count = |seen: &[String]| {
             let lines = seen.iter().map(|line| line.split_once(' ').unwrap());
             lines
@@ -681,26 +648,31 @@ mod tests {
         std::thread::scope(|scope| {
             let recorder = scope.spawn(|| {
                 for n in 0..SERIES {
-                    registry.get::<Counter>(&Key::from_name(name(n))).unwrap().series.increment(1);
+                    exporter
+                        .registry
+                        .get::<Counter>(&Key::from_name(name(n)))
+                        .unwrap()
+                        .series
+                        .increment(1);
                 }
             });
             let looker = scope.spawn(|| {
                 for _ in 0..20 {
                     let mut seen = Sent::default();
-                    peek(&registry, &options, &mut seen);
+                    peek(&exporter.registry, &exporter.options, &mut seen);
                     assert!(count(&seen.0) <= SERIES);
                 }
             });
             while age < 3 || !recorder.is_finished() || !looker.is_finished() {
                 sent += count(&fixture.take(age, false));
-                fixture.snapshot.evict();
+                fixture.evict();
                 age += 1;
             }
         });
         for age in [age, age + 1, age + 2] {
             sent += count(&fixture.take(age, false));
-            fixture.snapshot.evict();
+            fixture.evict();
         }
-        assert_eq!((sent, fixture.counters.series.get()), (SERIES, 0));
+        assert_eq!((sent, fixture.exporter.counters.series.get()), (SERIES, 0));
     }
 }

@@ -13,8 +13,11 @@ use crate::wire::value::Value;
 /// The part of a name that all of them share, behind the global prefix.
 const PREFIX: &str = "opentsdb.client.";
 
-/// The name of each, and how its value is read.
-const SERIES: &[(&str, fn(&Stats) -> Value)] = &[
+/// Reads the value of one.
+type Read = fn(&Stats) -> Value;
+
+/// The name of each, and its value.
+const SERIES: &[(&str, Read)] = &[
     ("points.taken", |stats| stats.points_taken.into()),
     ("points.sent", |stats| stats.points_sent.into()),
     ("points.confirmed", |stats| stats.points_confirmed.into()),
