@@ -22,33 +22,16 @@
 //! that is called by another name; and that a process was killed before it could shut its socket
 //! down, while a child that it forked lives on. That number stays taken until the child ends.
 
+use std::io::ErrorKind;
+
+pub(super) use self::system::Claim;
+use self::system::claim;
 use super::options::InstanceTag;
 use crate::send::endpoint::Endpoint;
 use crate::wire::series::Rules;
 
 /// The highest number that is tried. Beyond it a number is drawn at random, and not claimed.
 const NUMBERS: u32 = 256;
-
-/// Holds an identity until it is dropped.
-#[derive(Debug)]
-pub(super) struct Claim {
-    #[cfg(target_os = "linux")]
-    socket: std::os::unix::net::UnixDatagram,
-}
-
-/// What became of a claim.
-#[derive(Debug)]
-enum Outcome {
-    Granted(Claim),
-    /// Another exporter has it.
-    Taken,
-    /// This system cannot tell.
-    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing is asked there"))]
-    Unknown(std::io::Error),
-    /// This system has no such names.
-    #[cfg_attr(target_os = "linux", expect(dead_code, reason = "it has them"))]
-    Unsupported,
-}
 
 /// Claims the identity, with a number in the rules if it takes one. `has_room` says whether a
 /// series may have one more tag.
@@ -62,10 +45,10 @@ pub(super) fn settle(
         return None;
     }
     match claim(identity(endpoints, rules)) {
-        Outcome::Granted(claim) => return Some(claim),
-        Outcome::Taken => {}
-        Outcome::Unsupported => return None,
-        Outcome::Unknown(error) => {
+        Ok(Some(claim)) => return Some(claim),
+        Ok(None) => {}
+        Err(error) if error.kind() == ErrorKind::Unsupported => return None,
+        Err(error) => {
             tracing::warn!(
                 %error,
                 "cannot tell whether another exporter on this machine sends the same series"
@@ -95,9 +78,9 @@ fn first_free(endpoints: &[Endpoint], rules: &mut Rules) -> (u32, Option<Claim>)
     for number in 2..=NUMBERS {
         rules.instance = Some(number.to_string());
         match claim(identity(endpoints, rules)) {
-            Outcome::Granted(claim) => return (number, Some(claim)),
-            Outcome::Taken => {}
-            Outcome::Unknown(_) | Outcome::Unsupported => break,
+            Ok(Some(claim)) => return (number, Some(claim)),
+            Ok(None) => {}
+            Err(_) => break,
         }
     }
     let number = fastrand::u32(NUMBERS + 1..);
@@ -120,25 +103,33 @@ fn identity(endpoints: &[Endpoint], rules: &Rules) -> u64 {
     })
 }
 
+/// No other system has such names.
 #[cfg(not(target_os = "linux"))]
-fn claim(_identity: u64) -> Outcome {
-    Outcome::Unsupported
+mod system {
+    use std::io::{self, ErrorKind};
+
+    pub(in crate::builder) type Claim = std::convert::Infallible;
+
+    pub(super) fn claim(_identity: u64) -> io::Result<Option<Claim>> {
+        Err(ErrorKind::Unsupported.into())
+    }
 }
 
 #[cfg(target_os = "linux")]
-use linux::claim;
-
-#[cfg(target_os = "linux")]
-mod linux {
+mod system {
     use std::io::{self, ErrorKind};
     use std::net::Shutdown;
     use std::os::linux::net::SocketAddrExt;
     use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-    use super::{Claim, Outcome};
-
     /// The names of an identity: one to hold, and three that forked children may have kept.
     pub(super) const NAMES: u32 = 4;
+
+    /// Holds an identity until it is dropped.
+    #[derive(Debug)]
+    pub(in crate::builder) struct Claim {
+        pub(super) socket: UnixDatagram,
+    }
 
     impl Drop for Claim {
         fn drop(&mut self) {
@@ -151,39 +142,36 @@ mod linux {
         SocketAddr::from_abstract_name(format!("metrics-exporter-opentsdb/{identity:016x}/{n}"))
     }
 
-    pub(super) fn claim(identity: u64) -> Outcome {
-        try_claim(identity).unwrap_or_else(Outcome::Unknown)
-    }
-
-    fn try_claim(identity: u64) -> io::Result<Outcome> {
+    /// `None` if another exporter holds it.
+    pub(super) fn claim(identity: u64) -> io::Result<Option<Claim>> {
         for own in 0..NAMES {
             match UnixDatagram::bind_addr(&name(identity, own)?) {
                 Err(error) if error.kind() == ErrorKind::AddrInUse => {
-                    if is_held(identity, own)? {
-                        return Ok(Outcome::Taken);
+                    if is_held(identity, own) {
+                        return Ok(None);
                     }
                 }
                 Err(error) => return Err(error),
                 Ok(socket) => {
-                    for other in (0..NAMES).filter(|other| *other != own) {
-                        if is_held(identity, other)? {
-                            return Ok(Outcome::Taken);
-                        }
-                    }
-                    return Ok(Outcome::Granted(Claim { socket }));
+                    let mut others = (0..NAMES).filter(|other| *other != own);
+                    let is_taken = others.any(|other| is_held(identity, other));
+                    return Ok((!is_taken).then_some(Claim { socket }));
                 }
             }
         }
-        Ok(Outcome::Taken)
+        Ok(None)
     }
 
-    /// Whether a name has a socket that was not shut down. Asked by an empty message, which nobody
-    /// reads; the kernel keeps a few of them and refuses further ones.
-    fn is_held(identity: u64, n: u32) -> io::Result<bool> {
-        let probe = UnixDatagram::unbound()?;
-        probe.set_nonblocking(true)?;
-        let answer = probe.send_to_addr(&[], &name(identity, n)?).map_err(|error| error.kind());
-        Ok(!matches!(answer, Err(ErrorKind::BrokenPipe | ErrorKind::ConnectionRefused)))
+    /// Whether a name has a socket that was not shut down, as far as can be found out. Asked by an
+    /// empty message, which nobody reads; the kernel keeps a few of them and refuses further ones.
+    fn is_held(identity: u64, n: u32) -> bool {
+        let ask = || {
+            let probe = UnixDatagram::unbound()?;
+            probe.set_nonblocking(true)?;
+            probe.send_to_addr(&[], &name(identity, n)?)
+        };
+        let answer = ask().map_err(|error| error.kind());
+        !matches!(answer, Err(ErrorKind::BrokenPipe | ErrorKind::ConnectionRefused))
     }
 }
 
@@ -299,7 +287,7 @@ mod tests {
     #[test]
     fn a_child_that_was_forked_holds_no_number_once_the_exporter_has_ended() {
         let rules = rules("forked");
-        let children: Vec<_> = (1..linux::NAMES)
+        let children: Vec<_> = (1..system::NAMES)
             .map(|_| {
                 let (number, claim) = start(&rules);
                 assert_eq!(number, None);
@@ -320,7 +308,7 @@ mod tests {
     fn no_two_that_start_at_one_moment_have_one_number() {
         let rules = rules("race");
         for round in 0..20 {
-            let children: Vec<_> = (0..round % linux::NAMES)
+            let children: Vec<_> = (0..round % system::NAMES)
                 .map(|_| start(&rules).1.unwrap().socket.try_clone().unwrap())
                 .collect();
             let begin = Barrier::new(9);
@@ -347,7 +335,7 @@ mod tests {
         let rules = rules("hostile");
         let hostile: Vec<_> = (1..=NUMBERS)
             .map(|number| {
-                let address = linux::name(numbered(&rules, number), 0).unwrap();
+                let address = system::name(numbered(&rules, number), 0).unwrap();
                 UnixDatagram::bind_addr(&address).unwrap()
             })
             .collect();
