@@ -46,52 +46,155 @@ const SERIES_LIMIT: usize = 1_000_000;
 /// Whether this crate has installed a recorder in this process.
 static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
 
-/// Sets an exporter up and starts it.
-///
-/// A setter never fails; [`build`](Self::build) checks all options and says what to change.
-///
-/// ```no_run
-/// # fn main() -> Result<(), metrics_exporter_opentsdb::BuildError> {
-/// use std::time::Duration;
-/// use metrics_exporter_opentsdb::OpenTsdbBuilder;
-///
-/// let handle = OpenTsdbBuilder::new("tsd-1:4242")
-///     .add_endpoint("tsd-2:4242")
-///     .with_flush_interval(Duration::from_secs(15))
-///     .add_global_label("service", "checkout")
-///     .install()?;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-#[must_use = "a builder does nothing until `build` or `install`"]
-pub struct OpenTsdbBuilder {
-    addresses: Vec<String>,
-    endpoint_order: EndpointOrder,
-    max_connection_age: Option<Duration>,
-    flavor: Flavor,
-    flush_interval: Duration,
-    precision: TimestampPrecision,
-    rate_limit: RateLimit,
-    queue_size: usize,
-    connectivity_check: ConnectivityCheck,
-    connect_timeout: Duration,
-    write_timeout: Duration,
-    backoff: (Duration, Duration),
-    confirmation: Confirmation,
-    host_tag: HostTag,
-    instance_tag: InstanceTag,
-    global_labels: Vec<Label>,
-    prefix: String,
-    counter_mode: CounterMode,
-    distributions: distribution::Options,
-    idle: Option<(MetricKindMask, Duration)>,
-    series_limit: usize,
-    max_tags: Option<usize>,
-    unit_suffixes: bool,
-    telemetry: bool,
-    /// Mocked by tests.
-    clock: Clock,
+/// Declares the options that a setter takes as they are, each with its default, and the fields
+/// beside them.
+macro_rules! options {
+    (
+        $(#[$about:meta])* $Builder:ident
+        $($(#[$doc:meta])* $visible:vis fn $setter:ident($option:ident: $Type:ty = $default:expr);)*
+        { $($(#[$note:meta])* $field:ident: $Field:ty = $initial:expr,)* }
+    ) => {
+        $(#[$about])*
+        pub struct $Builder {
+            $($option: $Type,)*
+            $($(#[$note])* $field: $Field,)*
+        }
+
+        impl $Builder {
+            fn with_defaults() -> Self {
+                $Builder {
+                    $($option: $default,)*
+                    $($field: $initial,)*
+                }
+            }
+
+            $($(#[$doc])*
+            $visible fn $setter(mut self, $option: $Type) -> Self {
+                self.$option = $option;
+                self
+            })*
+        }
+    };
+}
+
+options! {
+    /// Sets an exporter up and starts it.
+    ///
+    /// A setter never fails; [`build`](Self::build) checks all options and says what to change.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), metrics_exporter_opentsdb::BuildError> {
+    /// use std::time::Duration;
+    /// use metrics_exporter_opentsdb::OpenTsdbBuilder;
+    ///
+    /// let handle = OpenTsdbBuilder::new("tsd-1:4242")
+    ///     .add_endpoint("tsd-2:4242")
+    ///     .with_flush_interval(Duration::from_secs(15))
+    ///     .add_global_label("service", "checkout")
+    ///     .install()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[derive(Clone, Debug)]
+    #[must_use = "a builder does nothing until `build` or `install`"]
+    OpenTsdbBuilder
+
+    /// Sets with which endpoint, and with which address of a name, the exporter begins. With
+    /// [`EndpointOrder::Spread`] the exporters of many processes share several servers evenly.
+    /// Defaults to [`EndpointOrder::Preferred`].
+    pub fn with_endpoint_order(endpoint_order: EndpointOrder = EndpointOrder::default());
+
+    /// Sets how long an endpoint is used at most before its name is resolved anew and the preferred
+    /// endpoint is tried again. Each time is drawn from the second half, 30 to 60 minutes, so that
+    /// not all exporters move at one moment; a connection is closed only when everything is
+    /// confirmed, and never while a [`flush`](OpenTsdbHandle::flush) waits. `None` keeps it for as
+    /// long as it works. At most a day. Defaults to 1 h.
+    ///
+    /// *Not promised:* that a server that was added has its share at once; it takes this long.
+    pub fn with_max_connection_age(max_connection_age: Option<Duration> = Some(MAX_CONNECTION_AGE));
+
+    /// Selects server-specific limits: tags, bytes of a line, characters. Defaults to
+    /// [`Flavor::OpenTsdb`], whose lines every server takes.
+    pub fn with_flavor(flavor: Flavor = Flavor::default());
+
+    /// Sets the time between two snapshots, from a millisecond to a day. Snapshots are taken at
+    /// multiples of it on the wall clock, in [`TimestampPrecision::Seconds`] at most one a second.
+    /// Defaults to 10 s.
+    pub fn with_flush_interval(flush_interval: Duration = FLUSH_INTERVAL);
+
+    /// Sets the unit of timestamps. Defaults to [`TimestampPrecision::Seconds`].
+    pub fn with_timestamp_precision(precision: TimestampPrecision = TimestampPrecision::default());
+
+    /// Sets how fast points are sent; potsdb's `mps`. Defaults to [`RateLimit::Auto`].
+    #[doc(alias = "mps")]
+    pub fn with_rate_limit(rate_limit: RateLimit = RateLimit::default());
+
+    /// Sets how many points may wait to be sent, at 128 bytes each on average; potsdb's `qsize`.
+    /// When more come while the server is away, the oldest are dropped; while it is there,
+    /// snapshots are skipped instead. Defaults to 100,000 points, 12.8 MB.
+    #[doc(alias = "qsize")]
+    pub fn with_queue_size(queue_size: usize = QUEUE_SIZE);
+
+    /// Sets whether `build` fails when no server can be reached; potsdb's `check_host`. Defaults to
+    /// [`ConnectivityCheck::Connect`].
+    #[doc(alias = "check_host")]
+    pub fn with_connectivity_check(connectivity_check: ConnectivityCheck = ConnectivityCheck::default());
+
+    /// Sets how long connecting to an endpoint may take, which includes resolving its name and
+    /// trying all its addresses. The next endpoint has as long again. Defaults to 3 s.
+    pub fn with_connect_timeout(connect_timeout: Duration = CONNECT_TIMEOUT);
+
+    /// Sets how long a connection may make no progress, neither a byte taken nor a confirmation,
+    /// before it is given up and its points are sent again on another one. Defaults to 30 s.
+    pub fn with_write_timeout(write_timeout: Duration = WRITE_TIMEOUT);
+
+    /// Sets how the exporter knows that points were parsed. What each mode proves of which server,
+    /// behind which proxy and on which system is the table of [`Confirmation`]. Defaults to
+    /// [`Confirmation::Auto`].
+    pub fn with_confirmation(confirmation: Confirmation = Confirmation::default());
+
+    /// Sets the `host` tag of every series; potsdb's `host_tag`. A label `host`, of the metric or a
+    /// global one, wins over it. Defaults to [`HostTag::Auto`].
+    #[doc(alias = "host_tag")]
+    pub fn with_host_tag(host_tag: HostTag = HostTag::default());
+
+    /// Sets the tag that tells exporters on one machine apart where nothing else does. It is never
+    /// left out, whatever [`with_max_tags`](Self::with_max_tags) says. Defaults to
+    /// [`InstanceTag::Auto`].
+    pub fn with_instance_tag(instance_tag: InstanceTag = InstanceTag::default());
+
+    /// Sets the tags of every series that has none of these keys, in place of those set before.
+    pub fn with_global_labels(global_labels: Vec<Label> = Vec::new());
+
+    /// Sets whether a counter's line is its count or a difference. Defaults to
+    /// [`CounterMode::Cumulative`].
+    pub fn with_counter_mode(counter_mode: CounterMode = CounterMode::default());
+
+    /// Sets how many series there may be. Beyond it, new keys of a metric share one series whose
+    /// only own tag is `overflow=true`. As many series of raw points there may be besides. Defaults
+    /// to 1,000,000.
+    pub fn with_series_limit(series_limit: usize = SERIES_LIMIT);
+
+    /// Sets whether a metric with a unit (`describe_histogram!("latency", Unit::Seconds, "…")`) has
+    /// it in its name: `latency_seconds`. Describe the metric before it is first recorded.
+    /// `Unit::Count` adds nothing, nor does a unit that the name says already, as `wait_seconds` or
+    /// `cpu_seconds_total`. Of at most 10,000 names. Defaults to `false`.
+    pub fn with_unit_suffixes(unit_suffixes: bool = false);
+
+    /// Sets whether the exporter sends its own series, `opentsdb.client.*` behind the global
+    /// prefix. A counter that is still zero makes no line. Defaults to `true`.
+    pub fn with_telemetry(telemetry: bool = true);
+
+    {
+        addresses: Vec<String> = Vec::new(),
+        backoff: (Duration, Duration) = BACKOFF,
+        prefix: String = String::new(),
+        distributions: distribution::Options = distribution::Options::default(),
+        idle: Option<(MetricKindMask, Duration)> = None,
+        max_tags: Option<usize> = None,
+        /// Mocked by tests.
+        clock: Clock = Clock::default(),
+    }
 }
 
 impl OpenTsdbBuilder {
@@ -99,33 +202,7 @@ impl OpenTsdbBuilder {
     /// `"tcp://tsd:4242"`. The port defaults to 4242.
     #[doc(alias = "Client")]
     pub fn new(address: impl Into<String>) -> Self {
-        OpenTsdbBuilder {
-            addresses: vec![address.into()],
-            endpoint_order: EndpointOrder::default(),
-            max_connection_age: Some(MAX_CONNECTION_AGE),
-            flavor: Flavor::default(),
-            flush_interval: FLUSH_INTERVAL,
-            precision: TimestampPrecision::default(),
-            rate_limit: RateLimit::default(),
-            queue_size: QUEUE_SIZE,
-            connectivity_check: ConnectivityCheck::default(),
-            connect_timeout: CONNECT_TIMEOUT,
-            write_timeout: WRITE_TIMEOUT,
-            backoff: BACKOFF,
-            confirmation: Confirmation::default(),
-            host_tag: HostTag::default(),
-            instance_tag: InstanceTag::default(),
-            global_labels: Vec::new(),
-            prefix: String::new(),
-            counter_mode: CounterMode::default(),
-            distributions: distribution::Options::default(),
-            idle: None,
-            series_limit: SERIES_LIMIT,
-            max_tags: None,
-            unit_suffixes: false,
-            telemetry: true,
-            clock: Clock::default(),
-        }
+        OpenTsdbBuilder { addresses: vec![address.into()], ..Self::with_defaults() }
     }
 
     #[doc = include_str!("../docs/environment.md")]
@@ -153,114 +230,11 @@ impl OpenTsdbBuilder {
         self
     }
 
-    /// Sets with which endpoint, and with which address of a name, the exporter begins. With
-    /// [`EndpointOrder::Spread`] the exporters of many processes share several servers evenly.
-    /// Defaults to [`EndpointOrder::Preferred`].
-    pub fn with_endpoint_order(mut self, order: EndpointOrder) -> Self {
-        self.endpoint_order = order;
-        self
-    }
-
-    /// Sets how long an endpoint is used at most before its name is resolved anew and the preferred
-    /// endpoint is tried again. Each time is drawn from the second half, 30 to 60 minutes, so that
-    /// not all exporters move at one moment; a connection is closed only when everything is
-    /// confirmed, and never while a [`flush`](OpenTsdbHandle::flush) waits. `None` keeps it for as
-    /// long as it works. At most a day. Defaults to 1 h.
-    ///
-    /// *Not promised:* that a server that was added has its share at once; it takes this long.
-    pub fn with_max_connection_age(mut self, age: Option<Duration>) -> Self {
-        self.max_connection_age = age;
-        self
-    }
-
-    /// Selects server-specific limits: tags, bytes of a line, characters. Defaults to
-    /// [`Flavor::OpenTsdb`], whose lines every server takes.
-    pub fn with_flavor(mut self, flavor: Flavor) -> Self {
-        self.flavor = flavor;
-        self
-    }
-
-    /// Sets the time between two snapshots, from a millisecond to a day. Snapshots are taken at
-    /// multiples of it on the wall clock, in [`TimestampPrecision::Seconds`] at most one a second.
-    /// Defaults to 10 s.
-    pub fn with_flush_interval(mut self, interval: Duration) -> Self {
-        self.flush_interval = interval;
-        self
-    }
-
-    /// Sets the unit of timestamps. Defaults to [`TimestampPrecision::Seconds`].
-    pub fn with_timestamp_precision(mut self, precision: TimestampPrecision) -> Self {
-        self.precision = precision;
-        self
-    }
-
-    /// Sets how fast points are sent; potsdb's `mps`. Defaults to [`RateLimit::Auto`].
-    #[doc(alias = "mps")]
-    pub fn with_rate_limit(mut self, rate_limit: RateLimit) -> Self {
-        self.rate_limit = rate_limit;
-        self
-    }
-
-    /// Sets how many points may wait to be sent, at 128 bytes each on average; potsdb's `qsize`.
-    /// When more come while the server is away, the oldest are dropped; while it is there,
-    /// snapshots are skipped instead. Defaults to 100,000 points, 12.8 MB.
-    #[doc(alias = "qsize")]
-    pub fn with_queue_size(mut self, points: usize) -> Self {
-        self.queue_size = points;
-        self
-    }
-
-    /// Sets whether `build` fails when no server can be reached; potsdb's `check_host`. Defaults to
-    /// [`ConnectivityCheck::Connect`].
-    #[doc(alias = "check_host")]
-    pub fn with_connectivity_check(mut self, check: ConnectivityCheck) -> Self {
-        self.connectivity_check = check;
-        self
-    }
-
-    /// Sets how long connecting to an endpoint may take, which includes resolving its name and
-    /// trying all its addresses. The next endpoint has as long again. Defaults to 3 s.
-    pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
-        self
-    }
-
-    /// Sets how long a connection may make no progress, neither a byte taken nor a confirmation,
-    /// before it is given up and its points are sent again on another one. Defaults to 30 s.
-    pub fn with_write_timeout(mut self, timeout: Duration) -> Self {
-        self.write_timeout = timeout;
-        self
-    }
-
     /// Sets the wait after a failed connection: random, from 0 to an upper bound that begins at
     /// `min` and doubles with each failure up to `max`. A confirmation sets it back to `min`.
     /// Defaults to 1 s and 30 s.
     pub fn with_backoff(mut self, min: Duration, max: Duration) -> Self {
         self.backoff = (min, max);
-        self
-    }
-
-    /// Sets how the exporter knows that points were parsed. What each mode proves of which server,
-    /// behind which proxy and on which system is the table of [`Confirmation`]. Defaults to
-    /// [`Confirmation::Auto`].
-    pub fn with_confirmation(mut self, confirmation: Confirmation) -> Self {
-        self.confirmation = confirmation;
-        self
-    }
-
-    /// Sets the `host` tag of every series; potsdb's `host_tag`. A label `host`, of the metric or a
-    /// global one, wins over it. Defaults to [`HostTag::Auto`].
-    #[doc(alias = "host_tag")]
-    pub fn with_host_tag(mut self, host_tag: HostTag) -> Self {
-        self.host_tag = host_tag;
-        self
-    }
-
-    /// Sets the tag that tells exporters on one machine apart where nothing else does. It is never
-    /// left out, whatever [`with_max_tags`](Self::with_max_tags) says. Defaults to
-    /// [`InstanceTag::Auto`].
-    pub fn with_instance_tag(mut self, instance_tag: InstanceTag) -> Self {
-        self.instance_tag = instance_tag;
         self
     }
 
@@ -270,23 +244,10 @@ impl OpenTsdbBuilder {
         self
     }
 
-    /// Sets the tags of every series that has none of these keys, in place of those set before.
-    pub fn with_global_labels(mut self, labels: Vec<Label>) -> Self {
-        self.global_labels = labels;
-        self
-    }
-
     /// Sets what comes before the name of each metric, raw point and series of the exporter's own,
     /// with a dot between: `set_global_prefix("shop")` sends `shop.requests`. Defaults to none.
     pub fn set_global_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
-        self
-    }
-
-    /// Sets whether a counter's line is its count or a difference. Defaults to
-    /// [`CounterMode::Cumulative`].
-    pub fn with_counter_mode(mut self, mode: CounterMode) -> Self {
-        self.counter_mode = mode;
         self
     }
 
@@ -356,14 +317,6 @@ impl OpenTsdbBuilder {
         self
     }
 
-    /// Sets how many series there may be. Beyond it, new keys of a metric share one series whose
-    /// only own tag is `overflow=true`. As many series of raw points there may be besides. Defaults
-    /// to 1,000,000.
-    pub fn with_series_limit(mut self, series: usize) -> Self {
-        self.series_limit = series;
-        self
-    }
-
     /// Sets how many tags a series may have, 1 to 64, global labels and the host tag counted. Beyond
     /// it, a metric's own labels are left out, from the last; each is counted (`tags_dropped`).
     /// Metrics that differ only in what is left out are one series. The global labels and the host
@@ -371,22 +324,6 @@ impl OpenTsdbBuilder {
     /// has one tag fewer. Defaults to what the flavor's server takes: 8 for OpenTSDB.
     pub fn with_max_tags(mut self, tags: usize) -> Self {
         self.max_tags = Some(tags);
-        self
-    }
-
-    /// Sets whether a metric with a unit (`describe_histogram!("latency", Unit::Seconds, "…")`) has
-    /// it in its name: `latency_seconds`. Describe the metric before it is first recorded.
-    /// `Unit::Count` adds nothing, nor does a unit that the name says already, as `wait_seconds` or
-    /// `cpu_seconds_total`. Of at most 10,000 names. Defaults to `false`.
-    pub fn with_unit_suffixes(mut self, suffixes: bool) -> Self {
-        self.unit_suffixes = suffixes;
-        self
-    }
-
-    /// Sets whether the exporter sends its own series, `opentsdb.client.*` behind the global
-    /// prefix. A counter that is still zero makes no line. Defaults to `true`.
-    pub fn with_telemetry(mut self, telemetry: bool) -> Self {
-        self.telemetry = telemetry;
         self
     }
 

@@ -69,6 +69,17 @@ pub enum BuildError {
     FailedToSetGlobalRecorder,
 }
 
+impl BuildError {
+    pub(crate) fn invalid(
+        option: &'static str,
+        value: impl fmt::Debug,
+        fix: impl Into<String>,
+    ) -> Self {
+        let (value, fix) = (format!("{value:?}"), fix.into());
+        BuildError::InvalidConfiguration { option, value, fix }
+    }
+}
+
 /// The cause of an error whose text says it already.
 #[derive(Debug)]
 struct Cause(io::Error);

@@ -19,76 +19,55 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 /// The key of the host tag.
 const HOST_KEY: &str = "host";
 
-/// An error that names the option, its value and the fix.
-fn invalid(option: &'static str, value: impl Debug, fix: impl Into<String>) -> BuildError {
-    BuildError::InvalidConfiguration { option, value: format!("{value:?}"), fix: fix.into() }
-}
+/// An option, its value, whether it can work, and what to give instead.
+type Check<'a> = (&'static str, &'a dyn Debug, bool, &'static str);
 
-/// Refuses what does not hold.
-fn require(
-    holds: bool,
-    option: &'static str,
-    value: impl Debug,
-    fix: &str,
-) -> Result<(), BuildError> {
-    if holds { Ok(()) } else { Err(invalid(option, value, fix)) }
-}
-
-fn require_duration(option: &'static str, value: Duration) -> Result<(), BuildError> {
-    require(
-        !value.is_zero() && value <= LONGEST,
-        option,
-        value,
-        "give more than 0 and at most a day",
-    )
+/// Refuses the first value that cannot work.
+fn check(checks: &[Check<'_>]) -> Result<(), BuildError> {
+    match checks.iter().find(|&&(.., works, _)| !works) {
+        Some(&(option, value, _, fix)) => Err(BuildError::invalid(option, value, fix)),
+        None => Ok(()),
+    }
 }
 
 impl OpenTsdbBuilder {
     pub(super) fn check_numbers(&self) -> Result<(), BuildError> {
-        require_duration("with_flush_interval", self.flush_interval)?;
-        require(
-            self.flush_interval >= SHORTEST_INTERVAL,
-            "with_flush_interval",
-            self.flush_interval,
-            "give at least a millisecond",
-        )?;
-        require_duration("with_connect_timeout", self.connect_timeout)?;
-        require_duration("with_write_timeout", self.write_timeout)?;
-        if let Some(age) = self.max_connection_age {
-            require_duration("with_max_connection_age", age)?;
-        }
-        let (min, max) = self.backoff;
-        require(
-            !min.is_zero() && min <= max && max <= LONGEST,
-            "with_backoff",
-            self.backoff,
-            "give a minimum above 0 and a maximum from it to a day",
-        )?;
-        require(
-            self.queue_size > 0,
-            "with_queue_size",
-            self.queue_size,
-            "give room for at least one point",
-        )?;
-        require(
-            self.series_limit > 0,
-            "with_series_limit",
-            self.series_limit,
-            "allow at least one series",
-        )?;
-        let tags = self.max_tags.unwrap_or(1);
-        require((1..=MOST_TAGS).contains(&tags), "with_max_tags", tags, "give 1 to 64")?;
-        if let Some((_, timeout)) = self.idle {
-            require_duration("idle_timeout", timeout)?;
-        }
-        let is_stored_wrong =
-            self.flavor == Flavor::InfluxDb && self.precision == TimestampPrecision::Milliseconds;
-        require(
-            !is_stored_wrong,
-            "with_timestamp_precision",
-            self.precision,
-            "use TimestampPrecision::Seconds: InfluxDB stores milliseconds of the put protocol at wrong times",
-        )
+        const TIME: &str = "give more than 0 and at most a day";
+        let is_time = |time: Duration| !time.is_zero() && time <= LONGEST;
+        let is_in_seconds = self.precision == TimestampPrecision::Seconds;
+        let (interval, (min, max), idle) = (self.flush_interval, self.backoff, self.idle);
+        let (connect, write, age) =
+            (self.connect_timeout, self.write_timeout, self.max_connection_age);
+        let (points, series, tags) = (self.queue_size, self.series_limit, self.max_tags);
+        let tags_fit = tags.is_none_or(|tags| (1..=MOST_TAGS).contains(&tags));
+        check(&[
+            ("with_flush_interval", &interval, is_time(interval), TIME),
+            (
+                "with_flush_interval",
+                &interval,
+                interval >= SHORTEST_INTERVAL,
+                "give at least a millisecond",
+            ),
+            ("with_connect_timeout", &connect, is_time(connect), TIME),
+            ("with_write_timeout", &write, is_time(write), TIME),
+            ("with_max_connection_age", &age, age.is_none_or(is_time), TIME),
+            (
+                "with_backoff",
+                &(min, max),
+                !min.is_zero() && min <= max && max <= LONGEST,
+                "give a minimum above 0 and a maximum from it to a day",
+            ),
+            ("with_queue_size", &points, points > 0, "give room for at least one point"),
+            ("with_series_limit", &series, series > 0, "allow at least one series"),
+            ("with_max_tags", &tags, tags_fit, "give 1 to 64"),
+            ("idle_timeout", &idle, idle.is_none_or(|(_, timeout)| is_time(timeout)), TIME),
+            (
+                "with_timestamp_precision",
+                &self.precision,
+                is_in_seconds || self.flavor != Flavor::InfluxDb,
+                "use TimestampPrecision::Seconds: InfluxDB stores milliseconds of the put protocol at wrong times",
+            ),
+        ])
     }
 
     pub(super) fn endpoints(&self) -> Result<Vec<Endpoint>, BuildError> {
@@ -101,108 +80,101 @@ impl OpenTsdbBuilder {
 
     pub(super) fn rules(&self) -> Result<Rules, BuildError> {
         let charset = self.flavor.charset();
+        let clean = |text: &str| charset.clean(text).into_owned();
         let mut rules = Rules {
             charset,
             max_tags: self.max_tags.unwrap_or(self.flavor.max_tags()),
             prefix: match self.prefix.trim_end_matches('.') {
                 "" => String::new(),
-                prefix => format!("{}.", charset.clean(prefix)),
+                prefix => format!("{}.", clean(prefix)),
             },
             globals: Vec::new(),
             host: None,
             instance: match &self.instance_tag {
-                InstanceTag::Value(value) => Some(charset.clean(value).into_owned()),
+                InstanceTag::Value(value) => Some(clean(value)),
                 _ => None,
             },
         };
-        require(
-            self.instance_tag != InstanceTag::Value(String::new()),
-            "with_instance_tag",
-            &self.instance_tag,
-            "give a value, or InstanceTag::Off",
-        )?;
         for label in &self.global_labels {
-            let is_whole = !label.key().is_empty() && !label.value().is_empty();
-            require(
-                is_whole,
-                "add_global_label",
-                (label.key(), label.value()),
-                "give a key and a value",
-            )?;
-            let key = rules.clean_key(label.key(), None).into_owned();
+            let label = (label.key(), label.value());
+            let is_whole = !label.0.is_empty() && !label.1.is_empty();
+            check(&[("add_global_label", &label, is_whole, "give a key and a value")])?;
+            let key = rules.clean_key(label.0, None).into_owned();
             rules.globals.retain(|(known, _)| *known != key);
-            rules.globals.push((key, charset.clean(label.value()).into_owned()));
+            rules.globals.push((key, clean(label.1)));
         }
-        let has_host = rules.globals.iter().any(|(key, _)| key == HOST_KEY);
-        rules.host = self
-            .host()?
-            .filter(|_| !has_host)
-            .map(|host| (HOST_KEY.into(), charset.clean(&host).into_owned()));
-        require(
-            rules.default_tags() > 0,
-            "with_host_tag",
-            &self.host_tag,
-            "add a label with add_global_label, or keep the host tag: a point needs at least one tag",
-        )?;
-        require(
-            rules.default_tags() <= rules.max_tags,
-            "with_max_tags",
-            rules.max_tags,
-            "have fewer global labels: with the host and instance tags they are more than a series may have",
-        )?;
+        let host = match &self.host_tag {
+            HostTag::None => None,
+            HostTag::Value(host) => Some(host.clone()),
+            HostTag::Auto => host::name(),
+        };
+        let is_known = host.is_some() || self.host_tag == HostTag::None;
+        let has_own = rules.globals.iter().any(|(key, _)| key == HOST_KEY);
+        rules.host = host.filter(|_| !has_own).map(|host| (HOST_KEY.into(), clean(&host)));
+        self.check_tags(&rules, is_known)?;
         Ok(rules)
     }
 
-    fn host(&self) -> Result<Option<String>, BuildError> {
-        match &self.host_tag {
-            HostTag::None => Ok(None),
-            HostTag::Value(host) => {
-                require(
-                    !host.is_empty(),
-                    "with_host_tag",
-                    &self.host_tag,
-                    "give a name, or HostTag::None",
-                )?;
-                Ok(Some(host.clone()))
-            }
-            HostTag::Auto => match host::name() {
-                Some(name) => Ok(Some(name)),
-                None => Err(invalid(
-                    "with_host_tag",
-                    &self.host_tag,
-                    "use HostTag::Value: this machine has no host name",
-                )),
-            },
-        }
+    fn check_tags(&self, rules: &Rules, is_host_known: bool) -> Result<(), BuildError> {
+        let (host, instance, tags) = (&self.host_tag, &self.instance_tag, rules.default_tags());
+        check(&[
+            (
+                "with_instance_tag",
+                instance,
+                *instance != InstanceTag::Value(String::new()),
+                "give a value, or InstanceTag::Off",
+            ),
+            (
+                "with_host_tag",
+                host,
+                *host != HostTag::Value(String::new()),
+                "give a name, or HostTag::None",
+            ),
+            (
+                "with_host_tag",
+                host,
+                is_host_known,
+                "use HostTag::Value: this machine has no host name",
+            ),
+            (
+                "with_host_tag",
+                host,
+                tags > 0,
+                "add a label with add_global_label, or keep the host tag: a point needs at least one tag",
+            ),
+            (
+                "with_max_tags",
+                &rules.max_tags,
+                tags <= rules.max_tags,
+                "have fewer global labels: with the host and instance tags they are more than a series may have",
+            ),
+        ])
     }
 
     pub(super) fn plans(&self, rules: &Rules) -> Result<Plans, BuildError> {
+        use Distribution::{Native, VmRange};
         let plans = Plans::new(&self.distributions, self.flavor.charset())?;
-        for (distribution, flavor, fix) in [
+        let tags = rules.default_tags() + own_tags(&plans);
+        check(&[
             (
-                Distribution::VmRange,
-                Flavor::VictoriaMetrics,
+                "set_distribution",
+                &VmRange,
+                !plans.uses(VmRange) || self.flavor == Flavor::VictoriaMetrics,
                 "use it with Flavor::VictoriaMetrics: no other server takes its tags",
             ),
             (
-                Distribution::Native,
-                Flavor::OpenTsdb,
+                "set_distribution",
+                &Native,
+                !plans.uses(Native) || self.flavor == Flavor::OpenTsdb,
                 "use it with Flavor::OpenTsdb: no other server has the histogram command",
             ),
-        ] {
-            require(
-                !plans.uses(distribution) || self.flavor == flavor,
-                "set_distribution",
-                distribution,
-                fix,
-            )?;
-        }
-        require(
-            rules.default_tags() + own_tags(&plans) <= rules.max_tags,
-            "with_max_tags",
-            rules.max_tags,
-            "allow one more: the bucket of a histogram is a tag, beside those of every series",
-        )?;
+            (
+                "with_max_tags",
+                &rules.max_tags,
+                tags <= rules.max_tags,
+                "allow one more: the bucket of a histogram is a tag, beside those of every series",
+            ),
+        ])?;
         Ok(plans)
     }
 }

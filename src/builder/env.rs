@@ -1,17 +1,16 @@
 //! An exporter set up by environment variables.
 //!
-//! [`VARIABLES`] has a row for each variable: its name and the setter that its text becomes a call
-//! of. The environment comes in as an iterator, so that tests need not change the process's own.
+//! [`VARIABLES`] has a row for each variable: its name, its option, and what reads its text. The
+//! environment comes in as an iterator, so that tests need not change the process's own.
 //!
 //! 1. The variables whose names begin with [`PREFIX`] are collected; no other is looked at.
 //! 2. Each row whose variable is set is tried on a builder of its own, whose numbers are then
 //!    checked. So an error names the variable, and never blames one variable for another.
-//! 3. The setters are called in the order of the rows. What depends on several options is left to
+//! 3. The options are set in the order of the rows. What depends on several options is left to
 //!    `build`: a later call may still change it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::str::FromStr;
 use std::time::Duration;
 
 use metrics::Label;
@@ -34,89 +33,65 @@ const PREFIX: &str = "OPENTSDB_";
 const ADDRESS: &str = "OPENTSDB_ADDRESS";
 
 /// Sets one option from the text of a variable; the error says what to give instead.
-type Apply = fn(OpenTsdbBuilder, &str) -> Result<OpenTsdbBuilder, String>;
+type Set = fn(&mut OpenTsdbBuilder, &str) -> Result<(), String>;
+
+/// A row for each variable: its name behind [`PREFIX`], the option, and what reads the text.
+macro_rules! variables {
+    ($($name:literal $($option:ident).+ = $read:expr;)*) => {
+        &[$((concat!("OPENTSDB_", $name), |builder, text| {
+            builder.$($option).+ = $read(text)?;
+            Ok(())
+        })),*]
+    };
+}
 
 /// In the order of the table in `docs/environment.md`.
-const VARIABLES: &[(&str, Apply)] = &[
-    (ADDRESS, addresses),
-    ("OPENTSDB_ENDPOINT_ORDER", |builder, text| {
-        Ok(builder.with_endpoint_order(choice(text, ENDPOINT_ORDERS)?))
-    }),
-    ("OPENTSDB_MAX_CONNECTION_AGE", |builder, text| {
-        Ok(builder.with_max_connection_age(duration_or_off(text)?))
-    }),
-    ("OPENTSDB_FLAVOR", |builder, text| Ok(builder.with_flavor(choice(text, FLAVORS)?))),
-    ("OPENTSDB_FLUSH_INTERVAL", |builder, text| Ok(builder.with_flush_interval(duration(text)?))),
-    ("OPENTSDB_TIMESTAMP_PRECISION", |builder, text| {
-        Ok(builder.with_timestamp_precision(choice(text, PRECISIONS)?))
-    }),
-    ("OPENTSDB_RATE_LIMIT", |builder, text| Ok(builder.with_rate_limit(rate_limit(text)?))),
-    ("OPENTSDB_QUEUE_SIZE", |builder, text| Ok(builder.with_queue_size(number(text)?))),
-    ("OPENTSDB_CONNECTIVITY_CHECK", |builder, text| {
-        Ok(builder.with_connectivity_check(choice(text, CHECKS)?))
-    }),
-    ("OPENTSDB_CONNECT_TIMEOUT", |builder, text| Ok(builder.with_connect_timeout(duration(text)?))),
-    ("OPENTSDB_WRITE_TIMEOUT", |builder, text| Ok(builder.with_write_timeout(duration(text)?))),
-    ("OPENTSDB_BACKOFF", |builder, text| {
-        let pair = text.split_once(',').ok_or("give the minimum and the maximum, as in 1s,30s")?;
-        Ok(builder.with_backoff(duration(pair.0.trim())?, duration(pair.1.trim())?))
-    }),
-    ("OPENTSDB_CONFIRMATION", |builder, text| {
-        Ok(builder.with_confirmation(choice(text, CONFIRMATIONS)?))
-    }),
-    ("OPENTSDB_HOST_TAG", |builder, text| {
-        let named = choice(text, &[("auto", HostTag::Auto), ("none", HostTag::None)]);
-        Ok(builder.with_host_tag(named.unwrap_or_else(|_| HostTag::Value(text.into()))))
-    }),
-    ("OPENTSDB_INSTANCE_TAG", |builder, text| {
-        let named = choice(text, &[("auto", InstanceTag::Auto), ("off", InstanceTag::Off)]);
-        Ok(builder.with_instance_tag(named.unwrap_or_else(|_| InstanceTag::Value(text.into()))))
-    }),
-    ("OPENTSDB_GLOBAL_LABELS", |builder, text| Ok(builder.with_global_labels(labels(text)?))),
-    ("OPENTSDB_GLOBAL_PREFIX", |builder, text| Ok(builder.set_global_prefix(text))),
-    ("OPENTSDB_COUNTER_MODE", |builder, text| {
-        Ok(builder.with_counter_mode(choice(text, COUNTER_MODES)?))
-    }),
-    ("OPENTSDB_QUANTILES", |builder, text| Ok(builder.set_quantiles(&numbers(text)?))),
-    ("OPENTSDB_BUCKETS", |builder, text| Ok(builder.set_buckets(&numbers(text)?))),
-    ("OPENTSDB_DISTRIBUTION", |builder, text| {
-        Ok(builder.set_distribution(choice(text, DISTRIBUTIONS)?))
-    }),
-    ("OPENTSDB_IDLE_TIMEOUT", |builder, text| {
-        Ok(builder.idle_timeout(MetricKindMask::ALL, duration_or_off(text)?))
-    }),
-    ("OPENTSDB_SERIES_LIMIT", |builder, text| Ok(builder.with_series_limit(number(text)?))),
-    ("OPENTSDB_MAX_TAGS", |builder, text| Ok(builder.with_max_tags(number(text)?))),
-    ("OPENTSDB_UNIT_SUFFIXES", |builder, text| Ok(builder.with_unit_suffixes(switch(text)?))),
-    ("OPENTSDB_TELEMETRY", |builder, text| Ok(builder.with_telemetry(switch(text)?))),
-];
-
-const ENDPOINT_ORDERS: &[(&str, EndpointOrder)] =
-    &[("preferred", EndpointOrder::Preferred), ("spread", EndpointOrder::Spread)];
-const FLAVORS: &[(&str, Flavor)] = &[
-    ("opentsdb", Flavor::OpenTsdb),
-    ("victoriametrics", Flavor::VictoriaMetrics),
-    ("influxdb", Flavor::InfluxDb),
-    ("kairosdb", Flavor::KairosDb),
-];
-const PRECISIONS: &[(&str, TimestampPrecision)] =
-    &[("seconds", TimestampPrecision::Seconds), ("milliseconds", TimestampPrecision::Milliseconds)];
-const CHECKS: &[(&str, ConnectivityCheck)] =
-    &[("connect", ConnectivityCheck::Connect), ("off", ConnectivityCheck::Off)];
-const CONFIRMATIONS: &[(&str, Confirmation)] = &[
-    ("auto", Confirmation::Auto),
-    ("version", Confirmation::Version),
-    ("half-close", Confirmation::HalfClose),
-    ("written", Confirmation::Written),
-];
-const COUNTER_MODES: &[(&str, CounterMode)] =
-    &[("cumulative", CounterMode::Cumulative), ("delta", CounterMode::Delta)];
-const DISTRIBUTIONS: &[(&str, Distribution)] = &[
-    ("summary", Distribution::Summary),
-    ("buckets", Distribution::Buckets),
-    ("vmrange", Distribution::VmRange),
-    ("native", Distribution::Native),
-];
+const VARIABLES: &[(&str, Set)] = variables! {
+    "ADDRESS" addresses = addresses;
+    "ENDPOINT_ORDER" endpoint_order =
+        word(&[("preferred", EndpointOrder::Preferred), ("spread", EndpointOrder::Spread)]);
+    "MAX_CONNECTION_AGE" max_connection_age = duration_or_off;
+    "FLAVOR" flavor = word(&[
+        ("opentsdb", Flavor::OpenTsdb), ("victoriametrics", Flavor::VictoriaMetrics),
+        ("influxdb", Flavor::InfluxDb), ("kairosdb", Flavor::KairosDb),
+    ]);
+    "FLUSH_INTERVAL" flush_interval = duration;
+    "TIMESTAMP_PRECISION" precision = word(&[
+        ("seconds", TimestampPrecision::Seconds),
+        ("milliseconds", TimestampPrecision::Milliseconds),
+    ]);
+    "RATE_LIMIT" rate_limit = rate_limit;
+    "QUEUE_SIZE" queue_size = number;
+    "CONNECTIVITY_CHECK" connectivity_check =
+        word(&[("connect", ConnectivityCheck::Connect), ("off", ConnectivityCheck::Off)]);
+    "CONNECT_TIMEOUT" connect_timeout = duration;
+    "WRITE_TIMEOUT" write_timeout = duration;
+    "BACKOFF" backoff = durations;
+    "CONFIRMATION" confirmation = word(&[
+        ("auto", Confirmation::Auto), ("version", Confirmation::Version),
+        ("half-close", Confirmation::HalfClose), ("written", Confirmation::Written),
+    ]);
+    "HOST_TAG" host_tag =
+        word_or(&[("auto", HostTag::Auto), ("none", HostTag::None)], HostTag::Value);
+    "INSTANCE_TAG" instance_tag =
+        word_or(&[("auto", InstanceTag::Auto), ("off", InstanceTag::Off)], InstanceTag::Value);
+    "GLOBAL_LABELS" global_labels = labels;
+    "GLOBAL_PREFIX" prefix = word_or(&[], |text| text);
+    "COUNTER_MODE" counter_mode =
+        word(&[("cumulative", CounterMode::Cumulative), ("delta", CounterMode::Delta)]);
+    "QUANTILES" distributions.quantiles.general = some(numbers);
+    "BUCKETS" distributions.buckets.general = some(numbers);
+    "DISTRIBUTION" distributions.distribution.general = some(word(&[
+        ("summary", Distribution::Summary), ("buckets", Distribution::Buckets),
+        ("vmrange", Distribution::VmRange), ("native", Distribution::Native),
+    ]));
+    "IDLE_TIMEOUT" idle = idle;
+    "SERIES_LIMIT" series_limit = number;
+    "MAX_TAGS" max_tags = some(number);
+    "UNIT_SUFFIXES" unit_suffixes = word(SWITCH);
+    "TELEMETRY" telemetry = word(SWITCH);
+};
+const SWITCH: &[(&str, bool)] = &[("true", true), ("false", false)];
 
 impl OpenTsdbBuilder {
     pub(super) fn from_variables(
@@ -124,8 +99,11 @@ impl OpenTsdbBuilder {
     ) -> Result<Self, BuildError> {
         let variables = collect(environment)?;
         if !variables.contains_key(ADDRESS) {
-            let fix = "set it to where the TSD is, as in tsd:4242";
-            return Err(invalid(ADDRESS, "", fix.into()));
+            return Err(BuildError::invalid(
+                ADDRESS,
+                "",
+                "set it to where the TSD is, as in tsd:4242",
+            ));
         }
         for name in variables.keys().filter(|name| is_unknown(name)) {
             tracing::warn!(
@@ -133,12 +111,15 @@ impl OpenTsdbBuilder {
                 "unknown environment variable; see the table of OpenTsdbBuilder::from_env"
             );
         }
-        let set = VARIABLES.iter().filter_map(|row| Some((row, variables.get(row.0)?)));
-        set.into_iter().try_fold(OpenTsdbBuilder::new(""), |builder, (&(name, apply), text)| {
-            let alone = apply(OpenTsdbBuilder::new(""), text);
-            alone.and_then(|alone| check(&alone)).map_err(|fix| invalid(name, text, fix))?;
-            apply(builder, text).map_err(|fix| invalid(name, text, fix))
-        })
+        let mut builder = OpenTsdbBuilder::new("");
+        for &(name, set) in VARIABLES {
+            let Some(text) = variables.get(name) else { continue };
+            let invalid = |fix| BuildError::invalid(name, text, fix);
+            let mut alone = OpenTsdbBuilder::new("");
+            set(&mut alone, text).and_then(|()| check(&alone)).map_err(invalid)?;
+            set(&mut builder, text).map_err(invalid)?;
+        }
+        Ok(builder)
     }
 }
 
@@ -155,7 +136,7 @@ fn collect(
         let text = value.to_string_lossy().trim().to_owned();
         let known = VARIABLES.iter().find(|row| row.0 == name);
         if let (Some(&(name, _)), None) = (known, value.to_str()) {
-            return Err(invalid(name, &text, "give text in UTF-8".into()));
+            return Err(BuildError::invalid(name, &text, "give text in UTF-8"));
         }
         if !text.is_empty() {
             variables.insert(name, text);
@@ -183,28 +164,35 @@ fn check(builder: &OpenTsdbBuilder) -> Result<(), String> {
     })
 }
 
-fn invalid(variable: &'static str, value: &str, fix: String) -> BuildError {
-    BuildError::InvalidConfiguration { option: variable, value: format!("{value:?}"), fix }
+fn addresses(text: &str) -> Result<Vec<String>, String> {
+    let address = |text: &str| match Endpoint::parse(text.trim()) {
+        Ok(_) => Ok(text.trim().to_owned()),
+        Err(reason) => Err(format!("{:?} is wrong: {reason}", text.trim())),
+    };
+    text.split(',').map(address).collect()
 }
 
-fn addresses(mut builder: OpenTsdbBuilder, text: &str) -> Result<OpenTsdbBuilder, String> {
-    builder.addresses = text.split(',').map(|address| address.trim().to_owned()).collect();
-    for address in &builder.addresses {
-        Endpoint::parse(address).map_err(|reason| format!("{address:?} is wrong: {reason}"))?;
+/// One of these words, in any case.
+fn word<T: Clone>(words: &[(&str, T)]) -> impl Fn(&str) -> Result<T, String> {
+    move |text| {
+        let chosen = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
+        chosen.map(|(_, value)| value.clone()).ok_or_else(|| {
+            let words: Vec<_> = words.iter().map(|&(word, _)| word).collect();
+            format!("give one of {}", words.join(", "))
+        })
     }
-    Ok(builder)
 }
 
-fn choice<T: Clone>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
-    let chosen = choices.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
-    chosen.map(|(_, value)| value.clone()).ok_or_else(|| {
-        let words: Vec<_> = choices.iter().map(|&(word, _)| word).collect();
-        format!("give one of {}", words.join(", "))
-    })
+/// One of these words, or any other text.
+fn word_or<T: Clone>(
+    words: &[(&str, T)],
+    other: fn(String) -> T,
+) -> impl Fn(&str) -> Result<T, String> {
+    move |text| Ok(word(words)(text).unwrap_or_else(|_| other(text.to_owned())))
 }
 
-fn switch(text: &str) -> Result<bool, String> {
-    choice(text, &[("true", true), ("false", false)])
+fn some<T>(read: impl Fn(&str) -> Result<T, String>) -> impl Fn(&str) -> Result<Option<T>, String> {
+    move |text| read(text).map(Some)
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -212,11 +200,20 @@ fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|error| format!("give a duration with its unit, as in 500ms or 10s: {error}"))
 }
 
+fn durations(text: &str) -> Result<(Duration, Duration), String> {
+    let pair = text.split_once(',').ok_or("give the minimum and the maximum, as in 1s,30s")?;
+    Ok((duration(pair.0.trim())?, duration(pair.1.trim())?))
+}
+
 fn duration_or_off(text: &str) -> Result<Option<Duration>, String> {
     if text.eq_ignore_ascii_case("off") { Ok(None) } else { duration(text).map(Some) }
 }
 
-fn number<T: FromStr>(text: &str) -> Result<T, String> {
+fn idle(text: &str) -> Result<Option<(MetricKindMask, Duration)>, String> {
+    Ok(duration_or_off(text)?.map(|timeout| (MetricKindMask::ALL, timeout)))
+}
+
+fn number(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| "give a whole number".to_owned())
 }
 
@@ -240,7 +237,7 @@ fn rate_limit(text: &str) -> Result<RateLimit, String> {
     if let Ok(points) = text.parse() {
         return Ok(RateLimit::PerSecond(points));
     }
-    choice(text, &[("auto", RateLimit::Auto), ("unlimited", RateLimit::Unlimited)])
+    word(&[("auto", RateLimit::Auto), ("unlimited", RateLimit::Unlimited)])(text)
         .map_err(|_| "give auto, unlimited, or points per second above 0".to_owned())
 }
 

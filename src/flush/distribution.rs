@@ -205,10 +205,12 @@ impl Plans {
         Ok(Plans {
             kinds: distribution.make(&implied, charset, |&kind| Ok(kind))?,
             summaries: quantiles.make(&DEFAULT_QUANTILES.to_vec(), charset, |quantiles| {
-                valid("set_quantiles", quantiles, Plan::summary(quantiles))
+                let plan = Plan::summary(quantiles).map(Arc::new);
+                plan.map_err(|fix| BuildError::invalid("set_quantiles", quantiles, fix))
             })?,
             buckets: buckets.make(&DEFAULT_BUCKETS.to_vec(), charset, |bounds| {
-                valid("set_buckets", bounds, Plan::buckets(bounds))
+                let plan = Plan::buckets(bounds).map(Arc::new);
+                plan.map_err(|fix| BuildError::invalid("set_buckets", bounds, fix))
             })?,
             vmrange: Arc::new(Plan::vmrange()),
             native: Arc::new(Plan::Native),
@@ -241,17 +243,6 @@ impl Plans {
         };
         Arc::clone(plan)
     }
-}
-
-/// A plan, or the error that names the option which it was made from.
-fn valid(
-    option: &'static str,
-    value: &[f64],
-    plan: Result<Plan, String>,
-) -> Result<Arc<Plan>, BuildError> {
-    let invalid =
-        |fix| BuildError::InvalidConfiguration { option, value: format!("{value:?}"), fix };
-    plan.map(Arc::new).map_err(invalid)
 }
 
 /// How the histograms of some metrics are sent; made once.
