@@ -41,12 +41,11 @@ impl OpenTsdbBuilder {
         let (points, series, tags) = (self.queue_size, self.series_limit, self.max_tags);
         let tags_fit = tags.is_none_or(|tags| (1..=MOST_TAGS).contains(&tags));
         check(&[
-            ("with_flush_interval", &interval, is_time(interval), TIME),
             (
                 "with_flush_interval",
                 &interval,
-                interval >= SHORTEST_INTERVAL,
-                "give at least a millisecond",
+                (SHORTEST_INTERVAL..=LONGEST).contains(&interval),
+                "give more than 0: from a millisecond to a day",
             ),
             ("with_connect_timeout", &connect, is_time(connect), TIME),
             ("with_write_timeout", &write, is_time(write), TIME),

@@ -76,7 +76,7 @@ const VARIABLES: &[(&str, Set)] = variables! {
     "INSTANCE_TAG" instance_tag =
         word_or(&[("auto", InstanceTag::Auto), ("off", InstanceTag::Off)], InstanceTag::Value);
     "GLOBAL_LABELS" global_labels = labels;
-    "GLOBAL_PREFIX" prefix = word_or(&[], |text| text);
+    "GLOBAL_PREFIX" prefix = |text: &str| Ok::<_, String>(text.to_owned());
     "COUNTER_MODE" counter_mode =
         word(&[("cumulative", CounterMode::Cumulative), ("delta", CounterMode::Delta)]);
     "QUANTILES" distributions.quantiles.general = some(numbers);
@@ -129,17 +129,14 @@ fn collect(
 ) -> Result<BTreeMap<String, String>, BuildError> {
     let mut variables = BTreeMap::new();
     for (name, value) in environment {
-        let Ok(name) = name.into_string() else { continue };
-        if !name.starts_with(PREFIX) {
-            continue;
-        }
+        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
         let text = value.to_string_lossy().trim().to_owned();
         let known = VARIABLES.iter().find(|row| row.0 == name);
         if let (Some(&(name, _)), None) = (known, value.to_str()) {
             return Err(BuildError::invalid(name, &text, "give text in UTF-8"));
         }
         if !text.is_empty() {
-            variables.insert(name, text);
+            variables.insert(name.to_owned(), text);
         }
     }
     Ok(variables)

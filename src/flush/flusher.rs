@@ -10,14 +10,14 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never};
 
 use super::exporter::Exporter;
 use super::reading::{CounterMode, Sink};
-use super::schedule::{Occasion, Schedule, Slot, Stamp, Step};
+use super::schedule::{Occasion, Schedule, Slot, Stamp};
 use super::snapshot::Snapshot;
 use super::telemetry::Telemetry;
 use crate::clock::Instant;
 use crate::log_limiter::LogLimiter;
 use crate::queue::{BATCH_BYTES, Phase, Watermark};
 use crate::record::notices::Cause;
-use crate::stats::Stats;
+use crate::stats::Counters;
 use crate::wire::line::{Lines, Unsendable, Variant};
 use crate::wire::series::Line;
 use crate::wire::value::Value;
@@ -132,13 +132,10 @@ impl Flusher {
     fn wait(&self) -> Duration {
         let wall = self.exporter.clock.wall();
         let until_tick = self.schedule.until_tick(wall);
-        match self
-            .wanted()
-            .map(|wanted| self.schedule.slot(wanted, self.exporter.clock.now(), wall))
-        {
-            Some(Slot::After(wait)) => wait.min(until_tick),
-            Some(Slot::Free(_) | Slot::ClockUnset) => Duration::ZERO,
-            None => until_tick,
+        let Some(wanted) = self.wanted() else { return until_tick };
+        match self.schedule.slot(wanted, self.exporter.clock.now(), wall) {
+            Slot::After(wait) => wait.min(until_tick),
+            Slot::Free(_) | Slot::ClockUnset => Duration::ZERO,
         }
     }
 
@@ -194,9 +191,9 @@ impl Flusher {
 
     fn tick(&mut self) {
         let (now, wall) = (self.exporter.clock.now(), self.exporter.clock.wall());
-        if let Some(step) = self.schedule.step(now, wall) {
+        if let Some(seconds) = self.schedule.step(now, wall) {
             self.exporter.counters.clock_steps.add(1);
-            self.log_step(step, now);
+            self.log_step(seconds, now);
         }
         if !self.schedule.is_tick_due(wall) {
             return;
@@ -236,7 +233,7 @@ impl Flusher {
             stamp,
             taken: now,
             pushed: 0,
-            refused: Refused::default(),
+            log: &mut self.log.limiter,
         };
         let age = now.saturating_duration_since(self.started);
         self.snapshot.take(&self.exporter, stamp, age, &mut out);
@@ -246,49 +243,33 @@ impl Flusher {
             self.telemetry.take(stamp, &stats, &mut out);
         }
         out.push();
-        let refused = mem::take(&mut out.refused);
         mem::swap(&mut self.lines, &mut out.lines);
         drop(out);
         self.answer(requests);
-        self.log_refused(refused, &stats, now);
-    }
-
-    fn log_refused(&mut self, refused: Refused, stats: &Stats, now: Instant) {
-        if let Some(metric) =
-            refused.too_long.filter(|_| self.log.limiter.should_log("too long", now))
-        {
-            tracing::warn!(
-                metric,
-                "a line is longer than the server reads and is not sent; shorten its name or its labels"
-            );
-        }
-        if let Some(metric) =
-            refused.not_finite.filter(|_| self.log.limiter.should_log("not finite", now))
-        {
-            tracing::warn!(metric, "a value is NaN or infinite and is not sent");
-        }
         if stats.series_overflow > 0 && !mem::replace(&mut self.log.overflow, true) {
-            let label = self.snapshot.most_varied_tag().unwrap_or_default();
-            tracing::warn!(
-                label,
-                "the series limit is reached: new series share one with overflow=true; this label has the most values"
-            );
+            self.log_overflow();
         }
     }
 
-    fn log_step(&mut self, step: Step, now: Instant) {
+    fn log_overflow(&mut self) {
+        let label = self.snapshot.most_varied_tag().unwrap_or_default();
+        tracing::warn!(
+            label,
+            "the series limit is reached: new series share one with overflow=true; this label has the most values"
+        );
+    }
+
+    fn log_step(&mut self, seconds: f64, now: Instant) {
         if !self.log.limiter.should_log("step", now) {
             return;
         }
-        match step {
-            Step::Forward(by) => tracing::warn!(
-                seconds = by.as_secs_f64(),
-                "the wall clock stepped forward, or the machine was suspended"
-            ),
-            Step::Back(by) => tracing::warn!(
-                seconds = by.as_secs_f64(),
+        if seconds > 0.0 {
+            tracing::warn!(seconds, "the wall clock stepped forward, or the machine was suspended");
+        } else {
+            tracing::warn!(
+                seconds,
                 "the wall clock stepped back; no timestamp is used twice, so those of the next points may be ahead of it"
-            ),
+            );
         }
     }
 
@@ -311,14 +292,7 @@ struct Output<'a> {
     taken: Instant,
     /// Lines in the queue so far.
     pushed: usize,
-    refused: Refused,
-}
-
-/// The first metric that could not be sent, by cause.
-#[derive(Default)]
-struct Refused {
-    too_long: Option<String>,
-    not_finite: Option<String>,
+    log: &'a mut LogLimiter,
 }
 
 /// However the snapshot ends, by a panic too.
@@ -373,17 +347,21 @@ impl Sink for Output<'_> {
 
     #[cold]
     fn refuse(&mut self, line: Line<'_>, why: Unsendable, points: u64) {
-        let (counter, first) = match why {
-            Unsendable::TooLong => {
-                (&self.exporter.counters.points_dropped.too_long, &mut self.refused.too_long)
-            }
+        let Counters { points_taken, points_dropped, .. } = &*self.exporter.counters;
+        let (dropped, why) = match why {
+            Unsendable::TooLong => (
+                &points_dropped.too_long,
+                "a line is longer than the server reads and is not sent; shorten its name or its labels",
+            ),
             Unsendable::NotFinite => {
-                (&self.exporter.counters.points_dropped.not_finite, &mut self.refused.not_finite)
+                (&points_dropped.not_finite, "a value is NaN or infinite and is not sent")
             }
         };
-        self.exporter.counters.points_taken.add(points);
-        counter.add(points);
-        first.get_or_insert_with(|| line.metric().chars().take(100).collect());
+        points_taken.add(points);
+        dropped.add(points);
+        if self.log.should_log(why, self.taken) {
+            tracing::warn!(metric = %format_args!("{:.100}", line.metric()), "{why}");
+        }
     }
 }
 

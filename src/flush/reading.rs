@@ -43,16 +43,6 @@ pub(crate) struct Options {
     pub(crate) idle: Option<(MetricKindMask, Duration)>,
 }
 
-#[cfg(test)]
-impl Options {
-    /// For tests that have other things in mind.
-    pub(super) fn of_a_test() -> Self {
-        let charset = crate::wire::charset::Charset::Tsd;
-        let plans = Plans::new(&super::distribution::Options::default(), charset).unwrap();
-        Options { counter_mode: CounterMode::Cumulative, plans: Arc::new(plans), idle: None }
-    }
-}
-
 /// Takes the lines of a snapshot.
 pub(crate) trait Sink {
     fn point(&mut self, line: Line<'_>, variant: Variant<'_>, value: Value);
@@ -220,5 +210,15 @@ impl Sampled for Histogram {
         } else if !reading.digest.native.is_empty() {
             sink.histogram(line, &reading.digest.native);
         }
+    }
+}
+
+#[cfg(test)]
+impl Options {
+    /// For tests that have other things in mind.
+    pub(super) fn of_a_test() -> Self {
+        let charset = crate::wire::charset::Charset::Tsd;
+        let plans = Plans::new(&super::distribution::Options::default(), charset).unwrap();
+        Options { counter_mode: CounterMode::Cumulative, plans: Arc::new(plans), idle: None }
     }
 }

@@ -97,13 +97,6 @@ pub(crate) enum Slot {
     ClockUnset,
 }
 
-/// A step of the wall clock, by how much.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    Forward(Duration),
-    Back(Duration),
-}
-
 /// A difference between the two clocks beyond this is a step of the wall clock.
 const STEP: Duration = Duration::from_secs(1);
 /// Spans of used timestamps that are told apart. Each but the first is a clock that was set back to
@@ -164,14 +157,13 @@ impl Schedule {
         is_due
     }
 
-    /// Compares the two clocks; answers how the wall clock has stepped since they were last
-    /// compared, if it has.
-    pub(crate) fn step(&mut self, now: Instant, wall: Duration) -> Option<Step> {
+    /// Compares the two clocks; answers how many seconds the wall clock has stepped forward since
+    /// they were last compared, if it has stepped: below 0 for a step back.
+    pub(crate) fn step(&mut self, now: Instant, wall: Duration) -> Option<f64> {
         let expected = self.compared.1 + now.saturating_duration_since(self.compared.0);
         self.compared = (now, wall);
-        let by = wall.abs_diff(expected);
-        let step = if wall > expected { Step::Forward(by) } else { Step::Back(by) };
-        (by > STEP).then_some(step)
+        let is_step = wall.abs_diff(expected) > STEP;
+        is_step.then_some(wall.as_secs_f64() - expected.as_secs_f64())
     }
 
     /// Whether a snapshot may be taken now. [`Schedule::take`] says that it was.
@@ -404,9 +396,9 @@ mod tests {
             fixture.schedule.step(fixture.clock.now(), wall)
         };
         assert_eq!(step_to(seconds(T + 1)), None);
-        assert_eq!(step_to(seconds(T + 3_601)), Some(Step::Forward(seconds(3_600))));
+        assert_eq!(step_to(seconds(T + 3_601)), Some(3_600.0));
         assert_eq!(step_to(seconds(T + 3_601)), None);
-        assert_eq!(step_to(seconds(T + 1)), Some(Step::Back(seconds(3_600))));
+        assert_eq!(step_to(seconds(T + 1)), Some(-3_600.0));
     }
 
     #[test]
