@@ -22,7 +22,7 @@ use std::hash::BuildHasherDefault;
 
 use metrics_util::KeyHasher;
 
-use super::fingerprint::{Fingerprint, Secrets};
+use super::fingerprint::{Fingerprint, Secrets, SeriesId};
 use super::tables::{RegistryKind, Tables};
 
 /// Passes fingerprints on as they are.
@@ -63,12 +63,12 @@ impl Conflicts {
         &mut self,
         (tables, secrets): (&Tables, &Secrets),
         metric: &str,
-        series: Fingerprint,
+        id: SeriesId,
         spec: &K::Spec,
     ) -> bool {
         let (writer, mut names) = names::<K>(secrets, metric, spec);
-        let is_raw = || writer == Writer::Single && self.raw.contains(&series);
-        if is_raw() || K::is_elsewhere(tables, series) {
+        let is_raw = || writer == Writer::Single && self.raw.contains(&id.fingerprint);
+        if is_raw() || K::is_elsewhere(tables, id) {
             return false;
         }
         let Some(first) = names.next() else { return true };
@@ -107,22 +107,21 @@ impl Conflicts {
         &mut self,
         tables: &Tables,
         name: Fingerprint,
-        series: Fingerprint,
+        id: SeriesId,
         limit: usize,
     ) -> RawClaim {
-        if self.raw.contains(&series) {
+        if self.raw.contains(&id.fingerprint) {
             return RawClaim::Granted;
         }
         let known = self.names.get(&name).map(|(writer, _)| *writer);
-        let is_recorded =
-            tables.counters.find(series).is_some() || tables.gauges.find(series).is_some();
+        let is_recorded = tables.counters.find(id).is_some() || tables.gauges.find(id).is_some();
         if is_recorded || known.is_some_and(|writer| writer != Writer::Single) {
             return RawClaim::Recorded;
         }
         if self.raw.len() >= limit {
             return RawClaim::Full;
         }
-        self.raw.insert(series);
+        self.raw.insert(id.fingerprint);
         self.names.entry(name).or_insert((Writer::Single, 0)).1 += 1;
         RawClaim::Granted
     }

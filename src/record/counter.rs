@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     fn series() -> Arc<Series<Counter>> {
-        Arc::new(Series::new(Fingerprint(0), Location::default(), AtomicU64::new(0)))
+        Arc::new(Series::new(Fingerprint(0), 0, Location::default(), AtomicU64::new(0)))
     }
 
     fn adopt(series: &Arc<Series<Counter>>, owner: u64) -> Arc<CounterLocal> {
@@ -275,7 +275,7 @@ mod model {
     use loom::thread;
 
     fn series() -> Arc<Series<Counter>> {
-        Arc::new(Series::new(Fingerprint(0), Location::default(), AtomicU64::new(0)))
+        Arc::new(Series::new(Fingerprint(0), 0, Location::default(), AtomicU64::new(0)))
     }
 
     fn adopt(series: &Arc<Series<Counter>>, owner: u64) -> Arc<CounterLocal> {

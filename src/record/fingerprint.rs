@@ -1,9 +1,14 @@
 //! The keyed hash that tells series apart.
 //!
-//! The registry keeps no keys: it finds and recognizes a series by a 64-bit hash of its words under
-//! secrets of this process. The facade's own hash serves neither purpose. It is made for speed (of
-//! a million keys that differ in a number, 1,012 share theirs in metrics 0.24.6), and anybody can
-//! compute it, so a client that chooses label values can aim for equal ones.
+//! The registry keeps no keys: it recognizes a series by its *fingerprint*, a 64-bit hash of its
+//! words under secrets of this process. The facade's own hash does not serve for that. It is made
+//! for speed (of a million keys that differ in a number, 1,012 share theirs in metrics 0.24.6), and
+//! anybody can compute it, so a client that chooses label values can aim for equal ones.
+//!
+//! A look-up begins at an *index*, which is made of the facade's hash under the same secrets. So the
+//! processor fetches the series while it still waits for the key's words: at random over a million
+//! series, to begin at the fingerprint took 40 % longer. The few series that the table takes of one
+//! index, and those beyond them, are told apart by their fingerprints.
 //!
 //! By chance, two of a million series have equal fingerprints in one of 10^7 processes. This is no
 //! proof: the hash is a fast one and not a cryptographic one. Comparing the words themselves would
@@ -18,6 +23,14 @@ use metrics::Key;
 /// What a series, or a metric's name, is recognized by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Fingerprint(pub(super) u64);
+
+/// What a key is looked up by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SeriesId {
+    /// Equal for keys of equal hash, and not to be foreseen.
+    pub(super) index: u64,
+    pub(super) fingerprint: Fingerprint,
+}
 
 /// The seeds of this process's fingerprints.
 pub(crate) struct Secrets {
@@ -34,6 +47,15 @@ impl Secrets {
             names: random.hash_one(1u8),
             labels: random.hash_one(2u8),
         }
+    }
+
+    /// What a key is looked up by.
+    #[inline(always)]
+    pub(crate) fn id(&self, key: &Key) -> SeriesId {
+        let mut hasher = FoldHasher::with_seed(self.names, &self.shared);
+        hasher.write_u64(key.get_hash());
+        let fingerprint = self.fingerprint(key.name(), labels(key));
+        SeriesId { index: hasher.finish(), fingerprint }
     }
 
     /// The fingerprint of a name and labels, in whatever order: a sum over the labels.

@@ -27,15 +27,22 @@ pub(crate) struct Series<K: Kind> {
     pub(crate) cell: K::Cell,
     /// That of the name and labels which its line says.
     pub(crate) fingerprint: Fingerprint,
+    /// Where its table has it.
+    pub(crate) position: u64,
     /// Where its line is.
     pub(crate) location: LocationCell,
     pub(crate) locals: Locals<K::Local>,
 }
 
 impl<K: Kind> Series<K> {
-    pub(crate) fn new(fingerprint: Fingerprint, location: Location, cell: K::Cell) -> Self {
+    pub(crate) fn new(
+        fingerprint: Fingerprint,
+        position: u64,
+        location: Location,
+        cell: K::Cell,
+    ) -> Self {
         let location = LocationCell::new(location);
-        Series { cell, fingerprint, location, locals: Locals::default() }
+        Series { cell, fingerprint, position, location, locals: Locals::default() }
     }
 
     /// A new local for the thread `owner`, for its cache to keep; `None` while the series is being

@@ -1,4 +1,4 @@
-//! The series of one kind, found by the fingerprint of a key's words.
+//! The series of one kind, found by what a key says.
 //!
 //! Two tables, in shards: of series, by the words that their lines say, and of *aliases*, the keys
 //! whose words differ from those. Neither keeps a key: that would take more than half of the memory
@@ -10,13 +10,16 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Wea
 use hashbrown::HashTable;
 use hashbrown::hash_table::{Entry, OccupiedEntry};
 
-use super::fingerprint::Fingerprint;
+use super::fingerprint::{Fingerprint, SeriesId};
 use super::lines::{Block, LineStore};
 use super::series::{Kind, Series};
 use crate::wire::series::Line;
 
 /// Shards of a table; one that grows stalls only its own keys.
 pub(crate) const SHARDS: usize = 64;
+
+/// How many series may have one index: more keys of equal hash than that are no accident.
+const MOST_OF_ONE_INDEX: usize = 4;
 
 /// The series of one kind.
 pub(crate) struct Table<K: Kind> {
@@ -57,16 +60,31 @@ impl<K: Kind> Default for Table<K> {
 }
 
 impl<K: Kind> Table<K> {
-    /// The series of a key with this fingerprint.
+    /// The series of a key.
     #[inline]
-    pub(crate) fn find(&self, fingerprint: Fingerprint) -> Option<Arc<Series<K>>> {
-        let shard = self.read(fingerprint);
+    pub(crate) fn find(&self, id: SeriesId) -> Option<Arc<Series<K>>> {
+        let is_it = |series: &Arc<Series<K>>| is_equal(series.fingerprint, id.fingerprint);
+        let series = self.read(id.index).series.find(id.index, is_it).cloned();
+        series.or_else(|| self.find_by_fingerprint(id.fingerprint))
+    }
+
+    #[cold]
+    fn find_by_fingerprint(&self, fingerprint: Fingerprint) -> Option<Arc<Series<K>>> {
+        let shard = self.read(fingerprint.0);
         let is_it = |series: &Arc<Series<K>>| is_equal(series.fingerprint, fingerprint);
         let series = shard.series.find(fingerprint.0, is_it).cloned();
         series.or_else(|| {
             let is_it = |alias: &(Fingerprint, _)| is_equal(alias.0, fingerprint);
             shard.aliases.find(fingerprint.0, is_it)?.1.upgrade()
         })
+    }
+
+    /// Where a series that is not there belongs: at its index, if there are few, else at its
+    /// fingerprint.
+    pub(super) fn position_for(&self, id: SeriesId) -> u64 {
+        let shard = self.read(id.index);
+        let same = shard.series.iter_hash(id.index).filter(|series| series.position == id.index);
+        if same.count() < MOST_OF_ONE_INDEX { id.index } else { id.fingerprint.0 }
     }
 
     /// All series, in the order of their lines.
@@ -88,13 +106,13 @@ impl<K: Kind> Table<K> {
 
     /// Adds a series that is not there.
     pub(super) fn insert(&self, series: &Arc<Series<K>>) {
-        self.write(series.fingerprint).insert(series);
+        self.write(series.position).insert(series);
     }
 
     /// Lets a key with this fingerprint lead to a series whose line says other words; answers
     /// whether it is a new one.
     pub(super) fn insert_alias(&self, alias: Fingerprint, series: &Arc<Series<K>>) -> bool {
-        let mut shard = self.write(alias);
+        let mut shard = self.write(alias.0);
         let is_it = |known: &(Fingerprint, _)| known.0 == alias;
         let series = (alias, Arc::downgrade(series));
         match shard.aliases.entry(alias.0, is_it, |known| known.0.0) {
@@ -115,9 +133,9 @@ impl<K: Kind> Table<K> {
         series: Arc<Series<K>>,
         take: impl FnOnce(Arc<Series<K>>) -> Result<(), Arc<Series<K>>>,
     ) -> Result<(), Arc<Series<K>>> {
-        let mut shard = self.write(series.fingerprint);
+        let mut shard = self.write(series.position);
         let is_it = |known: &Arc<Series<K>>| Arc::ptr_eq(known, &series);
-        let entry = shard.series.find_entry(series.fingerprint.0, is_it);
+        let entry = shard.series.find_entry(series.position, is_it);
         drop(entry.map(OccupiedEntry::remove));
         take(series).inspect_err(|held| shard.insert(held))
     }
@@ -130,24 +148,23 @@ impl<K: Kind> Table<K> {
         before - shard.aliases.len()
     }
 
-    /// The shard of a fingerprint, by bits that the tables within do not use.
-    fn shard(&self, fingerprint: Fingerprint) -> &RwLock<Shard<K>> {
-        &self.shards[(fingerprint.0 >> 48) as usize % SHARDS]
+    /// The shard of a position, by bits that the tables within do not use.
+    fn shard(&self, position: u64) -> &RwLock<Shard<K>> {
+        &self.shards[(position >> 48) as usize % SHARDS]
     }
 
-    fn read(&self, fingerprint: Fingerprint) -> RwLockReadGuard<'_, Shard<K>> {
-        self.shard(fingerprint).read().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self, position: u64) -> RwLockReadGuard<'_, Shard<K>> {
+        self.shard(position).read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, fingerprint: Fingerprint) -> RwLockWriteGuard<'_, Shard<K>> {
-        self.shard(fingerprint).write().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self, position: u64) -> RwLockWriteGuard<'_, Shard<K>> {
+        self.shard(position).write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<K: Kind> Shard<K> {
     fn insert(&mut self, series: &Arc<Series<K>>) {
-        let hash = series.fingerprint.0;
-        self.series.insert_unique(hash, Arc::clone(series), |known| known.fingerprint.0);
+        self.series.insert_unique(series.position, Arc::clone(series), |known| known.position);
     }
 }
 

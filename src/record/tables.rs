@@ -6,7 +6,7 @@ use std::sync::Arc;
 use metrics_util::MetricKind;
 
 use super::counter::Counter;
-use super::fingerprint::Fingerprint;
+use super::fingerprint::SeriesId;
 use super::gauge::Gauge;
 use super::histogram::cell::HistogramCell;
 use super::histogram::{Histogram, HistogramSpec, HistogramSpecs};
@@ -54,7 +54,7 @@ pub(crate) trait RegistryKind: Kind {
     }
 
     /// Whether a series of another kind has the same name and tags, and a line of just that name.
-    fn is_elsewhere(_tables: &Tables, _fingerprint: Fingerprint) -> bool {
+    fn is_elsewhere(_tables: &Tables, _id: SeriesId) -> bool {
         false
     }
 }
@@ -79,8 +79,8 @@ macro_rules! single_line_kind {
                 Self::Cell::default()
             }
 
-            fn is_elsewhere(tables: &Tables, fingerprint: Fingerprint) -> bool {
-                tables.$other.find(fingerprint).is_some()
+            fn is_elsewhere(tables: &Tables, id: SeriesId) -> bool {
+                tables.$other.find(id).is_some()
             }
         }
     };
