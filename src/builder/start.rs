@@ -39,10 +39,12 @@ impl OpenTsdbBuilder {
         let mut rules = self.rules()?;
         let plans = self.plans(&rules)?;
         if self.connectivity_check == ConnectivityCheck::Connect {
-            send::check(&endpoints, CONNECT_TIMEOUT).map_err(|unreached| {
-                let source = error::cause(unreached.source);
-                BuildError::Unreachable { address: unreached.address, source }
-            })?;
+            send::check(&endpoints, CONNECT_TIMEOUT)
+                .map_err(|source| BuildError::EventQueue { source: error::cause(source) })?
+                .map_err(|unreached| BuildError::Unreachable {
+                    address: unreached.address,
+                    source: error::cause(unreached.source),
+                })?;
         }
         let has_room = rules.default_tags() + own_tags(&plans) < rules.max_tags;
         let claim = instance::settle(&self.instance_tag, &endpoints, &mut rules, has_room);

@@ -20,16 +20,16 @@ use crate::clock::Instant;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const UNSENT_BYTES: u32 = 16 * 1024;
 /// How much is read before the writer has its turn again.
-const READ_TURN: usize = 64 * 1024;
+const READ_BYTES: usize = 8 * 1024;
 /// How long a connection is silent before the kernel asks whether the other side is still there,
 /// and how often it then asks.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(15));
 /// How long a connection that was given up is read on from.
 const LINGER: Duration = Duration::from_secs(60);
 
-/// How a turn of reading ended.
+/// What a turn of reading came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Drained {
+pub(super) enum Received {
     /// There is nothing more for now.
     Empty,
     /// There may be more.
@@ -41,7 +41,7 @@ pub(super) enum Drained {
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
-    peer: SocketAddr,
+    pub(super) peer: SocketAddr,
 }
 
 impl Connection {
@@ -71,10 +71,6 @@ impl Connection {
         Ok(true)
     }
 
-    pub(super) fn peer(&self) -> SocketAddr {
-        self.peer
-    }
-
     /// How many of the bytes the kernel took; 0 when it takes none now.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
@@ -87,26 +83,21 @@ impl Connection {
         }
     }
 
-    /// Reads what is there, but no more than a turn's worth.
-    pub(super) fn drain(
-        &mut self,
-        buffer: &mut [u8],
-        mut on_bytes: impl FnMut(&[u8]),
-    ) -> io::Result<Drained> {
-        let mut left = READ_TURN;
-        while left > 0 {
-            match self.stream.read(buffer) {
-                Ok(0) => return Ok(Drained::Ended),
-                Ok(n) => {
-                    on_bytes(&buffer[..n]);
-                    left = left.saturating_sub(n);
+    /// Reads once.
+    pub(super) fn read(&mut self, on_bytes: impl FnOnce(&[u8])) -> io::Result<Received> {
+        let mut buffer = [0; READ_BYTES];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Ok(Received::Ended),
+                Ok(read) => {
+                    on_bytes(&buffer[..read]);
+                    return Ok(Received::More);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Drained::Empty),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Received::Empty),
                 Err(error) => return Err(error),
             }
         }
-        Ok(Drained::More)
     }
 
     /// Says that nothing more will be written.
@@ -142,8 +133,7 @@ impl Connection {
     fn set_options(&self) {
         let _ = self.stream.set_nodelay(true);
         let socket = SockRef::from(&self.stream);
-        let (time, interval) = KEEPALIVE;
-        let keepalive = TcpKeepalive::new().with_time(time).with_interval(interval);
+        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1);
         let _ = socket.set_tcp_keepalive(&keepalive);
         #[cfg(any(target_os = "linux", target_os = "android"))]
         let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
@@ -185,7 +175,7 @@ impl Released {
 
     /// Goes on as far as it can without waiting; answers when to go on, or `None` when it is done
     /// with.
-    pub(super) fn turn(&mut self, buffer: &mut [u8], now: Instant) -> Option<Instant> {
+    pub(super) fn turn(&mut self, now: Instant) -> Option<Instant> {
         if !self.rest.is_empty() {
             let taken = self.connection.write(&self.rest).ok()?;
             self.rest.drain(..taken);
@@ -193,9 +183,9 @@ impl Released {
         if self.rest.is_empty() {
             let _ = self.connection.half_close();
         }
-        let drained = self.connection.drain(buffer, |_| {}).ok()?;
-        let is_over = now >= self.until || (drained == Drained::Ended && self.rest.is_empty());
-        let next = if drained == Drained::More { now } else { self.until };
+        let received = self.connection.read(|_| {}).ok()?;
+        let is_over = now >= self.until || (received == Received::Ended && self.rest.is_empty());
+        let next = if received == Received::More { now } else { self.until };
         (!is_over).then_some(next)
     }
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::limiter::{Demand, Limiter};
+use super::status::Status;
 use super::window::{Place, Window};
 use crate::clock::Instant;
-use crate::log_limiter::LogLimiter;
 use crate::queue::{Phase, Queue};
 use crate::stats::Counters;
 
@@ -15,7 +15,7 @@ pub(super) struct Delivery {
     pub(super) counters: Arc<Counters>,
     pub(super) window: Window,
     pub(super) limiter: Limiter,
-    pub(super) log: LogLimiter,
+    pub(super) status: Status,
     /// How long a connection may make no progress.
     pub(super) write_timeout: Duration,
 }
@@ -37,11 +37,6 @@ impl Delivery {
             is_expedited: is_closing || self.queue.is_expedited(),
             is_filling: waiting.is_filling,
         }
-    }
-
-    /// Whether anything is to be sent or to be confirmed.
-    pub(super) fn has_work(&self) -> bool {
-        !self.window.is_empty() || self.queue.has_unsent()
     }
 
     /// Lets at most so many lines be written, of the next batch.

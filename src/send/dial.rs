@@ -13,47 +13,56 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mio::{Registry, Token, Waker};
+use mio::{Events, Poll, Token, Waker};
 
 use super::connection::Connection;
 use super::endpoint::Endpoint;
-use super::failure::Unreached;
 use super::resolve::Resolver;
-use super::rotation::Rotation;
-use crate::clock::Instant;
+use super::rotation::{EndpointOrder, Rotation};
+use super::status::Unreached;
+use crate::clock::{Clock, Instant};
 
+/// The event of the waker.
+const WAKE: Token = Token(0);
 /// The event of the socket, of which there is one at a time.
 const SOCKET: Token = Token(1);
 /// The least share of an address where the timeout is twice that: a lost first packet is sent again
 /// after a second.
 const MIN_SHARE: Duration = Duration::from_millis(1100);
 
-/// What all attempts have in common.
+/// What all attempts have in common, and the events of the thread.
 pub(super) struct Dialer {
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) resolver: Resolver,
     pub(super) rotation: Rotation,
-    registry: Registry,
     /// The most time for one endpoint.
     timeout: Duration,
+    poll: Poll,
+    events: Events,
+    /// Ends a wait.
+    pub(super) waker: Arc<Waker>,
 }
 
 impl Dialer {
-    /// At least one endpoint, and what wakes the thread that polls the registry.
+    /// At least one endpoint.
     pub(super) fn new(
         endpoints: Vec<Endpoint>,
         rotation: Rotation,
         timeout: Duration,
-        registry: &Registry,
-        waker: Arc<Waker>,
     ) -> io::Result<Self> {
-        Ok(Dialer {
-            resolver: Resolver::new(waker, endpoints.len()),
-            rotation,
-            registry: registry.try_clone()?,
-            endpoints,
-            timeout,
-        })
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+        let resolver = Resolver::new(Arc::clone(&waker), endpoints.len());
+        let events = Events::with_capacity(4);
+        Ok(Dialer { endpoints, resolver, rotation, timeout, poll, events, waker })
+    }
+
+    /// Waits for an event, at most so long.
+    pub(super) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+            waited => waited,
+        }
     }
 }
 
@@ -83,6 +92,10 @@ pub(super) enum Progress {
     Failed(usize, Unreached),
 }
 
+/// How a step of an attempt went. `Err` is the end of an address, or of the endpoint where it has
+/// no other.
+type Step = Result<Progress, Unreached>;
+
 impl Attempt {
     pub(super) fn new(dialer: &mut Dialer, now: Instant) -> Self {
         let mut rest: VecDeque<_> = dialer.rotation.order(now).collect();
@@ -98,37 +111,33 @@ impl Attempt {
     /// Goes on as far as it can without waiting.
     pub(super) fn turn(&mut self, dialer: &mut Dialer, now: Instant) -> Progress {
         loop {
-            let failure = match self.step(dialer, now) {
-                Ok(None) => continue,
-                Ok(Some(progress)) => return progress,
-                Err(failure) => failure,
-            };
-            if now < self.deadline && !self.addresses.is_empty() {
-                continue;
+            match self.step(dialer, now) {
+                Ok(progress) => return progress,
+                Err(_) if now < self.deadline && !self.addresses.is_empty() => {}
+                Err(failure) => {
+                    let Some(next) = self.rest.pop_front() else {
+                        return Progress::Failed(self.endpoint, failure);
+                    };
+                    (self.endpoint, self.deadline) = (next, now + dialer.timeout);
+                    self.addresses.clear();
+                }
             }
-            let Some(next) = self.rest.pop_front() else {
-                return Progress::Failed(self.endpoint, failure);
-            };
-            (self.endpoint, self.deadline) = (next, now + dialer.timeout);
-            self.addresses.clear();
         }
     }
 
-    /// One step; `Ok(None)` when there is another one. `Err` is the end of an address, or of the
-    /// endpoint where it has no other.
-    fn step(&mut self, dialer: &mut Dialer, now: Instant) -> Result<Option<Progress>, Unreached> {
+    fn step(&mut self, dialer: &mut Dialer, now: Instant) -> Step {
         let Some((connection, until)) = self.connecting.take() else {
             return self.begin(dialer, now);
         };
-        let peer = connection.peer();
+        let peer = connection.peer;
         match connection.is_established() {
             Ok(true) => {
                 dialer.rotation.connected(self.endpoint, now);
-                Ok(Some(Progress::Connected(self.endpoint, connection)))
+                Ok(Progress::Connected(self.endpoint, connection))
             }
             Ok(false) if now < until => {
                 self.connecting = Some((connection, until));
-                Ok(Some(Progress::Wait(until)))
+                Ok(Progress::Wait(until))
             }
             Ok(false) => Err(self.not_connected(peer, timed_out(), dialer)),
             Err(source) => Err(self.not_connected(peer, source, dialer)),
@@ -136,24 +145,20 @@ impl Attempt {
     }
 
     /// Resolves the endpoint, or begins to connect to its next address.
-    fn begin(&mut self, dialer: &mut Dialer, now: Instant) -> Result<Option<Progress>, Unreached> {
+    fn begin(&mut self, dialer: &mut Dialer, now: Instant) -> Step {
         let until = now + self.share(dialer.timeout, now);
         let Some(peer) = self.addresses.pop_front() else { return self.resolve(dialer, now) };
-        let connection = Connection::begin(peer, &dialer.registry, SOCKET)
+        let connection = Connection::begin(peer, dialer.poll.registry(), SOCKET)
             .map_err(|source| self.not_connected(peer, source, dialer))?;
         self.connecting = Some((connection, until));
-        Ok(None)
+        Ok(Progress::Wait(until))
     }
 
-    fn resolve(
-        &mut self,
-        dialer: &mut Dialer,
-        now: Instant,
-    ) -> Result<Option<Progress>, Unreached> {
+    fn resolve(&mut self, dialer: &mut Dialer, now: Instant) -> Step {
         let endpoint = &dialer.endpoints[self.endpoint];
         let since = self.deadline - dialer.timeout;
         let answer = match dialer.resolver.resolve(self.endpoint, endpoint, since, now) {
-            None if now < self.deadline => return Ok(Some(Progress::Wait(self.deadline))),
+            None if now < self.deadline => return Ok(Progress::Wait(self.deadline)),
             None => Err(timed_out()),
             Some(Ok(addresses)) if addresses.is_empty() => {
                 Err(io::Error::new(ErrorKind::NotFound, "the name has no address"))
@@ -167,7 +172,7 @@ impl Attempt {
         })?;
         dialer.rotation.arrange(self.endpoint, &mut addresses);
         self.addresses = addresses.into();
-        Ok(None)
+        self.begin(dialer, now)
     }
 
     fn not_connected(&self, peer: SocketAddr, source: io::Error, dialer: &mut Dialer) -> Unreached {
@@ -184,6 +189,29 @@ impl Attempt {
     }
 }
 
+/// Whether any address of any endpoint takes a connection within `timeout`, of which each endpoint
+/// has an equal share. If none does, the error is the last one, with its address. The outer error
+/// is that of the event queue.
+pub(crate) fn check(
+    endpoints: &[Endpoint],
+    timeout: Duration,
+) -> io::Result<Result<(), Unreached>> {
+    let rotation = Rotation::new(endpoints.len(), EndpointOrder::Preferred, None);
+    let share = timeout / u32::try_from(endpoints.len()).unwrap_or(u32::MAX).max(1);
+    let mut dialer = Dialer::new(endpoints.to_vec(), rotation, share)?;
+    let clock = Clock::default();
+    let mut attempt = Attempt::new(&mut dialer, clock.now());
+    loop {
+        let until = match attempt.turn(&mut dialer, clock.now()) {
+            Progress::Wait(until) => until,
+            Progress::Connected(..) => return Ok(Ok(())),
+            Progress::Failed(_, unreached) => return Ok(Err(unreached)),
+        };
+        let left = until.saturating_duration_since(clock.now());
+        dialer.wait(Some(left))?;
+    }
+}
+
 fn timed_out() -> io::Error {
     io::Error::new(ErrorKind::TimedOut, "no answer in time")
 }
@@ -191,20 +219,19 @@ fn timed_out() -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::super::resolve::Answer;
-    use super::super::rotation::EndpointOrder;
     use super::*;
     use crossbeam_channel::Sender;
-    use mio::{Events, Poll};
+    use std::io::Read;
     use std::net::TcpListener;
 
     const TIMEOUT: Duration = Duration::from_secs(4);
 
-    fn dialer(poll: &Poll, texts: &[String]) -> (Dialer, Vec<Sender<Answer>>) {
-        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-        let (resolver, senders) = Resolver::stuck(Arc::clone(&waker), texts.len(), Instant::now());
+    fn dialer(texts: &[String]) -> (Dialer, Vec<Sender<Answer>>) {
         let endpoints = texts.iter().map(|text| Endpoint::parse(text).unwrap()).collect();
         let rotation = Rotation::new(texts.len(), EndpointOrder::Preferred, None);
-        let dialer = Dialer::new(endpoints, rotation, TIMEOUT, poll.registry(), waker).unwrap();
+        let dialer = Dialer::new(endpoints, rotation, TIMEOUT).unwrap();
+        let waker = Arc::clone(&dialer.waker);
+        let (resolver, senders) = Resolver::stuck(waker, texts.len(), Instant::now());
         (Dialer { resolver, ..dialer }, senders)
     }
 
@@ -219,18 +246,18 @@ mod tests {
         (address.to_string(), (socket, fill))
     }
 
-    /// Goes on until the attempt ends, with a time that jumps to each deadline; answers what passed, too.
-    fn run(poll: &mut Poll, dialer: &mut Dialer) -> (Progress, Duration) {
+    /// Goes on until the attempt ends, with a time that jumps to each deadline; answers what passed,
+    /// too.
+    fn run(dialer: &mut Dialer) -> (Progress, Duration) {
         let start = Instant::now();
         let mut now = start;
         let mut attempt = Attempt::new(dialer, now);
-        let mut events = Events::with_capacity(4);
         loop {
             match attempt.turn(dialer, now) {
                 Progress::Wait(until) => {
                     // What answers at all on loopback does so by then.
-                    poll.poll(&mut events, Some(Duration::from_millis(100))).unwrap();
-                    if events.is_empty() {
+                    dialer.wait(Some(Duration::from_millis(100))).unwrap();
+                    if dialer.events.is_empty() {
                         now = until;
                     }
                 }
@@ -244,12 +271,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (hole, _kept) = black_hole();
-        let mut poll = Poll::new().unwrap();
         let texts = ["stuck.invalid".to_owned(), hole, address.to_string()];
-        let (mut dialer, _senders) = dialer(&poll, &texts);
-        let (progress, took) = run(&mut poll, &mut dialer);
+        let (mut dialer, _senders) = dialer(&texts);
+        let (progress, took) = run(&mut dialer);
         let Progress::Connected(endpoint, connection) = progress else { panic!("{progress:?}") };
-        assert_eq!((endpoint, connection.peer()), (2, address));
+        assert_eq!((endpoint, connection.peer), (2, address));
         assert_eq!(took, TIMEOUT * 2);
     }
 
@@ -257,9 +283,8 @@ mod tests {
     fn an_attempt_that_reaches_nobody_names_the_last_endpoint_and_address() {
         let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (hole, _kept) = black_hole();
-        let mut poll = Poll::new().unwrap();
-        let (mut dialer, _senders) = dialer(&poll, &[refused.to_string(), hole.clone()]);
-        let (progress, took) = run(&mut poll, &mut dialer);
+        let (mut dialer, _senders) = dialer(&[refused.to_string(), hole.clone()]);
+        let (progress, took) = run(&mut dialer);
         let Progress::Failed(1, failure) = progress else { panic!("{progress:?}") };
         assert_eq!(failure.source.kind(), ErrorKind::TimedOut, "{failure:?}");
         assert_eq!(failure.to_string(), format!("cannot connect to {hole}"));
@@ -271,15 +296,14 @@ mod tests {
     fn an_answer_that_came_too_late_serves_the_next_attempt() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let mut poll = Poll::new().unwrap();
-        let (mut dialer, senders) = dialer(&poll, &["slow.invalid".to_owned()]);
-        let (progress, _) = run(&mut poll, &mut dialer);
+        let (mut dialer, senders) = dialer(&["slow.invalid".to_owned()]);
+        let (progress, _) = run(&mut dialer);
         let Progress::Failed(0, failure) = progress else { panic!("{progress:?}") };
         assert_eq!((failure.action, failure.source.kind()), ("resolve", ErrorKind::TimedOut));
         senders[0].send(Ok(vec![address])).unwrap();
-        let (progress, _) = run(&mut poll, &mut dialer);
+        let (progress, _) = run(&mut dialer);
         let Progress::Connected(_, connection) = progress else { panic!("{progress:?}") };
-        assert_eq!(connection.peer(), address);
+        assert_eq!(connection.peer, address);
     }
 
     #[test]
@@ -291,8 +315,7 @@ mod tests {
         let cases = [(4, 1, 1, 1), (4, 1, 2, 2), (4, 1, 20, 3), (1, 0, 2, 2), (1, 0, 20, 2)];
         for (timeout, slow, addresses, tried) in cases {
             let (timeout, slow) = (Duration::from_secs(timeout), Duration::from_secs(slow));
-            let poll = Poll::new().unwrap();
-            let (mut dialer, senders) = dialer(&poll, &["many.invalid".to_owned()]);
+            let (mut dialer, senders) = dialer(&["many.invalid".to_owned()]);
             dialer.timeout = timeout;
             let start = Instant::now();
             let mut attempt = Attempt::new(&mut dialer, start);
@@ -311,5 +334,60 @@ mod tests {
             dialer.rotation.arrange(0, &mut next);
             assert_eq!(usize::from(next[0].port()), tried);
         }
+    }
+
+    fn endpoints(texts: &[&str]) -> Vec<Endpoint> {
+        texts.iter().map(|text| Endpoint::parse(text).unwrap()).collect()
+    }
+
+    /// An address on which nobody listens, held so that nobody else does.
+    fn nobody() -> (socket2::Socket, String) {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap().to_string();
+        (socket, address)
+    }
+
+    #[test]
+    fn any_server_that_answers_will_do_and_gets_no_byte() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (_held, absent) = nobody();
+        check(&endpoints(&[&absent, &address]), Duration::from_secs(5)).unwrap().unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).unwrap();
+        assert!(received.is_empty());
+    }
+
+    #[test]
+    fn every_address_of_a_name_is_tried() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        check(&endpoints(&[&format!("localhost:{port}")]), Duration::from_secs(5))
+            .unwrap()
+            .unwrap();
+    }
+
+    #[test]
+    fn when_nobody_answers_the_error_names_the_address_and_the_cause() {
+        let (_held, absent) = nobody();
+        let error = check(&endpoints(&[&absent]), Duration::from_secs(5)).unwrap().unwrap_err();
+        assert_eq!((error.address, error.source.kind()), (absent, ErrorKind::ConnectionRefused));
+    }
+
+    #[test]
+    fn a_server_that_never_answers_holds_nobody_past_the_timeout() {
+        // A full backlog drops the next SYN without an answer.
+        let (socket, address) = nobody();
+        socket.listen(0).unwrap();
+        let _fill: Vec<_> =
+            (0..2).map(|_| mio::net::TcpStream::connect(address.parse().unwrap())).collect();
+        let timeout = Duration::from_millis(200);
+        let start = Instant::now();
+        let error = check(&endpoints(&[&address]), timeout).unwrap().unwrap_err();
+        assert!(start.elapsed() < timeout + Duration::from_millis(100));
+        assert_eq!((error.address, error.source.kind()), (address, ErrorKind::TimedOut));
     }
 }

@@ -4,7 +4,7 @@
 //! usual reason for one.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 /// The port of a TSD.
 const DEFAULT_PORT: u16 = 4242;
@@ -17,8 +17,8 @@ const MAX_HOST: usize = 253;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     /// A name, or an address without brackets.
-    host: String,
-    port: u16,
+    pub(super) host: String,
+    pub(super) port: u16,
 }
 
 impl Endpoint {
@@ -37,25 +37,8 @@ impl Endpoint {
         }
         let (host, port) = split_port(rest)?;
         check_host(host)?;
-        let port = match port {
-            None => DEFAULT_PORT,
-            Some(digits) => parse_port(digits)?,
-        };
+        let port = port.map_or(Ok(DEFAULT_PORT), parse_port)?;
         Ok(Endpoint { host: host.to_owned(), port })
-    }
-
-    /// The name or the address.
-    pub(super) fn host(&self) -> &str {
-        &self.host
-    }
-
-    pub(super) fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The address, where the host was written as one.
-    pub(super) fn ip(&self) -> Option<IpAddr> {
-        self.host.parse().ok()
     }
 }
 
@@ -82,29 +65,25 @@ fn strip_scheme(text: &str) -> Result<&str, String> {
 
 /// The host without brackets, and the port's text if there is one.
 fn split_port(text: &str) -> Result<(&str, Option<&str>), String> {
-    if let Some(rest) = text.strip_prefix('[') {
-        let Some((host, behind)) = rest.split_once(']') else {
-            return Err("its bracket is never closed; write \"[::1]:4242\"".to_owned());
-        };
-        if host.parse::<Ipv6Addr>().is_err() {
-            return Err(format!("{host:?} is no IPv6 address, and only these stand in brackets"));
-        }
-        return match behind.strip_prefix(':') {
-            Some(port) => Ok((host, Some(port))),
-            None if behind.is_empty() => Ok((host, None)),
-            None => Err(format!("{behind:?} stands behind the bracket; write \"[{host}]:4242\"")),
-        };
-    }
     if text.parse::<Ipv6Addr>().is_ok() {
         return Ok((text, None));
     }
-    match text.rsplit_once(':') {
-        None => Ok((text, None)),
-        Some((host, _)) if host.contains(':') => Err(
+    let (host, behind) = match text.strip_prefix('[').map(|rest| rest.split_once(']')) {
+        Some(None) => return Err("its bracket is never closed; write \"[::1]:4242\"".to_owned()),
+        Some(Some((host, _))) if host.parse::<Ipv6Addr>().is_err() => {
+            return Err(format!("{host:?} is no IPv6 address, and only these stand in brackets"));
+        }
+        Some(Some(parts)) => parts,
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    match behind.strip_prefix(':') {
+        None if behind.is_empty() => Ok((host, None)),
+        None => Err(format!("{behind:?} stands behind the bracket; write \"[{host}]:4242\"")),
+        Some(port) if port.contains(':') => Err(
             "it has several colons and is no IPv6 address; write \"host:port\" or \"[v6]:port\""
                 .to_owned(),
         ),
-        Some((host, port)) => Ok((host, Some(port))),
+        Some(port) => Ok((host, Some(port))),
     }
 }
 

@@ -95,15 +95,14 @@ pub(super) struct Limiter {
     tokens: f64,
     /// The time at which `tokens` was right.
     filled: Instant,
-    /// The index of the endpoint that is connected.
-    endpoint: usize,
-    /// What each endpoint has complained of.
-    brakes: Vec<Option<Brake>>,
 }
 
-/// What slows down an endpoint that complained.
+/// What the complaints of an endpoint make of the rate.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Brake(Option<Complaints>);
+
 #[derive(Clone, Copy, Debug)]
-struct Brake {
+struct Complaints {
     /// What the rate was multiplied by right after the last halving.
     factor: f64,
     /// The time of the last halving.
@@ -111,39 +110,53 @@ struct Brake {
     /// How far had been written at the last halving.
     halved_behind: Place,
     /// The time of the last complaint.
-    complained: Instant,
+    last: Instant,
 }
 
 impl Brake {
     /// What the rate is multiplied by. It grows by the same part of itself each second, so that
     /// one second of recovery never outweighs a halving.
     fn factor(&self, now: Instant) -> f64 {
-        let quiet = now.saturating_duration_since(self.complained);
+        let Some(complaints) = self.0 else { return 1.0 };
+        let quiet = now.saturating_duration_since(complaints.last);
         let left = 1.0 - quiet.as_secs_f64() / RECOVERY.as_secs_f64();
-        self.factor.powf(left.max(0.0))
+        complaints.factor.powf(left.max(0.0))
+    }
+
+    /// The server complained about the rate, when lines up to `written` had been written and those
+    /// up to `confirmed` were confirmed.
+    pub(super) fn complained(&mut self, confirmed: Place, written: Place, now: Instant) {
+        let factor = self.factor(now);
+        let is_next_round = self.0.is_some_and(|last| {
+            confirmed >= last.halved_behind
+                && written > last.halved_behind
+                && now.saturating_duration_since(last.halved) >= BRAKE_PAUSE
+        });
+        match &mut self.0 {
+            Some(complaints) if factor < 1.0 && !is_next_round => complaints.last = now,
+            _ => {
+                let factor = (factor / 2.0).max(BRAKE_FLOOR / UNLIMITED_FACTOR);
+                let (halved, halved_behind) = (now, written);
+                self.0 = Some(Complaints { factor, halved, halved_behind, last: now });
+            }
+        }
     }
 }
 
 impl Limiter {
-    pub(super) fn new(
-        limit: RateLimit,
-        interval: Duration,
-        endpoints: usize,
-        now: Instant,
-    ) -> Self {
+    pub(super) fn new(limit: RateLimit, interval: Duration, now: Instant) -> Self {
         // As many as the bucket holds, which `allow` sees to.
-        let tokens = f64::MAX;
-        Limiter { limit, interval, tokens, filled: now, endpoint: 0, brakes: vec![None; endpoints] }
-    }
-
-    /// There is a connection to this endpoint.
-    pub(super) fn connected(&mut self, endpoint: usize) {
-        self.endpoint = endpoint;
+        Limiter { limit, interval, tokens: f64::MAX, filled: now }
     }
 
     /// How many points may be sent now, or when to ask again.
-    pub(super) fn allow(&mut self, demand: Demand, now: Instant) -> Result<usize, Instant> {
-        let Some(rate) = self.rate(demand, now) else { return Ok(usize::MAX) };
+    pub(super) fn allow(
+        &mut self,
+        demand: Demand,
+        brake: Brake,
+        now: Instant,
+    ) -> Result<usize, Instant> {
+        let Some(rate) = self.rate(demand, brake, now) else { return Ok(usize::MAX) };
         let passed = now.saturating_duration_since(self.filled).as_secs_f64();
         self.tokens = (self.tokens + rate * passed).min(bucket(rate));
         self.filled = now;
@@ -163,45 +176,20 @@ impl Limiter {
         self.filled = now;
     }
 
-    /// The server complained about the rate, when lines up to `written` had been written and those
-    /// up to `confirmed` were confirmed.
-    pub(super) fn complained(&mut self, confirmed: Place, written: Place, now: Instant) {
-        let Some(brake) = self.brakes.get_mut(self.endpoint) else { return };
-        let brake = brake.get_or_insert(Brake {
-            factor: 1.0,
-            halved: now,
-            halved_behind: written,
-            complained: now,
-        });
-        let factor = brake.factor(now);
-        let behind = brake.halved_behind;
-        let is_next_round = confirmed >= behind
-            && written > behind
-            && now.saturating_duration_since(brake.halved) >= BRAKE_PAUSE;
-        if factor >= 1.0 || is_next_round {
-            let least = BRAKE_FLOOR / UNLIMITED_FACTOR;
-            brake.factor = (factor / 2.0).max(least);
-            (brake.halved, brake.halved_behind) = (now, written);
-        }
-        brake.complained = now;
-    }
-
     /// Points a second, if there is a limit.
-    fn rate(&self, demand: Demand, now: Instant) -> Option<f64> {
+    fn rate(&self, demand: Demand, brake: Brake, now: Instant) -> Option<f64> {
         let auto = self.auto_rate(demand);
         let limit = match self.limit {
             RateLimit::PerSecond(cap) => Some(f64::from(cap.get())),
             RateLimit::Auto if !demand.is_expedited && !demand.is_filling => Some(auto),
             RateLimit::Auto | RateLimit::Unlimited => None,
         };
-        let brake = self.brakes.get(self.endpoint).copied().flatten();
-        match brake.map(|brake| brake.factor(now)).filter(|factor| *factor < 1.0) {
-            None => limit,
-            Some(factor) => {
-                let rate = limit.unwrap_or(auto * UNLIMITED_FACTOR);
-                Some((rate * factor).max(auto * BRAKE_FLOOR).min(rate))
-            }
+        let factor = brake.factor(now);
+        if factor >= 1.0 {
+            return limit;
         }
+        let rate = limit.unwrap_or(auto * UNLIMITED_FACTOR);
+        Some((rate * factor).max(auto * BRAKE_FLOOR).min(rate))
     }
 
     fn auto_rate(&self, demand: Demand) -> f64 {
@@ -230,7 +218,7 @@ mod tests {
 
     fn limiter(limit: RateLimit) -> (Limiter, Instant) {
         let start = Instant::now();
-        (Limiter::new(limit, INTERVAL, 2, start), start)
+        (Limiter::new(limit, INTERVAL, start), start)
     }
 
     /// The last snapshot had so many lines, and so many points are to be sent.
@@ -256,7 +244,7 @@ mod tests {
         let mut now = start;
         let mut sent = Vec::new();
         while points > 0 {
-            match limiter.allow(demand(points), now) {
+            match limiter.allow(demand(points), Brake::default(), now) {
                 Ok(allowed) => {
                     let n = allowed.min(points);
                     assert!(n > 0);
@@ -310,7 +298,7 @@ mod tests {
     fn a_cap_holds_also_when_a_write_was_held_up() {
         let (mut limiter, start) = limiter(per_second(1000));
         let demand = |unsent| snapshot_of(9000, unsent);
-        let first = limiter.allow(demand(9000), start).unwrap();
+        let first = limiter.allow(demand(9000), Brake::default(), start).unwrap();
         let later = start + 20 * SECOND;
         limiter.spend(first, later);
         let mut sent = send(&mut limiter, 3000, later, demand);
@@ -336,7 +324,7 @@ mod tests {
     fn raw_points_wait_no_longer_than_80_percent_of_the_interval() {
         let (limiter, start) = limiter(RateLimit::Auto);
         let demand = Demand { fresh: 8_000, unsent: 8_000, ..Demand::default() };
-        assert_eq!(limiter.rate(demand, start), Some(1000.0));
+        assert_eq!(limiter.rate(demand, Brake::default(), start), Some(1000.0));
     }
 
     #[test]
@@ -353,59 +341,66 @@ mod tests {
         for demand in [expedited(snapshot_of(50, 5_000)), filling(snapshot_of(50, 5_000))] {
             for limit in [RateLimit::Auto, RateLimit::Unlimited] {
                 let (mut limiter, start) = limiter(limit);
-                assert_eq!(limiter.allow(demand, start), Ok(usize::MAX));
+                assert_eq!(limiter.allow(demand, Brake::default(), start), Ok(usize::MAX));
             }
             let (mut limiter, start) = limiter(per_second(1000));
-            assert_eq!(limiter.allow(demand, start), Ok(100));
+            assert_eq!(limiter.allow(demand, Brake::default(), start), Ok(100));
         }
     }
 
     /// A server that complains of the first line of each round trip, and of every line of it.
     #[test]
     fn complaints_halve_the_rate_once_a_round_trip() {
-        let (mut limiter, mut now) = limiter(per_second(1000));
+        let mut brake = Brake::default();
+        let (limiter, mut now) = limiter(per_second(1000));
         let (demand, mut confirmed) = (snapshot_of(80, 9000), Place::default());
         for expected in [500.0, 250.0, 125.0] {
             for line in 1..=100 {
-                limiter.complained(confirmed, confirmed.plus(line), now);
-                assert_eq!(limiter.rate(demand, now), Some(expected), "line {line}");
+                brake.complained(confirmed, confirmed.plus(line), now);
+                assert_eq!(limiter.rate(demand, brake, now), Some(expected), "line {line}");
                 now += SECOND / 1000;
             }
             confirmed = confirmed.plus(100);
             // Late, and of lines that were written before the last halving or not answered yet.
             for _ in 0..10 {
-                limiter.complained(Place::default(), confirmed, now + SECOND);
+                brake.complained(Place::default(), confirmed, now + SECOND);
             }
-            assert_eq!(limiter.rate(demand, now + SECOND), Some(expected));
+            assert_eq!(limiter.rate(demand, brake, now + SECOND), Some(expected));
             now += SECOND;
         }
     }
 
     #[test]
     fn late_complaints_of_one_burst_halve_the_rate_once() {
-        let (mut limiter, start) = limiter(RateLimit::Auto);
+        let mut brake = Brake::default();
+        let (limiter, start) = limiter(RateLimit::Auto);
         let written = Place::default().plus(500);
         for seconds in 0..20 {
-            limiter.complained(written, written, start + seconds * SECOND);
+            brake.complained(written, written, start + seconds * SECOND);
         }
-        let rate = limiter.rate(snapshot_of(500, 500), start + 19 * SECOND);
+        let rate = limiter.rate(snapshot_of(500, 500), brake, start + 19 * SECOND);
         assert_eq!(rate, Some(50.0));
     }
 
     #[test]
     fn complaints_leave_a_tenth_of_what_the_snapshot_needs() {
         for limit in [per_second(30_000), RateLimit::Auto, RateLimit::Unlimited] {
-            let (mut limiter, mut now) = limiter(limit);
+            let mut brake = Brake::default();
+            let (limiter, mut now) = limiter(limit);
             let mut confirmed = Place::default();
             for _ in 0..20 {
-                limiter.complained(confirmed, confirmed.plus(1), now);
+                brake.complained(confirmed, confirmed.plus(1), now);
                 confirmed = confirmed.plus(1);
                 now += SECOND;
             }
             let (small, large) = (snapshot_of(0, 1), snapshot_of(80_000, 1));
-            assert_eq!(limiter.rate(large, now - SECOND), Some(1000.0), "{limit:?}");
-            assert_eq!(limiter.rate(expedited(large), now - SECOND), Some(1000.0), "{limit:?}");
-            assert!(limiter.rate(small, now - SECOND) <= Some(30.0), "{limit:?}");
+            assert_eq!(limiter.rate(large, brake, now - SECOND), Some(1000.0), "{limit:?}");
+            assert_eq!(
+                limiter.rate(expedited(large), brake, now - SECOND),
+                Some(1000.0),
+                "{limit:?}"
+            );
+            assert!(limiter.rate(small, brake, now - SECOND) <= Some(30.0), "{limit:?}");
         }
     }
 
@@ -416,33 +411,24 @@ mod tests {
             (RateLimit::Auto, Some(100.0), 100.0),
             (RateLimit::Unlimited, None, 10_000.0),
         ] {
-            let (mut limiter, start) = limiter(limit);
-            limiter.complained(Place::default(), Place::default(), start);
+            let mut brake = Brake::default();
+            let (limiter, start) = limiter(limit);
+            brake.complained(Place::default(), Place::default(), start);
             let demand = snapshot_of(0, 9000);
             for (seconds, factor) in [(0, 0.5), (30, 0.707), (45, 0.841)] {
-                let rate = limiter.rate(demand, start + seconds * SECOND).unwrap();
+                let rate = limiter.rate(demand, brake, start + seconds * SECOND).unwrap();
                 let is_so = (rate / before - factor).abs() < 1e-3;
                 assert!(is_so, "{limit:?} after {seconds} s: {rate}");
             }
-            assert_eq!(limiter.rate(demand, start + RECOVERY), free, "{limit:?}");
+            assert_eq!(limiter.rate(demand, brake, start + RECOVERY), free, "{limit:?}");
         }
     }
 
     #[test]
     fn a_complaint_slows_down_a_waiting_flush_too() {
-        let (mut limiter, start) = limiter(RateLimit::Auto);
-        limiter.complained(Place::default(), Place::default(), start);
-        assert_eq!(limiter.rate(expedited(snapshot_of(0, 5_000)), start), Some(5_000.0));
-    }
-
-    #[test]
-    fn a_complaint_slows_down_the_endpoint_that_it_came_from() {
-        let (mut limiter, start) = limiter(RateLimit::Unlimited);
-        let demand = snapshot_of(0, 5_000);
-        limiter.complained(Place::default(), Place::default(), start);
-        limiter.connected(1);
-        assert_eq!(limiter.rate(demand, start), None);
-        limiter.connected(0);
-        assert_eq!(limiter.rate(demand, start), Some(5_000.0));
+        let mut brake = Brake::default();
+        let (limiter, start) = limiter(RateLimit::Auto);
+        brake.complained(Place::default(), Place::default(), start);
+        assert_eq!(limiter.rate(expedited(snapshot_of(0, 5_000)), brake, start), Some(5_000.0));
     }
 }

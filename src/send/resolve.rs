@@ -55,8 +55,8 @@ impl Resolver {
         since: Instant,
         now: Instant,
     ) -> Option<Answer> {
-        if let Some(ip) = endpoint.ip() {
-            return Some(Ok(vec![SocketAddr::new(ip, endpoint.port())]));
+        if let Ok(ip) = endpoint.host.parse() {
+            return Some(Ok(vec![SocketAddr::new(ip, endpoint.port)]));
         }
         let query = self.queries.get_mut(index)?;
         if let Some(Query { asked, answer }) = query {
@@ -82,7 +82,7 @@ impl Resolver {
 fn ask(endpoint: Endpoint, waker: Arc<Waker>) -> io::Result<Receiver<Answer>> {
     let (sender, answer) = bounded(1);
     thread::Builder::new().name(THREAD.into()).spawn(move || {
-        let addresses = (endpoint.host(), endpoint.port()).to_socket_addrs();
+        let addresses = (endpoint.host.as_str(), endpoint.port).to_socket_addrs();
         // Both fail only when the writer has ended.
         let _ = sender.send(addresses.map(Iterator::collect));
         let _ = waker.wake();

@@ -1,20 +1,84 @@
-//! Whether points are delivered, for the log.
+//! How a connection ended, whether points are delivered, and what the log says of it.
 //!
 //! An outage begins with a failure and ends when a server has confirmed something. It is logged
 //! when it begins and then once a minute and cause, with the points that wait and those that were
 //! dropped. Its end is logged if its beginning was. An outage that begins within a minute of
 //! another is logged when the minute is over, if it still lasts.
 
+use std::error::Error;
 use std::fmt::Display;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::failure::Failure;
+use super::backoff::Wait;
 use crate::clock::Instant;
 use crate::log_limiter::LogLimiter;
 use crate::stats::{Confirmation, Counters};
+use crate::wire::reply::Alien;
+
+/// How a connection ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// We closed it, and everything on it is confirmed.
+    Finished,
+    /// The server closed it, or it broke, after everything on it was confirmed.
+    Closed,
+    /// It ended before everything on it was confirmed.
+    Failed(Failure),
+}
+
+/// An endpoint could not be reached.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {address}")]
+pub(crate) struct Unreached {
+    /// What failed, as a verb.
+    pub(super) action: &'static str,
+    pub(crate) address: String,
+    pub(crate) source: io::Error,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Unreached(#[from] Unreached),
+    #[error("the connection was lost while {during}")]
+    Lost { during: &'static str, source: io::Error },
+    #[error("the server closed the connection before it had confirmed what was written")]
+    Closed,
+    #[error("the server {omission} for {time:?}")]
+    Unresponsive { omission: &'static str, time: Duration },
+    #[error("the server closed in good order without an answer to `version`, long after we did")]
+    Silent,
+    #[error("{0}")]
+    Alien(Alien),
+}
+
+impl Failure {
+    /// What it means for the wait after it.
+    pub(super) fn wait(&self) -> Wait {
+        match self {
+            Failure::Unresponsive { .. } => Wait::AtLeastMin,
+            _ => Wait::Jittered,
+        }
+    }
+
+    /// The cause by which log lines are limited.
+    pub(super) fn cause(&self) -> &'static str {
+        match self {
+            Failure::Unreached(unreached) => unreached.action,
+            Failure::Lost { during, .. } => during,
+            Failure::Unresponsive { omission, .. } => omission,
+            Failure::Closed | Failure::Silent | Failure::Alien(_) => "confirm",
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Status {
+    counters: Arc<Counters>,
+    /// What was logged within the last minute, by the server's replies too.
+    pub(super) log: LogLimiter,
     /// `None` while points are delivered. The time before the first delivery counts as one.
     outage: Option<Outage>,
     /// How many points had been dropped for want of room when that was last logged.
@@ -30,10 +94,10 @@ struct Outage {
 }
 
 impl Status {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(counters: Arc<Counters>, now: Instant) -> Self {
         // So that the first delivery is logged.
         let outage = Outage { since: now, dropped: 0, is_logged: true };
-        Status { outage: Some(outage), dropped: 0 }
+        Status { counters, log: LogLimiter::default(), outage: Some(outage), dropped: 0 }
     }
 
     /// There is no connection, and the next attempt comes in this time.
@@ -42,22 +106,21 @@ impl Status {
         endpoint: &dyn Display,
         failure: &Failure,
         retry_in: Duration,
-        counters: &Counters,
-        log: &mut LogLimiter,
         now: Instant,
     ) {
-        let stats = counters.stats();
+        let stats = self.counters.stats();
         let all_dropped = stats.points_dropped.queue_full;
         let outage = self.outage.get_or_insert(Outage {
             since: now,
             dropped: all_dropped,
             is_logged: false,
         });
-        if !log.should_log(failure.cause(), now) {
+        if !self.log.should_log(failure.cause(), now) {
             return;
         }
         outage.is_logged = true;
-        let (error, points) = (failure.in_full(), stats.points_pending);
+        let source = failure.source().map(|source| format!(": {source}")).unwrap_or_default();
+        let (error, points) = (format!("{failure}{source}"), stats.points_pending);
         let dropped = all_dropped - outage.dropped;
         let outage = now.saturating_duration_since(outage.since);
         tracing::warn!(%endpoint, error, points, dropped, ?outage, ?retry_in, "cannot deliver points");
@@ -68,20 +131,19 @@ impl Status {
         &mut self,
         endpoint: &dyn Display,
         confirmation: Confirmation,
-        counters: &Counters,
         now: Instant,
     ) {
         let Some(outage) = self.outage.take().filter(|outage| outage.is_logged) else { return };
-        let stats = counters.stats();
+        let stats = self.counters.stats();
         let dropped = stats.points_dropped.queue_full - outage.dropped;
         let (points, outage) = (stats.points_pending, now.saturating_duration_since(outage.since));
         tracing::info!(%endpoint, ?confirmation, points, dropped, ?outage, "points are delivered");
     }
 
     /// Logs how many points have been dropped for want of room since that was last logged.
-    pub(super) fn log_drops(&mut self, counters: &Counters, log: &mut LogLimiter, now: Instant) {
-        let dropped = counters.points_dropped.queue_full.get();
-        if dropped > self.dropped && log.should_log("queue full", now) {
+    pub(super) fn log_drops(&mut self, now: Instant) {
+        let dropped = self.counters.points_dropped.queue_full.get();
+        if dropped > self.dropped && self.log.should_log("queue full", now) {
             let points = dropped - std::mem::replace(&mut self.dropped, dropped);
             tracing::warn!(points, "the queue is full: its oldest points are dropped");
         }
@@ -91,7 +153,7 @@ impl Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     /// Keeps each line with its fields.
     #[derive(Clone, Default)]
@@ -129,17 +191,17 @@ mod tests {
     fn log_of(events: &[(u64, bool)]) -> Vec<String> {
         let lines = Lines::default();
         let start = Instant::now();
-        let (counters, mut log, mut status) =
-            (Counters::default(), LogLimiter::default(), Status::new(start));
+        let counters = Arc::new(Counters::default());
+        let mut status = Status::new(Arc::clone(&counters), start);
         counters.points_taken.add(1_000);
         tracing::subscriber::with_default(lines.clone(), || {
             for (second, is_delivered) in events {
                 let now = start + Duration::from_secs(*second);
                 if *is_delivered {
-                    status.delivered(&"tsd:4242", Confirmation::Version, &counters, now);
+                    status.delivered(&"tsd:4242", Confirmation::Version, now);
                 } else {
                     let wait = Duration::from_secs(2);
-                    status.failed(&"tsd:4242", &Failure::Closed, wait, &counters, &mut log, now);
+                    status.failed(&"tsd:4242", &Failure::Closed, wait, now);
                     counters.points_dropped.queue_full.add(10);
                 }
             }
@@ -186,12 +248,12 @@ mod tests {
     fn dropped_points_are_logged_once_a_minute_with_their_number() {
         let lines = Lines::default();
         let start = Instant::now();
-        let (counters, mut log, mut status) =
-            (Counters::default(), LogLimiter::default(), Status::new(start));
+        let counters = Arc::new(Counters::default());
+        let mut status = Status::new(Arc::clone(&counters), start);
         tracing::subscriber::with_default(lines.clone(), || {
             for second in 0..=60 {
                 counters.points_dropped.queue_full.add(u64::from(second < 50));
-                status.log_drops(&counters, &mut log, start + Duration::from_secs(second));
+                status.log_drops(start + Duration::from_secs(second));
             }
         });
         let lines = lines.0.lock().unwrap().clone();

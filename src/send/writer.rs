@@ -34,21 +34,17 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use mio::{Events, Poll, Token, Waker};
-
 use super::backoff::{Backoff, Wait};
 use super::connection::Released;
 use super::delivery::Delivery;
 use super::dial::{Attempt, Dialer, Progress};
 use super::endpoint::Endpoint;
-use super::failure::{End, Failure};
 use super::limiter::{Limiter, RateLimit};
 use super::rotation::{EndpointOrder, Rotation};
-use super::status::Status;
+use super::status::{End, Failure, Status};
 use super::telnet::{Context, Profile, Session};
 use super::window::Window;
 use crate::clock::{Clock, Instant};
-use crate::log_limiter::LogLimiter;
 use crate::queue::{Link, Phase, Queue};
 use crate::stats::{Confirmation, Counters};
 
@@ -56,15 +52,11 @@ use crate::stats::{Confirmation, Counters};
 pub(crate) const THREAD: &str = "opentsdb-writer";
 /// Upper bound of the random connect delay: a tenth of the interval, at most 1 s.
 const SCATTER: (u32, Duration) = (10, Duration::from_secs(1));
-/// The event of the queue and of a resolver.
-const WAKE: Token = Token(0);
 /// How long the end of an abandoned writer may take that somebody waits for: so long the kernel has
 /// to take the rest of a line. `shutdown` has to return within 100 ms of its deadline.
 const LAST_LINE: Duration = Duration::from_millis(40);
 /// How long a connection that was given up is read on from once the writer has ended.
 const LINGER: Duration = Duration::from_secs(2);
-/// What is read at once.
-const READ_BUFFER: usize = 16 * 1024;
 
 /// What the writer needs to know.
 pub(crate) struct Options {
@@ -94,17 +86,11 @@ pub(crate) struct Writer {
     pub(super) dialer: Dialer,
     backoff: Backoff,
     clock: Clock,
-    poll: Poll,
-    events: Events,
-    pub(super) waker: Arc<Waker>,
-    /// For reading.
-    buffer: Box<[u8]>,
     state: State,
     /// The connection that was given up last, unless it is done with.
     released: Option<Released>,
     /// Upper bound of the random connect delay, which does not apply while somebody waits.
     scatter: Duration,
-    status: Status,
     /// Whether the shutdown was seen to begin.
     is_ending: bool,
     /// See [`Options::held`].
@@ -117,7 +103,8 @@ enum State {
     /// There is something to send, and the connect waits until then.
     Scattered(Instant),
     Dialing(Attempt),
-    Connected(Box<Session>),
+    /// To the endpoint of this index.
+    Connected(usize, Box<Session>),
 }
 
 impl Writer {
@@ -127,35 +114,22 @@ impl Writer {
         counters: Arc<Counters>,
         clock: Clock,
     ) -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let count = options.endpoints.len();
         let rotation = Rotation::new(count, options.order, options.max_age);
         let (min, max) = options.backoff.into_inner();
         Ok(Writer {
-            dialer: Dialer::new(
-                options.endpoints,
-                rotation,
-                options.connect_timeout,
-                poll.registry(),
-                Arc::clone(&waker),
-            )?,
+            dialer: Dialer::new(options.endpoints, rotation, options.connect_timeout)?,
             delivery: Delivery {
                 queue,
+                status: Status::new(Arc::clone(&counters), clock.now()),
                 counters,
                 window: Window::new(),
-                limiter: Limiter::new(options.rate, options.interval, count, clock.now()),
-                log: LogLimiter::default(),
+                limiter: Limiter::new(options.rate, options.interval, clock.now()),
                 write_timeout: options.write_timeout,
             },
             profiles: vec![Profile::new(options.confirmation); count],
             backoff: Backoff::new(min, max),
-            status: Status::new(clock.now()),
             clock,
-            poll,
-            events: Events::with_capacity(16),
-            waker,
-            buffer: vec![0; READ_BUFFER].into_boxed_slice(),
             state: State::Idle(None),
             released: None,
             scatter: (options.interval / SCATTER.0).min(SCATTER.1),
@@ -172,7 +146,7 @@ impl Writer {
 
     /// Works until the queue is done with.
     pub(super) fn run(&mut self) {
-        let waker = Arc::clone(&self.waker);
+        let waker = Arc::clone(&self.dialer.waker);
         // It cannot fail but for want of memory, and the next caller tries again.
         self.delivery.queue.set_waker(move || waker.wake().is_ok());
         while catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {
@@ -188,8 +162,8 @@ impl Writer {
     fn work(&mut self) {
         loop {
             let now = self.clock.now();
-            let Delivery { queue, counters, log, .. } = &mut self.delivery;
-            self.status.log_drops(counters, log, now);
+            let Delivery { queue, status, .. } = &mut self.delivery;
+            status.log_drops(now);
             let is_late = queue.ends_at().is_some_and(|at| now >= at);
             if is_late && queue.phase() < Phase::Abandoned {
                 queue.abandon();
@@ -197,8 +171,9 @@ impl Writer {
             }
             // The phase first, so that nothing is left behind that was pushed before it changed.
             let phase = queue.phase();
-            let is_without = matches!(self.state, State::Idle(_) | State::Scattered(_));
-            let is_done = is_without && !self.delivery.has_work();
+            let is_done = matches!(self.state, State::Idle(_) | State::Scattered(_))
+                && !queue.has_unsent()
+                && self.delivery.window.is_empty();
             match phase {
                 Phase::Abandoned | Phase::Finished => return self.abandon(),
                 Phase::Closing if is_done => return,
@@ -216,12 +191,9 @@ impl Writer {
     /// Waits for an event, or until the time.
     fn wait(&mut self, until: Option<Instant>) -> io::Result<()> {
         let timeout = until.map(|until| until.saturating_duration_since(self.clock.now()));
-        let waited = self.poll.poll(&mut self.events, timeout);
+        let waited = self.dialer.wait(timeout);
         self.delivery.queue.waker().unpark();
-        waited.or_else(|error| match error.kind() {
-            io::ErrorKind::Interrupted => Ok(()),
-            _ => Err(error),
-        })
+        waited
     }
 
     /// Goes on as far as it can without waiting; answers when to go on should nothing happen until
@@ -239,7 +211,7 @@ impl Writer {
                 self.state = State::Dialing(Attempt::new(&mut self.dialer, now));
             }
             State::Dialing(_) => return self.dial(now),
-            State::Connected(_) => return self.serve(now),
+            State::Connected(..) => return self.serve(now),
         }
         Some(now)
     }
@@ -250,14 +222,13 @@ impl Writer {
             Progress::Wait(until) => Some(until),
             Progress::Connected(endpoint, connection) => {
                 self.profiles[endpoint].connected(now);
-                self.delivery.limiter.connected(endpoint);
+                self.delivery.window.rewind();
                 let leave_at = self.dialer.rotation.leave_at();
-                let session = Session::new(connection, endpoint, leave_at, now);
-                self.state = State::Connected(Box::new(session));
+                let session = Session::new(connection, leave_at, now);
+                self.state = State::Connected(endpoint, Box::new(session));
                 let counters = &self.delivery.counters;
                 counters.connects.add(1);
                 counters.connected.store(true, Ordering::Relaxed);
-                counters.set_confirmation(self.profiles[endpoint].mode());
                 self.delivery.queue.set_link(Link::Up);
                 Some(now)
             }
@@ -272,30 +243,25 @@ impl Writer {
     }
 
     fn serve(&mut self, now: Instant) -> Option<Instant> {
-        let State::Connected(session) = &mut self.state else { return Some(now) };
-        let endpoint = session.endpoint;
+        let State::Connected(endpoint, session) = &mut self.state else { return Some(now) };
+        let endpoint = *endpoint;
         let name = &self.dialer.endpoints[endpoint];
         let profile = &mut self.profiles[endpoint];
-        let result = session.turn(&mut Context {
-            delivery: &mut self.delivery,
-            profile,
-            name,
-            buffer: &mut self.buffer,
-            now,
-        });
+        let result =
+            session.turn(&mut Context { delivery: &mut self.delivery, profile, name, now });
         let confirmation = profile.mode();
         self.delivery.counters.set_confirmation(confirmation);
         if session.is_proved(profile, now) {
             self.backoff.reset();
-            self.status.delivered(name, confirmation, &self.delivery.counters, now);
+            self.delivery.status.delivered(name, confirmation, now);
         }
         match result {
             Ok(next) => return next,
-            Err(End::Finished) => self.disconnect(State::Idle(None)),
+            Err(End::Finished) => self.state = State::Idle(None),
             Err(End::Closed) => {
                 self.delivery.counters.disconnects.add(1);
                 self.delivery.counters.connected.store(false, Ordering::Relaxed);
-                self.disconnect(State::Idle(None));
+                self.state = State::Idle(None);
             }
             Err(End::Failed(failure)) => {
                 self.delivery.counters.disconnects.add(1);
@@ -311,14 +277,12 @@ impl Writer {
     /// There is no connection, and none will be tried for a while.
     fn on_failure(&mut self, endpoint: usize, failure: &Failure, now: Instant) {
         let wait = self.back_off(failure.wait(), now);
-        let Delivery { counters, log, .. } = &mut self.delivery;
-        let endpoint = &self.dialer.endpoints[endpoint];
-        self.status.failed(endpoint, failure, wait, counters, log, now);
+        self.delivery.status.failed(&self.dialer.endpoints[endpoint], failure, wait, now);
     }
 
     fn back_off(&mut self, kind: Wait, now: Instant) -> Duration {
         let wait = self.backoff.next(kind);
-        self.disconnect(State::Idle(Some(now + wait)));
+        self.state = State::Idle(Some(now + wait));
         self.delivery.counters.connected.store(false, Ordering::Relaxed);
         self.delivery.queue.set_link(Link::Down);
         wait
@@ -334,18 +298,13 @@ impl Writer {
         }
     }
 
-    fn disconnect(&mut self, state: State) {
-        self.state = state;
-        self.delivery.window.rewind();
-    }
-
     /// Gives the connection up, if there is one.
     fn release(&mut self, now: Instant) {
         let state = std::mem::replace(&mut self.state, State::Idle(None));
-        if let State::Connected(session) = state {
+        if let State::Connected(_, session) = state {
             let mut released = session.release(&self.delivery.window, now);
             // One that is done with at once does not take another's place.
-            if released.turn(&mut self.buffer, now).is_some() {
+            if released.turn(now).is_some() {
                 self.released = Some(released);
             }
         }
@@ -353,7 +312,7 @@ impl Writer {
 
     /// Goes on with the connection that was given up; answers when to do so again.
     fn turn_released(&mut self, now: Instant) -> Option<Instant> {
-        let next = self.released.as_mut()?.turn(&mut self.buffer, now);
+        let next = self.released.as_mut()?.turn(now);
         if next.is_none() {
             self.released = None;
         }
@@ -369,21 +328,21 @@ impl Writer {
 
     /// Ends with what is not confirmed, but not within a line.
     fn abandon(&mut self) {
-        self.release(self.clock.now());
-        self.linger(LAST_LINE, |released| !released.is_whole());
-        // Nobody waits for what follows.
-        self.finish();
-        self.linger(LINGER, |_| true);
-    }
-
-    /// Goes on with the connection that was given up while it is such, at most for a time.
-    fn linger(&mut self, time: Duration, is_such: impl Fn(&Released) -> bool) {
-        let until = self.clock.now() + time;
+        let began = self.clock.now();
+        self.release(began);
         loop {
             let now = self.clock.now();
-            let Some(next) = self.turn_released(now) else { return };
-            let is_over = now >= until || !self.released.as_ref().is_some_and(&is_such);
-            if is_over || self.wait(Some(next.min(until))).is_err() {
+            let next = self.turn_released(now);
+            let is_whole = self.released.as_ref().is_none_or(Released::is_whole);
+            let until = if is_whole || now >= began + LAST_LINE {
+                // Nobody waits for what follows.
+                self.finish();
+                began + LINGER
+            } else {
+                began + LAST_LINE
+            };
+            let Some(next) = next.filter(|_| now < until) else { return };
+            if self.wait(Some(next.min(until))).is_err() {
                 return;
             }
         }

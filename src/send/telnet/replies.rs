@@ -30,22 +30,18 @@ impl ReplyTally {
         log: &mut LogLimiter,
         now: Instant,
     ) {
+        self.is_answered |= reply == Reply::Version;
+        self.is_complaint |= reply == Reply::Throttled;
+        let rejected = &counters.points_rejected;
         let (count, advice) = match reply {
-            Reply::Version => {
-                self.is_answered = true;
-                return;
-            }
-            Reply::Nothing => return,
-            Reply::IllegalArgument => (&counters.points_rejected.illegal_argument, ADVICE_ARGUMENT),
-            Reply::InvalidValue => (&counters.points_rejected.invalid_value, ADVICE_VALUE),
-            Reply::UnknownMetric => (&counters.points_rejected.unknown_metric, ADVICE_METRIC),
-            Reply::Storage => (&counters.points_rejected.storage, ADVICE_STORAGE),
-            Reply::Throttled => {
-                self.is_complaint = true;
-                (&counters.points_rejected.throttled, ADVICE_THROTTLED)
-            }
-            Reply::UnknownCommand => (&counters.points_rejected.unknown_command, ADVICE_COMMAND),
-            Reply::Other => (&counters.points_rejected.other, ADVICE_OTHER),
+            Reply::Version | Reply::Nothing => return,
+            Reply::IllegalArgument => (&rejected.illegal_argument, ADVICE_ARGUMENT),
+            Reply::InvalidValue => (&rejected.invalid_value, ADVICE_VALUE),
+            Reply::UnknownMetric => (&rejected.unknown_metric, ADVICE_METRIC),
+            Reply::Storage => (&rejected.storage, ADVICE_STORAGE),
+            Reply::Throttled => (&rejected.throttled, ADVICE_THROTTLED),
+            Reply::UnknownCommand => (&rejected.unknown_command, ADVICE_COMMAND),
+            Reply::Other => (&rejected.other, ADVICE_OTHER),
         };
         count.add(1);
         self.rejections += 1;

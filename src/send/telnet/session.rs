@@ -2,7 +2,7 @@
 //!
 //! Each turn reads what the server says, then writes once at most, so that neither a flood of
 //! replies nor a long backlog starves the other. What is written is the rest of what was begun, or
-//! else what the [`agenda`](super::agenda) has next.
+//! else what the [`Agenda`] has next.
 //!
 //! The connection makes progress when the kernel takes bytes, when an answer comes, and when the
 //! server refuses a point, which shows that it reads. Progress prolongs a wait for an answer or for
@@ -15,14 +15,12 @@ use std::fmt::Display;
 use std::io;
 use std::time::Duration;
 
-use super::agenda::{Agenda, Plan};
-use super::confirm::{Barrier, PROMPT, Profile};
+use super::confirm::{Agenda, Barrier, PROMPT, Plan, Profile};
 use super::replies::ReplyTally;
 use crate::clock::Instant;
-use crate::send::connection::{Connection, Drained, Released};
+use crate::send::connection::{Connection, Received, Released};
 use crate::send::delivery::Delivery;
-use crate::send::failure::{End, Failure};
-use crate::send::limiter::Demand;
+use crate::send::status::{End, Failure};
 use crate::send::window::{Place, Window};
 use crate::stats::Confirmation;
 use crate::wire::reply::Parser;
@@ -40,8 +38,6 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 pub(crate) struct Session {
     connection: Connection,
-    /// Its index.
-    pub(crate) endpoint: usize,
     /// When it is too old, so that a preferred endpoint can be tried.
     leave_at: Option<Instant>,
     parser: Parser,
@@ -70,21 +66,13 @@ pub(crate) struct Context<'a> {
     pub(crate) profile: &'a mut Profile,
     /// The endpoint, for the log.
     pub(crate) name: &'a dyn Display,
-    /// For reading.
-    pub(crate) buffer: &'a mut [u8],
     pub(crate) now: Instant,
 }
 
 impl Session {
-    pub(crate) fn new(
-        connection: Connection,
-        endpoint: usize,
-        leave_at: Option<Instant>,
-        now: Instant,
-    ) -> Self {
+    pub(crate) fn new(connection: Connection, leave_at: Option<Instant>, now: Instant) -> Self {
         Session {
             connection,
-            endpoint,
             leave_at,
             parser: Parser::default(),
             barrier: Barrier::new(now),
@@ -98,25 +86,25 @@ impl Session {
     /// Reads, then goes on as far as it can without waiting; answers when to go on should nothing
     /// happen until then.
     pub(crate) fn turn(&mut self, cx: &mut Context<'_>) -> Result<Option<Instant>, End> {
-        let drained = self.read(cx)?;
-        let next = match (self.stage, drained) {
-            (Stage::Open, Drained::Ended) => return Err(self.lost(Failure::Closed, cx)),
+        let received = self.read(cx)?;
+        let next = match (self.stage, received) {
+            (Stage::Open, Received::Ended) => return Err(self.lost(Failure::Closed, cx)),
             // An answer may have come since the reading. Lost with the connection, what it confirms
             // would be sent again, and again where no connection lasts.
             (Stage::Open, _) => self.advance(cx).inspect_err(|_| drop(self.read(cx)))?,
-            (Stage::HalfClosed, Drained::Ended) => self.settle(cx.now, cx)?,
+            (Stage::HalfClosed, Received::Ended) => self.settle(cx.now, cx)?,
             (Stage::HalfClosed, _) => None,
             (Stage::Ended(at), _) => self.settle(at, cx)?,
         };
         let deadline = self.check_deadline(cx)?;
-        let more = (drained == Drained::More).then_some(cx.now);
+        let more = (received == Received::More).then_some(cx.now);
         Ok([next, deadline, more].into_iter().flatten().min())
     }
 
     /// Gives the connection up, with what is missing of a line that was begun: a server may store
     /// half a line as a point of its own.
     pub(crate) fn release(self, window: &Window, now: Instant) -> Released {
-        let rest = [self.barrier.rest_of_line(), window.rest_of_line()].concat();
+        let rest = [self.barrier.to_write(), window.rest_of_line()].concat();
         Released::new(self.connection, rest, now)
     }
 
@@ -126,16 +114,14 @@ impl Session {
         self.has_confirmed && (is_old || profile.mode() != Confirmation::Written)
     }
 
-    fn read(&mut self, cx: &mut Context<'_>) -> Result<Drained, End> {
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<Received, End> {
         let mut tally = ReplyTally::default();
         let is_asked = self.barrier.is_asked();
         let (parser, counters, log) =
-            (&mut self.parser, &cx.delivery.counters, &mut cx.delivery.log);
+            (&mut self.parser, &cx.delivery.counters, &mut cx.delivery.status.log);
         let mut take = |reply, text: &str| tally.take(reply, text, counters, log, cx.now);
-        let drained = self.connection.drain(cx.buffer, |bytes| {
-            parser.feed(bytes, is_asked, &mut take);
-        });
-        if !matches!(drained, Ok(Drained::Empty | Drained::More)) {
+        let received = self.connection.read(|bytes| parser.feed(bytes, is_asked, &mut take));
+        if !matches!(received, Ok(Received::Empty | Received::More)) {
             parser.end(take);
         }
         let answered = tally.is_answered.then(|| self.barrier.answered()).flatten();
@@ -144,20 +130,20 @@ impl Session {
             self.confirmed(place, cx);
         }
         if tally.is_complaint {
-            let (limiter, window) = (&mut cx.delivery.limiter, &cx.delivery.window);
-            limiter.complained(window.confirmed(), window.written(), cx.now);
+            let window = &cx.delivery.window;
+            cx.profile.brake.complained(window.confirmed(), window.written(), cx.now);
         }
         if tally.rejections > 0 {
             self.barrier.progressed(cx.now);
         }
         tally.log(cx.name);
-        drained.map_err(|error| self.broken("reading", error, cx))
+        received.map_err(|error| self.broken("reading", error, cx))
     }
 
     fn confirmed(&mut self, place: Place, cx: &mut Context<'_>) {
         // First, so that a flush that returns sees it.
         cx.delivery.counters.set_confirmation(cx.profile.mode());
-        cx.profile.confirmed();
+        cx.profile.is_cautious = false;
         cx.delivery.confirm(place);
         self.has_confirmed = true;
     }
@@ -174,7 +160,7 @@ impl Session {
             Ok(false) if cx.now < ended + SETTLE_TIME => return Ok(Some(cx.now + SETTLE_POLL)),
             Ok(_) => {}
         }
-        let is_prompt = ended <= self.barrier.began() + PROMPT;
+        let is_prompt = ended <= self.barrier.began + PROMPT;
         let is_undecided = cx.profile.mode() == Confirmation::Auto;
         if self.parser.alien().is_some() || (is_undecided && !is_prompt) {
             return Err(self.failed(Failure::Silent));
@@ -200,27 +186,18 @@ impl Session {
             match agenda.plan() {
                 Plan::HalfClose => return self.half_close(cx),
                 Plan::Ask => self.barrier.ask(cx.delivery.window.written()),
-                Plan::Send => match self.grant(demand, cx) {
-                    Err(later) => return Ok(Some(later)),
-                    Ok(()) if cx.delivery.window.at_line_boundary() => return Ok(None),
-                    Ok(()) => {}
-                },
+                Plan::Send => {
+                    let left =
+                        cx.profile.max_unconfirmed().saturating_sub(cx.delivery.window.granted());
+                    match cx.delivery.limiter.allow(demand, cx.profile.brake, cx.now) {
+                        Ok(points) => cx.delivery.grant(points.min(left)),
+                        Err(later) => return Ok(Some(later)),
+                    }
+                }
                 Plan::Wait(until) => return Ok(until),
             }
         }
         self.write(cx)
-    }
-
-    /// Grants as many of the next lines as may be written now. If none may: when to ask again.
-    fn grant(&self, demand: Demand, cx: &mut Context<'_>) -> Result<(), Instant> {
-        let left = cx.profile.max_unconfirmed().saturating_sub(cx.delivery.window.granted());
-        let allowed = cx.delivery.limiter.allow(demand, cx.now);
-        let points = allowed.map_err(|later| match self.barrier.due_at() {
-            Some(due_at) if cx.profile.mode() == Confirmation::Version => due_at.min(later),
-            _ => later,
-        })?;
-        cx.delivery.grant(points.min(left));
-        Ok(())
     }
 
     fn half_close(&mut self, cx: &mut Context<'_>) -> Result<Option<Instant>, End> {
@@ -238,6 +215,10 @@ impl Session {
     fn write(&mut self, cx: &mut Context<'_>) -> Result<Option<Instant>, End> {
         let question = self.barrier.to_write();
         let bytes = if question.is_empty() { cx.delivery.window.to_write() } else { question };
+        if bytes.is_empty() {
+            // What there was to send is dropped.
+            return Ok(None);
+        }
         let taken =
             self.connection.write(bytes).map_err(|error| self.broken("writing", error, cx))?;
         if taken == 0 {
@@ -268,7 +249,7 @@ impl Session {
         let is_awaited = self.barrier.is_asked() && cx.profile.mode() == Confirmation::Version;
         let (due, omission) = match (self.stage, self.stalled) {
             (Stage::HalfClosed, _) if !cx.delivery.window.has_unconfirmed_writes() => {
-                let due = self.barrier.began() + LAST_WORDS;
+                let due = self.barrier.began + LAST_WORDS;
                 return if cx.now < due { Ok(Some(due)) } else { Err(End::Finished) };
             }
             (Stage::HalfClosed, _) => {

@@ -7,7 +7,7 @@ use super::faults::nobody;
 use super::{Rig, address, options};
 use crate::clock::{Clock, Instant, Mock};
 use crate::queue::Phase;
-use crate::send::telnet::{ANSWER_TIME, LEARNED_FOR, QUESTION};
+use crate::send::telnet::confirm::{ANSWER_TIME, LEARNED_FOR, QUESTION};
 use crate::stats::Confirmation;
 use crate::testing::{Action, End, FakeTsd, Fault};
 

@@ -198,7 +198,7 @@ fn stuck(options: Options) -> (Rig, Writer, Vec<impl Sized + use<>>) {
     let endpoints = options.endpoints.len();
     let mut writer =
         Writer::new(options, Arc::clone(&queue), Arc::clone(&counters), Clock::default()).unwrap();
-    let waker = Arc::clone(&writer.waker);
+    let waker = Arc::clone(&writer.dialer.waker);
     let (resolver, senders) = Resolver::stuck(waker, endpoints, Instant::now());
     writer.dialer.resolver = resolver;
     (Rig { queue, counters, next: 0 }, writer, senders)
