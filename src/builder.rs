@@ -131,21 +131,25 @@ options! {
 
     /// Sets how many points may wait to be sent, at 128 bytes each on average; potsdb's `qsize`.
     /// When more come while the server is away, the oldest are dropped; while it is there,
-    /// snapshots are skipped instead. Defaults to 100,000 points, 12.8 MB.
+    /// snapshots are skipped instead. At least 1. Defaults to 100,000 points, 12.8 MB.
     #[doc(alias = "qsize")]
     pub fn with_queue_size(queue_size: usize = QUEUE_SIZE);
 
     /// Sets whether `build` fails when no server can be reached; potsdb's `check_host`. Defaults to
     /// [`ConnectivityCheck::Connect`].
     #[doc(alias = "check_host")]
-    pub fn with_connectivity_check(connectivity_check: ConnectivityCheck = ConnectivityCheck::default());
+    pub fn with_connectivity_check(
+        connectivity_check: ConnectivityCheck = ConnectivityCheck::default()
+    );
 
     /// Sets how long connecting to an endpoint may take, which includes resolving its name and
-    /// trying all its addresses. The next endpoint has as long again. Defaults to 3 s.
+    /// trying all its addresses. The next endpoint has as long again. At most a day. Defaults to
+    /// 3 s.
     pub fn with_connect_timeout(connect_timeout: Duration = CONNECT_TIMEOUT);
 
     /// Sets how long a connection may make no progress, neither a byte taken nor a confirmation,
-    /// before it is given up and its points are sent again on another one. Defaults to 30 s.
+    /// before it is given up and its points are sent again on another one. At most a day. Defaults
+    /// to 30 s.
     pub fn with_write_timeout(write_timeout: Duration = WRITE_TIMEOUT);
 
     /// Sets how the exporter knows that points were parsed. What each mode proves of which server,
@@ -171,8 +175,8 @@ options! {
     pub fn with_counter_mode(counter_mode: CounterMode = CounterMode::default());
 
     /// Sets how many series there may be. Beyond it, new keys of a metric share one series whose
-    /// only own tag is `overflow=true`. As many series of raw points there may be besides. Defaults
-    /// to 1,000,000.
+    /// only own tag is `overflow=true`. Raw points may have as many series again. At least 1.
+    /// Defaults to 1,000,000.
     pub fn with_series_limit(series_limit: usize = SERIES_LIMIT);
 
     /// Sets whether a metric with a unit (`describe_histogram!("latency", Unit::Seconds, "…")`) has
@@ -232,13 +236,14 @@ impl OpenTsdbBuilder {
 
     /// Sets the wait after a failed connection: random, from 0 to an upper bound that begins at
     /// `min` and doubles with each failure up to `max`. A confirmation sets it back to `min`.
-    /// Defaults to 1 s and 30 s.
+    /// Both above 0 and at most a day. Defaults to 1 s and 30 s.
     pub fn with_backoff(mut self, min: Duration, max: Duration) -> Self {
         self.backoff = (min, max);
         self
     }
 
-    /// Adds a tag to every series that has none of this key.
+    /// Adds a tag to every series that has none of this key; a later one of the same key replaces
+    /// it. Neither key nor value may be empty.
     pub fn add_global_label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.global_labels.push(Label::new(key.into(), value.into()));
         self
@@ -258,7 +263,8 @@ impl OpenTsdbBuilder {
         self
     }
 
-    /// Sets the quantiles of the metrics that match.
+    /// Sets the quantiles of the metrics that match, and makes these a [`Distribution::Summary`]
+    /// unless [`set_distribution_for_metric`](Self::set_distribution_for_metric) says otherwise.
     pub fn set_quantiles_for_metric(mut self, matcher: Matcher, quantiles: &[f64]) -> Self {
         self.distributions.quantiles.special.push((matcher, quantiles.to_vec()));
         self

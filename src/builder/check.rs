@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use super::OpenTsdbBuilder;
-use super::options::{Flavor, HostTag, InstanceTag, MOST_TAGS};
+use super::options::{Flavor, HostTag, InstanceTag, Limits, MOST_TAGS};
 use crate::error::BuildError;
 use crate::flush::distribution::{Distribution, Plans};
 use crate::flush::schedule::TimestampPrecision;
@@ -78,11 +78,11 @@ impl OpenTsdbBuilder {
     }
 
     pub(super) fn rules(&self) -> Result<Rules, BuildError> {
-        let charset = self.flavor.charset();
+        let Limits { tags, charset, .. } = self.flavor.limits();
         let clean = |text: &str| charset.clean(text).into_owned();
         let mut rules = Rules {
             charset,
-            max_tags: self.max_tags.unwrap_or(self.flavor.max_tags()),
+            max_tags: self.max_tags.unwrap_or(tags),
             prefix: match self.prefix.trim_end_matches('.') {
                 "" => String::new(),
                 prefix => format!("{}.", clean(prefix)),
@@ -152,7 +152,7 @@ impl OpenTsdbBuilder {
 
     pub(super) fn plans(&self, rules: &Rules) -> Result<Plans, BuildError> {
         use Distribution::{Native, VmRange};
-        let plans = Plans::new(&self.distributions, self.flavor.charset())?;
+        let plans = Plans::new(&self.distributions, self.flavor.limits().charset)?;
         let tags = rules.default_tags() + own_tags(&plans);
         check(&[
             (

@@ -154,7 +154,7 @@ fn is_unknown(name: &str) -> bool {
 
 /// Checks what depends on one option alone.
 fn check(builder: &OpenTsdbBuilder) -> Result<(), String> {
-    let plans = Plans::new(&builder.distributions, builder.flavor.charset());
+    let plans = Plans::new(&builder.distributions, builder.flavor.limits().charset);
     plans.and_then(|_| builder.check_numbers()).map_err(|error| match error {
         BuildError::InvalidConfiguration { fix, .. } => fix,
         other => other.to_string(),

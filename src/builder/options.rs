@@ -51,28 +51,24 @@ pub enum Flavor {
     KairosDb,
 }
 
+/// What a server takes.
+pub(super) struct Limits {
+    /// Tags of a series.
+    pub(super) tags: usize,
+    /// Bytes of a line, its line feed included.
+    pub(super) line: usize,
+    pub(super) charset: Charset,
+}
+
 impl Flavor {
-    pub(super) fn max_tags(self) -> usize {
-        match self {
-            Flavor::OpenTsdb => 8,
-            Flavor::VictoriaMetrics => 29,
-            Flavor::InfluxDb | Flavor::KairosDb => MOST_TAGS,
-        }
-    }
-
-    /// The most bytes of a line, its line feed included.
-    pub(super) fn max_line(self) -> usize {
-        match self {
-            Flavor::OpenTsdb | Flavor::KairosDb => TSD_LINE,
-            Flavor::VictoriaMetrics | Flavor::InfluxDb => LENIENT_LINE,
-        }
-    }
-
-    pub(super) fn charset(self) -> Charset {
-        match self {
-            Flavor::OpenTsdb | Flavor::KairosDb => Charset::Tsd,
-            Flavor::VictoriaMetrics | Flavor::InfluxDb => Charset::Unicode,
-        }
+    pub(super) fn limits(self) -> Limits {
+        let (tags, line, charset) = match self {
+            Flavor::OpenTsdb => (8, TSD_LINE, Charset::Tsd),
+            Flavor::VictoriaMetrics => (29, LENIENT_LINE, Charset::Unicode),
+            Flavor::InfluxDb => (MOST_TAGS, LENIENT_LINE, Charset::Unicode),
+            Flavor::KairosDb => (MOST_TAGS, TSD_LINE, Charset::Tsd),
+        };
+        Limits { tags, line, charset }
     }
 
     pub(super) fn confirmation(self, asked: Confirmation) -> Confirmation {

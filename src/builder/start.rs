@@ -86,13 +86,13 @@ impl OpenTsdbBuilder {
             specs: Box::new(move |metric| specs.plan(metric).spec()),
             limit: self.series_limit,
             has_unit_suffixes: self.unit_suffixes,
-            line_limit: self.flavor.max_line(),
+            line_limit: self.flavor.limits().line,
             reserved: self.telemetry(&rules).into_lines(),
         };
         Arc::new(Exporter {
             options: reading::Options { counter_mode: self.counter_mode, plans, idle: self.idle },
             rules,
-            max_line: self.flavor.max_line(),
+            max_line: self.flavor.limits().line,
             precision: self.precision,
             registry: Arc::new(Registry::new(registry, Arc::clone(&counters))),
             queue: Arc::new(Queue::new(self.queue_size, Arc::clone(&counters))),

@@ -35,20 +35,22 @@ pub enum TimestampPrecision {
 }
 
 impl TimestampPrecision {
+    /// The unit, in milliseconds.
+    fn millis(self) -> u64 {
+        match self {
+            TimestampPrecision::Seconds => 1_000,
+            TimestampPrecision::Milliseconds => 1,
+        }
+    }
+
     /// A time since the epoch in this unit.
     pub(crate) fn of(self, wall: Duration) -> u64 {
-        match self {
-            TimestampPrecision::Seconds => wall.as_secs(),
-            TimestampPrecision::Milliseconds => u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
-        }
+        u64::try_from(wall.as_millis()).unwrap_or(u64::MAX) / self.millis()
     }
 
     /// When a timestamp begins, as the time since the epoch.
     fn begin(self, timestamp: u64) -> Duration {
-        match self {
-            TimestampPrecision::Seconds => Duration::from_secs(timestamp),
-            TimestampPrecision::Milliseconds => Duration::from_millis(timestamp),
-        }
+        Duration::from_millis(timestamp.saturating_mul(self.millis()))
     }
 
     /// The least time between two snapshots that are ahead of the clock and take one unit each.
@@ -60,10 +62,7 @@ impl TimestampPrecision {
 
     /// Whether a timestamp has the number of digits that servers know this unit by.
     pub(crate) fn fits(self, timestamp: u64) -> bool {
-        let first = match self {
-            TimestampPrecision::Seconds => 1_000_000_000,
-            TimestampPrecision::Milliseconds => 1_000_000_000_000,
-        };
+        let first = 1_000_000_000_000 / self.millis();
         (first..first * 10).contains(&timestamp)
     }
 }
