@@ -137,8 +137,10 @@ pub enum SendError {
     #[error("each tag's key and value has to be one or more of A-Z a-z 0-9 . _ / -")]
     InvalidTag,
     /// One key twice, or more tags than [`with_max_tags`](crate::OpenTsdbBuilder::with_max_tags)
-    /// allows.
-    #[error("a point may have each tag once and no more tags than with_max_tags allows")]
+    /// allows, those of every series (host, instance, global labels) included.
+    #[error(
+        "a point may have each tag once and, with those of every series, no more than with_max_tags allows"
+    )]
     TooManyTags,
     /// The timestamp has another number of digits than the exporter's precision: 10 for seconds, 13
     /// for milliseconds.

@@ -52,12 +52,14 @@ fn line(rules: &Rules, point: &Point) -> Result<LineBuf, SendError> {
     if !point.tags.iter().all(|(key, value)| is_clean(key) && is_clean(value)) {
         return Err(SendError::InvalidTag);
     }
-    let keys: HashSet<_> = point.tags.iter().map(|(key, _)| key).collect();
-    if keys.len() < point.tags.len() || keys.len() > rules.max_tags {
+    let tags = point.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let keys: HashSet<_> = tags.clone().map(|(key, _)| rules.clean_key(key, None)).collect();
+    let identity = rules.identify(&point.metric, tags, None);
+    // Without one of its tags it may be a point of another series.
+    if keys.len() < point.tags.len() || !identity.dropped.is_empty() {
         return Err(SendError::TooManyTags);
     }
-    let tags = point.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-    Ok(rules.identify(&point.metric, tags, None).line())
+    Ok(identity.line())
 }
 
 /// Which times the raw points of each series had. As many series as
@@ -100,13 +102,32 @@ impl Times {
 
 #[cfg(test)]
 mod tests {
+    use super::super::reading::Options;
     use super::*;
+    use crate::clock::Clock;
     use proptest::prelude::*;
 
     const T: u64 = 1_700_000_000;
 
     fn admit(sent: &SentTimes, series: &str, time: u64) -> bool {
         sent.admit((b"put m", series.as_bytes()), time)
+    }
+
+    /// Two points that differ in the lost tag would be of one series.
+    #[test]
+    fn a_point_that_would_lose_a_tag_is_refused() {
+        let exporter = Exporter::of_a_test(Options::of_a_test(), Clock::default());
+        let with_tags = |tags: usize| {
+            let tagged = |point: Point, n| point.tag(format!("t{n}"), "v");
+            let point = (0..tags).fold(Point::new("m", 1), tagged);
+            send(&exporter, &SentTimes::default(), &point)
+        };
+        let renamed = Point::new("m", 1).tag("time", "a").tag("time_", "b");
+        let found = send(&exporter, &SentTimes::default(), &renamed);
+        assert_eq!(found, Err(SendError::TooManyTags), "`time` is sent as `time_`");
+        // With the host tag these are eight, nine and ten.
+        let expected = [Ok(()), Err(SendError::TooManyTags), Err(SendError::TooManyTags)];
+        assert_eq!([7, 8, 9].map(with_tags), expected);
     }
 
     #[test]
