@@ -97,7 +97,7 @@ pub(super) struct Limiter {
     filled: Instant,
 }
 
-/// What the complaints of an endpoint make of the rate.
+/// How far the complaints of an endpoint slow down the sending.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Brake(Option<Complaints>);
 

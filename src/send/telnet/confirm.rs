@@ -99,7 +99,7 @@ pub(crate) struct Profile {
     pub(super) is_cautious: bool,
     /// The time of the last half-close.
     pub(super) half_closed: Option<Instant>,
-    /// What its complaints make of the rate.
+    /// How far its complaints slow down the sending.
     pub(super) brake: Brake,
 }
 
@@ -138,7 +138,8 @@ impl Profile {
     }
 }
 
-/// What the server of one connection is waited for: at most one question is outstanding.
+/// The questions on one connection, of which at most one is outstanding, and how long its server
+/// has been waited for.
 #[derive(Debug)]
 pub(super) struct Barrier {
     /// The place behind which `version` is asked, and how many of its bytes are written.
@@ -202,7 +203,7 @@ impl Barrier {
         self.begin_wait(now);
     }
 
-    /// The server is waited for from now on.
+    /// Begins to wait for the server.
     pub(super) fn begin_wait(&mut self, now: Instant) {
         (self.began, self.progressed) = (now, now);
     }

@@ -27,8 +27,8 @@ use crate::wire::reply::Parser;
 
 /// How old a connection has to be for what the kernel took from it to speak for the server.
 const CREDIBLE: Duration = Duration::from_secs(1);
-/// How often it is looked whether the server's machine has acknowledged everything, should the
-/// event queue not tell.
+/// How often to ask the system whether the server's machine has acknowledged everything, should no
+/// event tell.
 const SETTLE_POLL: Duration = Duration::from_millis(5);
 /// How long after the end of the stream a reset is waited for where the system cannot tell that
 /// everything was acknowledged. gVisor says so after a minute, Windows never.
