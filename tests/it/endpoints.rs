@@ -41,7 +41,7 @@ fn the_preferred_endpoint_is_used_again_after_the_age() {
 }
 
 #[test]
-fn a_connection_is_left_after_a_flush_and_never_within_it() {
+fn an_old_connection_is_left_when_a_flush_has_ended() {
     for (age, expected) in [(Some(Duration::from_millis(1)), 2), (None, 1)] {
         let rig = Rig::with(FakeTsd::start(), |builder| {
             builder.with_confirmation(Confirmation::Version).with_max_connection_age(age)
