@@ -297,7 +297,7 @@ fn steady(address: &str, option: &str) {
     });
     let mut count = 0;
     while !is_over.load(Ordering::SeqCst) {
-        counter!("hits").increment(1);
+        counter!("rounds").increment(1);
         for n in 0..100 {
             counter!("hits", "n" => n.to_string()).increment(1);
         }
