@@ -11,7 +11,7 @@ use metrics::{
 };
 use metrics_exporter_dogstatsd::DogStatsDBuilder;
 use metrics_exporter_opentsdb::{
-    Confirmation, HostTag, OpenTsdbBuilder, OpenTsdbHandle, RateLimit,
+    Confirmation, HostTag, OpenTsdbBuilder, OpenTsdbHandle, RateLimit, TimestampPrecision,
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use metrics_exporter_statsd::StatsdBuilder;
@@ -96,6 +96,8 @@ impl Exporter {
                 let handle = OpenTsdbBuilder::new(sink.address())
                     .with_host_tag(HostTag::Value("web-17".into()))
                     .with_flush_interval(NEVER)
+                    // A flush in a used second would wait for the next one.
+                    .with_timestamp_precision(TimestampPrecision::Milliseconds)
                     .with_rate_limit(RateLimit::Unlimited)
                     .with_confirmation(Confirmation::Written)
                     .with_series_limit(SERIES_LIMIT)
