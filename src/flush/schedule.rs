@@ -196,8 +196,9 @@ impl Schedule {
         (self.was_full, self.stamped) = (!only_changed, now);
         // The spans that the clock has gone through since become one.
         let passed = self.used.iter().position(|span| *span.start() <= timestamp);
-        let passed = self.used.split_off(passed.unwrap_or(self.used.len()));
-        let first = passed.last().map_or(timestamp, |span| *span.start());
+        let oldest = self.used.last().filter(|_| passed.is_some());
+        let first = oldest.map_or(timestamp, |span| *span.start());
+        self.used.truncate(passed.unwrap_or(self.used.len()));
         if self.used.len() == MOST_SPANS {
             let highest = self.used.remove(0);
             self.used[0] = *self.used[0].start()..=*highest.end();
