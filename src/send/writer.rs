@@ -17,8 +17,9 @@
 //!    when it ended in good order, with one when it failed. Whatever is not confirmed then is sent
 //!    again by the next one.
 //!
-//! A connection that fails is [`Released`]: the last one is kept beside the state for a while, so
-//! that what the server has of it does not end within a line.
+//! A connection that the server has not closed is [`Released`]: the last one is kept beside the
+//! state for a while, at the writer's end too, so that what the server has of it does not end
+//! within a line.
 //!
 //! The writer ends when the queue is closed and everything is confirmed, or when the queue is
 //! abandoned. It abandons the queue itself when no handle is left to do it and the time for that
@@ -52,8 +53,8 @@ use crate::stats::{Confirmation, Counters};
 pub(crate) const THREAD: &str = "opentsdb-writer";
 /// Upper bound of the random connect delay: a tenth of the interval, at most 1 s.
 const SCATTER: (u32, Duration) = (10, Duration::from_secs(1));
-/// How long the end of an abandoned writer may take that somebody waits for: so long the kernel has
-/// to take the rest of a line. `shutdown` has to return within 100 ms of its deadline.
+/// How long the writer's end may take that somebody waits for: so long the kernel has to take the
+/// rest of a line. `shutdown` has to return within 100 ms of its deadline.
 const LAST_LINE: Duration = Duration::from_millis(40);
 /// How long a connection that was given up is read on from once the writer has ended.
 const LINGER: Duration = Duration::from_secs(2);
@@ -156,7 +157,7 @@ impl Writer {
             self.release(now);
             self.back_off(Wait::Jittered, now);
         }
-        self.finish();
+        self.end();
     }
 
     fn work(&mut self) {
@@ -175,7 +176,7 @@ impl Writer {
                 && !queue.has_unsent()
                 && self.delivery.window.is_empty();
             match phase {
-                Phase::Abandoned | Phase::Finished => return self.abandon(),
+                Phase::Abandoned | Phase::Finished => return,
                 Phase::Closing if is_done => return,
                 Phase::Closing if !self.is_ending => self.shorten_backoff(now),
                 Phase::Closing | Phase::Open => {}
@@ -257,11 +258,11 @@ impl Writer {
         }
         match result {
             Ok(next) => return next,
-            Err(End::Finished) => self.state = State::Idle(None),
+            Err(End::Finished) => self.release(now),
             Err(End::Closed) => {
                 self.delivery.counters.disconnects.add(1);
                 self.delivery.counters.connected.store(false, Ordering::Relaxed);
-                self.state = State::Idle(None);
+                self.release(now);
             }
             Err(End::Failed(failure)) => {
                 self.delivery.counters.disconnects.add(1);
@@ -323,11 +324,10 @@ impl Writer {
     pub(super) fn on_poll_failure(&mut self, error: &io::Error) {
         self.delivery.queue.abandon();
         tracing::error!(%error, "no more points are delivered: cannot wait for network events");
-        self.abandon();
     }
 
     /// Ends with what is not confirmed, but not within a line.
-    fn abandon(&mut self) {
+    pub(super) fn end(&mut self) {
         let began = self.clock.now();
         self.release(began);
         loop {

@@ -16,15 +16,20 @@ use crate::send::Writer;
 use crate::stats::{Confirmation, Counters};
 use crate::testing::{Action, FakeTsd, Fault};
 
-/// A listener whose connections have a small receive buffer, and a rig that sends to it until the
-/// kernel takes no more.
-fn stalled(confirmation: Confirmation, receive_buffer: usize) -> (Rig, TcpStream) {
+/// A listener whose connections have such a receive buffer.
+fn listener(receive_buffer: usize) -> TcpListener {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let socket = socket2::SockRef::from(&listener);
     socket.set_recv_buffer_size(receive_buffer).unwrap();
     // As on a network: on loopback a segment holds all that is on its way.
     #[cfg(unix)]
     socket.set_tcp_mss(1448).unwrap();
+    listener
+}
+
+/// A server that does not read, and a rig that sends to it until the kernel takes no more.
+fn stalled(confirmation: Confirmation, receive_buffer: usize) -> (Rig, TcpStream) {
+    let listener = listener(receive_buffer);
     let mut options = options(&[listener.local_addr().unwrap()], confirmation);
     options.write_timeout = Duration::from_millis(300);
     let mut rig = Rig::with(options);
@@ -96,6 +101,40 @@ fn an_abandoned_writer_leaves_whole_lines_to_a_server_that_does_not_read() {
         assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
         assert_whole(&read_on(&mut stream, false));
     }
+}
+
+/// What the kernel still has of a connection that was given up is lost when the server answers it
+/// and the socket is gone.
+#[test]
+fn a_server_that_was_given_up_gets_whole_lines_though_another_has_confirmed_everything() {
+    let listener = listener(4096);
+    let mut options = options(&[listener.local_addr().unwrap()], Confirmation::HalfClose);
+    options.write_timeout = Duration::from_millis(300);
+    let mut rig = Rig::with(options);
+    rig.push(1_000);
+    let (mut first, _) = listener.accept().unwrap();
+    // Those that come after it are not slow.
+    socket2::SockRef::from(&listener).set_recv_buffer_size(1 << 20).unwrap();
+    std::thread::spawn(move || {
+        listener.incoming().for_each(|stream| drop(read_on(&mut stream.unwrap(), false)));
+    });
+    rig.close();
+    assert_eq!(rig.counters.stats().points_confirmed, 1_000);
+    first.write_all(b"put: HBase error: late\n").unwrap();
+    assert_whole(&read_on(&mut first, false));
+}
+
+/// As one does that was told [`Confirmation::Written`], or whose connection was too old.
+#[test]
+fn a_server_that_reads_on_long_after_our_end_gets_whole_lines() {
+    let listener = listener(4096);
+    let mut rig = Rig::with(options(&[listener.local_addr().unwrap()], Confirmation::Written));
+    rig.push(200);
+    let (mut stream, _) = listener.accept().unwrap();
+    rig.close();
+    assert_eq!(rig.counters.stats().points_confirmed, 200);
+    stream.write_all(b"put: HBase error: late\n").unwrap();
+    assert_whole(&read_on(&mut stream, false));
 }
 
 /// A storage error comes when the storage has answered, which may be after `version` was.
@@ -174,7 +213,10 @@ fn a_peer_that_closes_of_itself_confirms_nothing() {
 #[test]
 fn points_that_flow_on_connections_of_their_own_count_as_connected() {
     let tsd = FakeTsd::builder().replies(Flavor::VictoriaMetrics).start();
-    let mut rig = Rig::new(&tsd, Confirmation::HalfClose);
+    let mut options = options(&[address(&tsd)], Confirmation::HalfClose);
+    // Long, so that it is seen that there is no connection after a reset.
+    options.backoff = 60 * SECOND..=60 * SECOND;
+    let mut rig = Rig::with(options);
     for connects in 1..=2 {
         rig.push(1);
         let stats = rig.settle();
@@ -196,6 +238,7 @@ fn a_writer_that_cannot_wait_ends_with_every_point_counted() {
     let mut rig = Rig { queue, counters, next: 0 };
     rig.push(10);
     writer.on_poll_failure(&ErrorKind::InvalidInput.into());
+    writer.end();
     assert_eq!(rig.queue.phase(), Phase::Finished);
     let stats = rig.counters.stats();
     assert_eq!((stats.points_pending, stats.points_dropped.shutdown), (0, 10));
