@@ -118,7 +118,7 @@ impl Connection {
     /// | gVisor | after a minute where we closed first |
     /// | Windows | never |
     ///
-    /// Where it does not say so the caller waits for a while, and a reset that comes later than
+    /// Where it has never said so the caller waits for a while, and a reset that comes later than
     /// that is missed. `version` depends on none of this.
     pub(super) fn is_settled(&self) -> io::Result<bool> {
         let is_over = self.stream.peer_addr().is_err();

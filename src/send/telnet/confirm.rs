@@ -99,6 +99,9 @@ pub(crate) struct Profile {
     pub(super) is_cautious: bool,
     /// The time of the last half-close.
     pub(super) half_closed: Option<Instant>,
+    /// Whether the system has told of a connection to it that everything was acknowledged. It does
+    /// so of each that is, then.
+    pub(super) settles: bool,
     /// How far its complaints slow down the sending.
     pub(super) brake: Brake,
 }

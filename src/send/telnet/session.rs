@@ -30,7 +30,7 @@ const CREDIBLE: Duration = Duration::from_secs(1);
 /// How often to ask the system whether the server's machine has acknowledged everything, should no
 /// event tell.
 const SETTLE_POLL: Duration = Duration::from_millis(5);
-/// How long after the end of the stream a reset is waited for where the system cannot tell that
+/// How long after the end of the stream a reset is waited for where the system has never told that
 /// everything was acknowledged. gVisor says so after a minute, Windows never.
 const SETTLE_TIME: Duration = Duration::from_secs(2);
 /// How long the server's close is awaited when everything is confirmed.
@@ -157,8 +157,18 @@ impl Session {
         self.stage = Stage::Ended(ended);
         match self.connection.is_settled() {
             Err(error) => return Err(self.broken("its end was awaited", error, cx)),
-            Ok(false) if cx.now < ended + SETTLE_TIME => return Ok(Some(cx.now + SETTLE_POLL)),
-            Ok(_) => {}
+            Ok(true) => cx.profile.settles = true,
+            Ok(false) => {
+                let settles = cx.profile.settles;
+                let time = if settles { cx.delivery.write_timeout } else { SETTLE_TIME };
+                if cx.now < ended + time {
+                    return Ok(Some(cx.now + SETTLE_POLL));
+                }
+                if settles {
+                    let omission = "has closed its side and not acknowledged what was written";
+                    return Err(self.failed(Failure::Unresponsive { omission, time }));
+                }
+            }
         }
         let is_prompt = ended <= self.barrier.began + PROMPT;
         let is_undecided = cx.profile.mode() == Confirmation::Auto;

@@ -137,6 +137,44 @@ fn a_server_that_reads_on_long_after_our_end_gets_whole_lines() {
     assert_whole(&read_on(&mut stream, false));
 }
 
+/// As of a machine that goes down: it closed its sockets, and takes nothing any more.
+#[test]
+fn a_server_that_closes_without_having_taken_everything_confirms_nothing() {
+    let listener = listener(2304);
+    let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
+    let options = options(&[listener.local_addr().unwrap()], Confirmation::HalfClose);
+    let timeout = options.write_timeout;
+    let mut rig = Rig::at(options, clock);
+    let queue = Arc::clone(&rig.queue);
+    let _expedite = queue.expedite();
+    let pass = |rig: &Rig, time: Duration| {
+        mock.advance(time);
+        drop(queue.expedite());
+        // For as long as the writer takes to see it.
+        let mut turns = 0..50;
+        rig.until(|_| turns.next().is_none());
+    };
+    rig.push(1);
+    let (mut orderly, _) = listener.accept().unwrap();
+    rig.until(|stats| stats.points_sent == 1);
+    pass(&rig, SECOND);
+    assert_whole(&read_on(&mut orderly, false));
+    drop(orderly);
+    rig.until(|stats| stats.points_confirmed == 1);
+    rig.push(200);
+    let (mut stream, _) = listener.accept().unwrap();
+    rig.until(|stats| stats.points_sent == 201);
+    pass(&rig, SECOND);
+    stream.shutdown(Shutdown::Write).unwrap();
+    pass(&rig, Duration::ZERO);
+    pass(&rig, timeout - Duration::from_millis(1));
+    assert_eq!((rig.counters.stats().points_confirmed, rig.counters.stats().disconnects), (1, 0));
+    pass(&rig, SECOND);
+    let stats = rig.until(|stats| stats.disconnects == 1);
+    assert_eq!(stats.points_confirmed, 1);
+    assert_whole(&read_on(&mut stream, false));
+}
+
 /// A storage error comes when the storage has answered, which may be after `version` was.
 #[test]
 fn a_refusal_that_comes_after_our_end_is_counted() {
