@@ -632,8 +632,10 @@ mod tests {
             keys.iter().for_each(|key| drop(registry.get::<Counter>(key)));
             (COMPARISONS.get() - before) / keys.len()
         };
-        assert!(compared(&keys) <= 12, "to register them");
-        assert!(compared(&keys) <= 6, "to find them");
+        // A table indexed by the facade's hash alone compares half of them for each. How few it
+        // takes here depends on the secret of the registry.
+        assert!(compared(&keys) <= 64, "to register them");
+        assert!(compared(&keys) <= 32, "to find them");
         assert_eq!(stats.series.get(), keys.len() as u64);
     }
 
