@@ -111,7 +111,26 @@ impl OpenTsdbBuilder {
         let has_own = rules.globals.iter().any(|(key, _)| key == HOST_KEY);
         rules.host = host.filter(|_| !has_own).map(|host| (HOST_KEY.into(), clean(&host)));
         self.check_tags(&rules, is_known)?;
+        self.check_length(&rules)?;
         Ok(rules)
+    }
+
+    /// Whether any line fits beside what each has.
+    fn check_length(&self, rules: &Rules) -> Result<(), BuildError> {
+        let length = |(key, value): &(String, String)| key.len() + value.len();
+        let parts = [
+            ("set_global_prefix", rules.prefix.len()),
+            ("with_instance_tag", rules.instance.as_ref().map_or(0, String::len)),
+            ("with_host_tag", rules.host.as_ref().map_or(0, length)),
+            ("add_global_label", rules.globals.iter().map(length).max().unwrap_or(0)),
+        ];
+        let shortest = rules.identify("m", std::iter::empty(), None).shortest_line();
+        let fits = shortest <= self.flavor.limits().line;
+        let fix = "give a shorter one: every line would be longer than the server reads";
+        match parts.into_iter().max_by_key(|(_, bytes)| *bytes) {
+            Some((option, bytes)) => check(&[(option, &format_args!("{bytes} bytes"), fits, fix)]),
+            None => Ok(()),
+        }
     }
 
     fn check_tags(&self, rules: &Rules, is_host_known: bool) -> Result<(), BuildError> {

@@ -164,6 +164,26 @@ fn a_tag_that_is_only_the_buckets_is_refused_by_build() {
     }
 }
 
+#[test]
+fn what_leaves_no_line_room_is_refused_by_build() {
+    let long = "x".repeat(1_000);
+    let half = || "x".repeat(500);
+    let cases: [(&str, OpenTsdbBuilder); 5] = [
+        ("set_global_prefix", builder(8).set_global_prefix(long.as_str())),
+        ("with_host_tag", builder(8).with_host_tag(HostTag::Value(long.clone()))),
+        ("with_instance_tag", builder(8).with_instance_tag(InstanceTag::Value(long.clone()))),
+        ("add_global_label", builder(8).add_global_label("k", long.as_str())),
+        ("add_global_label", builder(8).set_global_prefix(half()).add_global_label("k", half())),
+    ];
+    for (expected, refused) in cases {
+        assert!(refused.clone().with_flavor(Flavor::VictoriaMetrics).build().is_ok(), "{expected}");
+        let error = refused.build().expect_err("no line would be sent");
+        let is_named =
+            matches!(error, BuildError::InvalidConfiguration { option, .. } if option == expected);
+        assert!(is_named && error.to_string().len() < 200, "{error}");
+    }
+}
+
 /// Names and tags so long that there is room for little or nothing: whole lines that a TSD takes, or none and counted.
 #[test]
 fn no_line_is_longer_than_a_tsd_reads() {
