@@ -56,10 +56,11 @@ impl Delivery {
         written.points
     }
 
-    /// Everything before `place` was parsed.
-    pub(super) fn confirm(&mut self, place: Place) {
+    /// Everything before `place` was parsed; answers how many points that confirmed.
+    pub(super) fn confirm(&mut self, place: Place) -> usize {
         let queue = &self.queue;
         let points = self.window.confirm(place, |batch| queue.recycle(batch));
         self.queue.confirm(points, self.window.batches());
+        points
     }
 }

@@ -70,8 +70,7 @@ pub(crate) const LEARNED_FOR: Duration = Duration::from_secs(600);
 const QUESTION_POINTS: usize = 4096;
 /// The age of the first line behind the last question at which the next one is due.
 const QUESTION_AGE: Duration = Duration::from_secs(1);
-/// How many lines may be unconfirmed after a connection failed, until something is confirmed. Where
-/// every connection breaks after a while, each second one then still gets something confirmed.
+/// How many lines may be unconfirmed after a connection failed, until something is confirmed.
 const CAUTIOUS_POINTS: usize = 128;
 /// How many timeouts a wait lasts at most, whatever progress the server shows.
 const MAX_TIMEOUTS: u32 = 5;
@@ -95,8 +94,8 @@ pub(crate) struct Profile {
     wanted: Confirmation,
     /// With [`Confirmation::Auto`]: the mode that was learned last, and when.
     learned: Option<(Confirmation, Instant)>,
-    /// Whether a connection failed since something was confirmed.
-    pub(super) is_cautious: bool,
+    /// How many lines were confirmed since a connection last failed, if one ever did.
+    confirmed_since_failure: Option<usize>,
     /// The time of the last half-close.
     pub(super) half_closed: Option<Instant>,
     /// Whether the system has told of a connection to it that everything was acknowledged. It does
@@ -132,12 +131,19 @@ impl Profile {
     /// A connection to it failed, or none could be made.
     pub(crate) fn failed(&mut self) {
         self.learned = self.learned.filter(|(mode, _)| *mode == Confirmation::Version);
-        self.is_cautious = true;
+        self.confirmed_since_failure = Some(0);
     }
 
-    /// How many lines may be unconfirmed, as far as the window has room for them.
+    /// So many lines were confirmed.
+    pub(super) fn confirmed(&mut self, points: usize) {
+        self.confirmed_since_failure = self.confirmed_since_failure.map(|before| before + points);
+    }
+
+    /// How many lines may be unconfirmed, as far as the window has room for them. It is no more than
+    /// were confirmed since the last failure, and a few to begin with: where every connection
+    /// breaks after a while, as much is sent again as is confirmed, and not everything each time.
     pub(super) fn max_unconfirmed(&self) -> usize {
-        if self.is_cautious { CAUTIOUS_POINTS } else { usize::MAX }
+        self.confirmed_since_failure.map_or(usize::MAX, |points| CAUTIOUS_POINTS + points)
     }
 }
 
@@ -408,13 +414,79 @@ mod tests {
     }
 
     #[test]
-    fn after_a_failure_little_may_be_unconfirmed_until_something_is() {
+    fn after_a_failure_little_may_be_unconfirmed_and_more_with_what_is_confirmed() {
         let mut profile = Profile::new(Confirmation::HalfClose);
+        profile.confirmed(10);
         assert_eq!(profile.max_unconfirmed(), usize::MAX);
         profile.failed();
         assert_eq!(profile.max_unconfirmed(), CAUTIOUS_POINTS);
-        profile.is_cautious = false;
-        assert_eq!(profile.max_unconfirmed(), usize::MAX);
+        profile.confirmed(10);
+        assert_eq!(profile.max_unconfirmed(), CAUTIOUS_POINTS + 10);
+        profile.confirmed(CAUTIOUS_POINTS + 10);
+        assert_eq!(profile.max_unconfirmed(), 2 * (CAUTIOUS_POINTS + 10));
+        profile.failed();
+        assert_eq!(profile.max_unconfirmed(), CAUTIOUS_POINTS);
+    }
+
+    /// Sends lines over connections of which each breaks after so many, and answers how many were
+    /// sent again, and on how many connections that broke.
+    fn resent_where_connections_break(
+        mode: Confirmation,
+        lasts: usize,
+        lines: usize,
+    ) -> [usize; 2] {
+        let line = "put m 1700000000 1 host=a\n";
+        let mut fixture = Fixture::just_sent(mode);
+        fixture.profile.failed();
+        fixture.window.rewind();
+        (0..lines / 500).for_each(|_| fixture.load(&line.repeat(500)));
+        // A second for each step, so that nothing is waited for.
+        let (mut on_this, mut resent, mut failures) = (0, 0, 0);
+        while !fixture.window.is_empty() {
+            fixture.now += QUIET + QUESTION_AGE;
+            fixture.demand.unsent = fixture.window.ungranted();
+            match fixture.plan() {
+                Plan::Send => {
+                    let left = fixture.profile.max_unconfirmed() - fixture.window.granted();
+                    fixture.window.grant(left);
+                    let left_bytes = (lasts - on_this) * line.len();
+                    let bytes = fixture.window.to_write().len();
+                    let written = fixture.window.wrote(bytes.min(left_bytes));
+                    fixture.barrier.wrote(written.points, fixture.now);
+                    resent += written.resent;
+                    on_this += written.points;
+                    if bytes > left_bytes {
+                        fixture.profile.failed();
+                        fixture.window.rewind();
+                        fixture.barrier = Barrier::new(fixture.now);
+                        (on_this, failures) = (0, failures + 1);
+                    }
+                }
+                Plan::Ask | Plan::HalfClose => {
+                    if mode == Confirmation::HalfClose {
+                        on_this = 0;
+                    }
+                    fixture.barrier = Barrier::new(fixture.now);
+                    let confirmed = fixture.confirm();
+                    fixture.profile.confirmed(confirmed);
+                }
+                Plan::Wait(_) => {}
+            }
+        }
+        [resent, failures]
+    }
+
+    #[test]
+    fn where_every_connection_breaks_no_more_is_sent_again_than_is_confirmed() {
+        for mode in [Confirmation::Version, Confirmation::HalfClose] {
+            for lasts in [200, 500, 1000, 3000] {
+                let lines = 20_000;
+                let [resent, failures] = resent_where_connections_break(mode, lasts, lines);
+                assert!(failures > 3, "{mode:?} {lasts}");
+                let most = lines + failures * CAUTIOUS_POINTS;
+                assert!(resent <= most, "{mode:?} {lasts}: {resent} of {lines}, {failures}");
+            }
+        }
     }
 
     #[test]
@@ -481,10 +553,14 @@ mod tests {
             fixture
         }
 
-        fn write(&mut self, lines: &str) {
+        fn load(&mut self, lines: &str) {
             let queue = Queue::new(usize::MAX, Arc::new(Counters::default()));
             queue.push(lines.into(), lines.lines().count(), self.now);
             self.window.push(queue.pop().unwrap());
+        }
+
+        fn write(&mut self, lines: &str) {
+            self.load(lines);
             self.window.grant(usize::MAX);
             let written = self.window.wrote(self.window.to_write().len());
             self.barrier.wrote(written.points, self.now);
@@ -498,8 +574,8 @@ mod tests {
             self.barrier.took(self.barrier.to_write().len(), self.now);
         }
 
-        fn confirm(&mut self) {
-            self.window.confirm(self.window.written(), drop);
+        fn confirm(&mut self) -> usize {
+            self.window.confirm(self.window.written(), drop)
         }
 
         fn answer(&mut self) {

@@ -143,8 +143,7 @@ impl Session {
     fn confirmed(&mut self, place: Place, cx: &mut Context<'_>) {
         // First, so that a flush that returns sees it.
         cx.delivery.counters.set_confirmation(cx.profile.mode());
-        cx.profile.is_cautious = false;
-        cx.delivery.confirm(place);
+        cx.profile.confirmed(cx.delivery.confirm(place));
         self.has_confirmed = true;
     }
 
@@ -197,8 +196,7 @@ impl Session {
                 Plan::HalfClose => return self.half_close(cx),
                 Plan::Ask => self.barrier.ask(cx.delivery.window.written()),
                 Plan::Send => {
-                    let left =
-                        cx.profile.max_unconfirmed().saturating_sub(cx.delivery.window.granted());
+                    let left = cx.profile.max_unconfirmed() - cx.delivery.window.granted();
                     match cx.delivery.limiter.allow(demand, cx.profile.brake, cx.now) {
                         Ok(points) => cx.delivery.grant(points.min(left)),
                         Err(later) => return Ok(Some(later)),
