@@ -73,7 +73,7 @@ const QUESTION_AGE: Duration = Duration::from_secs(1);
 /// How many lines may be unconfirmed after a connection failed, until something is confirmed.
 const CAUTIOUS_POINTS: usize = 128;
 /// How many timeouts a wait lasts at most, whatever progress the server shows.
-const MAX_TIMEOUTS: u32 = 5;
+pub(super) const MAX_TIMEOUTS: u32 = 5;
 
 /// How long nothing has come for a burst to be over: a snapshot comes in several batches. Where
 /// somebody waits a question is asked at once. A half-close is not: a peer that closes of itself,

@@ -6,7 +6,8 @@
 //!
 //! The connection makes progress when the kernel takes bytes, when an answer comes, and when the
 //! server refuses a point, which shows that it reads. Progress prolongs a wait for an answer or for
-//! the end, but only so far: see [`Barrier::ends_at`].
+//! the end, or for the kernel to take a batch, but only to [`MAX_TIMEOUTS`]: a server that reads a
+//! few bytes within each timeout is left, and one that takes a batch within all of them is not.
 //!
 //! Every session that is not cut short ends with our half-close, and reads on to the server's: late
 //! refusals are counted, and no reply meets a closed socket.
@@ -15,7 +16,7 @@ use std::fmt::Display;
 use std::io;
 use std::time::Duration;
 
-use super::confirm::{Agenda, Barrier, PROMPT, Plan, Profile};
+use super::confirm::{Agenda, Barrier, MAX_TIMEOUTS, PROMPT, Plan, Profile};
 use super::replies::ReplyTally;
 use crate::clock::Instant;
 use crate::send::connection::{Connection, Received, Released};
@@ -48,6 +49,8 @@ pub(crate) struct Session {
     has_confirmed: bool,
     /// Since when the kernel has taken no byte though there were some.
     stalled: Option<Instant>,
+    /// When everything was written that was begun: the next lines, or a question, began then.
+    write_began: Instant,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +83,7 @@ impl Session {
             connected: now,
             has_confirmed: false,
             stalled: None,
+            write_began: now,
         }
     }
 
@@ -183,6 +187,7 @@ impl Session {
 
     fn advance(&mut self, cx: &mut Context<'_>) -> Result<Option<Instant>, End> {
         if self.barrier.to_write().is_empty() && cx.delivery.window.at_line_boundary() {
+            self.write_began = cx.now;
             let demand = cx.delivery.demand();
             let agenda = Agenda {
                 now: cx.now,
@@ -263,7 +268,10 @@ impl Session {
             (Stage::HalfClosed, _) => {
                 (self.barrier.ends_at(time), "has not closed its side after ours")
             }
-            (Stage::Open, Some(since)) => (since + time, "took no byte"),
+            (Stage::Open, Some(since)) => {
+                let last = self.write_began + time.saturating_mul(MAX_TIMEOUTS);
+                ((since + time).min(last), "has not taken what was to be written")
+            }
             (Stage::Open, None) if is_awaited => {
                 (self.barrier.ends_at(time), "has not answered `version`")
             }

@@ -1,8 +1,10 @@
 //! The writer on a clock that the test moves: what it does after seconds and minutes, whatever the
 //! machine's speed.
 
+use std::io::Read;
 use std::time::Duration;
 
+use super::ends::listener;
 use super::faults::nobody;
 use super::{Rig, address, options};
 use crate::clock::{Clock, Instant, Mock};
@@ -198,6 +200,37 @@ fn refusals_prolong_the_wait_for_an_answer_but_not_for_ever() {
     assert!(took > 4 * WRITE_TIMEOUT && took < 7 * WRITE_TIMEOUT, "{took:?}");
     pass_until(&rig, &mock, || rig.counters.stats().points_pending == 0);
     assert_eq!(healthy.log().accepted_count(), 1);
+}
+
+/// It takes too long for the lines that were begun, so no question can be asked.
+#[test]
+fn a_server_that_reads_a_little_within_each_timeout_is_left_for_a_healthy_one() {
+    let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
+    let (sick, healthy) = (listener(2304), FakeTsd::start());
+    let addresses = [sick.local_addr().unwrap(), address(&healthy)];
+    let mut options = options(&addresses, Confirmation::Version);
+    options.write_timeout = WRITE_TIMEOUT;
+    let rig = Rig::at(options, clock.clone());
+    let _expedite = rig.queue.expedite();
+    // In one batch, more than the kernel takes in all the time.
+    let lines = b"put m 1700000000 1 host=a\n".repeat(150_000);
+    rig.queue.push(lines, 150_000, Instant::now());
+    let (mut stream, _) = sick.accept().unwrap();
+    stream.set_nonblocking(true).unwrap();
+    let start = clock.now();
+    while rig.counters.stats().disconnects == 0 {
+        let before = rig.counters.stats().bytes_sent;
+        rig.until(|stats| {
+            let _ = stream.read(&mut [0; 2048]);
+            stats.bytes_sent > before || stats.disconnects > 0
+        });
+        pass(&rig, &mock, WRITE_TIMEOUT / 2);
+        // The writer has read the clock when it has nothing to do for a while.
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    let took = clock.now() - start;
+    assert!(took > 4 * WRITE_TIMEOUT && took < 7 * WRITE_TIMEOUT, "{took:?}");
+    pass_until(&rig, &mock, || healthy.log().accepted_count() > 0);
 }
 
 #[test]

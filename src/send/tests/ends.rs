@@ -17,7 +17,7 @@ use crate::stats::{Confirmation, Counters};
 use crate::testing::{Action, FakeTsd, Fault};
 
 /// A listener whose connections have such a receive buffer.
-fn listener(receive_buffer: usize) -> TcpListener {
+pub(super) fn listener(receive_buffer: usize) -> TcpListener {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let socket = socket2::SockRef::from(&listener);
     socket.set_recv_buffer_size(receive_buffer).unwrap();
@@ -235,15 +235,23 @@ fn a_peer_that_closes_of_itself_confirms_nothing() {
         for is_shutdown in [false, true] {
             let proxy = FakeTsd::start();
             proxy.script(Fault::Alien(Vec::new()));
-            let mut rig = Rig::with(options(&[address(&proxy)], confirmation));
+            // It stands still while there is a connection, so that the proxy closes before we do
+            // however late it is.
+            let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
+            let mut rig = Rig::at(options(&[address(&proxy)], confirmation), clock);
             rig.push(100);
             if is_shutdown {
                 rig.queue.close();
             }
-            let _expedite = rig.queue.expedite();
-            let stats = rig.until(|stats| stats.disconnects >= 5);
-            assert_eq!(stats.points_confirmed, 0, "{confirmation:?}");
-            assert_eq!((stats.points_pending, stats.points_dropped.total()), (100, 0));
+            let queue = Arc::clone(&rig.queue);
+            let _expedite = queue.expedite();
+            for disconnects in 1..=5 {
+                let stats = rig.until(|stats| stats.disconnects >= disconnects);
+                assert_eq!(stats.points_confirmed, 0, "{confirmation:?}");
+                assert_eq!((stats.points_pending, stats.points_dropped.total()), (100, 0));
+                mock.advance(SECOND);
+                drop(queue.expedite());
+            }
         }
     }
 }
