@@ -139,9 +139,9 @@ impl Profile {
         self.confirmed_since_failure = self.confirmed_since_failure.map(|before| before + points);
     }
 
-    /// How many lines may be unconfirmed, as far as the window has room for them. It is no more than
-    /// were confirmed since the last failure, and a few to begin with: where every connection
-    /// breaks after a while, as much is sent again as is confirmed, and not everything each time.
+    /// How many lines may be unconfirmed, as far as the window has room for them: after a failure
+    /// a few, and as many as were confirmed since. Where every connection breaks after a while,
+    /// as much is then sent again as is confirmed, and not everything each time.
     pub(super) fn max_unconfirmed(&self) -> usize {
         self.confirmed_since_failure.map_or(usize::MAX, |points| CAUTIOUS_POINTS + points)
     }
@@ -335,9 +335,8 @@ impl Agenda<'_> {
 
     /// When the burst counts as over if no line comes until then.
     fn quiet_at(&self) -> Instant {
-        let is_asked_for =
-            self.demand.is_expedited && self.profile.mode() != Confirmation::HalfClose;
-        self.barrier.last_written + if is_asked_for { Duration::ZERO } else { QUIET }
+        let is_urgent = self.demand.is_expedited && self.profile.mode() != Confirmation::HalfClose;
+        self.barrier.last_written + if is_urgent { Duration::ZERO } else { QUIET }
     }
 
     /// When the next half-close may come; `None` for at once.

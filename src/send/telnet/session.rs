@@ -49,7 +49,7 @@ pub(crate) struct Session {
     has_confirmed: bool,
     /// Since when the kernel has taken no byte though there were some.
     stalled: Option<Instant>,
-    /// When everything was written that was begun: the next lines, or a question, began then.
+    /// When what is to be written was begun: lines of a batch, or a question.
     write_began: Instant,
 }
 
@@ -128,8 +128,7 @@ impl Session {
         if !matches!(received, Ok(Received::Empty | Received::More)) {
             parser.end(take);
         }
-        let answered = tally.is_answered.then(|| self.barrier.answered()).flatten();
-        if let Some(place) = answered {
+        if let Some(place) = tally.is_answered.then(|| self.barrier.answered()).flatten() {
             cx.profile.learn(Confirmation::Version, cx.now);
             self.confirmed(place, cx);
         }
@@ -244,8 +243,7 @@ impl Session {
             self.barrier.progressed(cx.now);
         }
         if question.is_empty() {
-            let points = cx.delivery.wrote(taken, cx.now);
-            self.barrier.wrote(points, cx.now);
+            self.barrier.wrote(cx.delivery.wrote(taken, cx.now), cx.now);
             let window = &cx.delivery.window;
             if window.at_line_boundary() && cx.profile.mode() == Confirmation::Written {
                 self.confirmed(window.written(), cx);
@@ -260,21 +258,16 @@ impl Session {
     fn check_deadline(&self, cx: &Context<'_>) -> Result<Option<Instant>, End> {
         let time = cx.delivery.write_timeout;
         let is_awaited = self.barrier.is_asked() && cx.profile.mode() == Confirmation::Version;
+        let ends_at = self.barrier.ends_at(time);
+        let written_by = self.write_began + time.saturating_mul(MAX_TIMEOUTS);
         let (due, omission) = match (self.stage, self.stalled) {
             (Stage::HalfClosed, _) if !cx.delivery.window.has_unconfirmed_writes() => {
                 let due = self.barrier.began + LAST_WORDS;
                 return if cx.now < due { Ok(Some(due)) } else { Err(End::Finished) };
             }
-            (Stage::HalfClosed, _) => {
-                (self.barrier.ends_at(time), "has not closed its side after ours")
-            }
-            (Stage::Open, Some(since)) => {
-                let last = self.write_began + time.saturating_mul(MAX_TIMEOUTS);
-                ((since + time).min(last), "has not taken what was to be written")
-            }
-            (Stage::Open, None) if is_awaited => {
-                (self.barrier.ends_at(time), "has not answered `version`")
-            }
+            (Stage::HalfClosed, _) => (ends_at, "has not closed its side after ours"),
+            (Stage::Open, Some(since)) => ((since + time).min(written_by), "took too little"),
+            (Stage::Open, None) if is_awaited => (ends_at, "has not answered `version`"),
             (Stage::Open, None) | (Stage::Ended(_), _) => return Ok(None),
         };
         if cx.now < due {
