@@ -257,7 +257,11 @@ fn c9_after_a_reset_the_same_bytes_come_again_from_a_line_boundary() {
 #[test]
 fn c10_a_connection_that_the_server_closed_while_idle_costs_no_point() {
     for confirmation in CONFIRMATIONS.into_iter().chain([Confirmation::Written]) {
-        let rig = Rig::with(FakeTsd::start(), |builder| builder.with_confirmation(confirmation));
+        // Flushes of one second would wait for the next.
+        let precision = TimestampPrecision::Milliseconds;
+        let rig = Rig::with(FakeTsd::start(), |builder| {
+            builder.with_confirmation(confirmation).with_timestamp_precision(precision)
+        });
         for value in 1..=20 {
             rig.deliver(|| counter!("c").absolute(value));
             assert!(rig.tsd.wait_for(value as usize, PATIENCE), "{confirmation:?}");
