@@ -123,9 +123,10 @@ fn what_is_confirmed_is_in_the_log_under_any_fault() {
             let confirmed = rig.stats().points_confirmed;
             let parsed = rig.tsd.log().accepted_count() - rig.tsd.log().resent_count();
             assert!(confirmed <= parsed as u64, "{confirmation:?}: {confirmed} of {parsed}");
-            eventually("some are confirmed", || {
-                rig.tsd.pending_step_count() == 0 || rig.stats().points_pending < 5_000
-            });
+            // Somebody waits, or half-closes would be a second apart.
+            while rig.tsd.pending_step_count() > 0 && rig.stats().points_pending >= 5_000 {
+                rig.handle.flush(Duration::from_millis(10)).unwrap();
+            }
         }
         rig.deliver(|| ());
         assert_eq!(

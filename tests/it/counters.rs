@@ -26,6 +26,8 @@ fn exporter(
         .with_flush_interval(interval)
         .with_counter_mode(mode)
         .with_confirmation(Confirmation::Version)
+        // A muted question is never answered: the connection is dead after this time.
+        .with_write_timeout(Duration::from_secs(1))
         .with_backoff(Duration::from_millis(1), Duration::from_millis(20))
         .build()
         .expect("the fake TSD is there")

@@ -1,5 +1,6 @@
 //! What a server says is counted by its kind, and never stops the way of a point.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use metrics::counter;
@@ -141,7 +142,7 @@ fn answers_that_come_late_still_confirm() {
 fn each_server_is_understood_without_being_told_how_it_confirms() {
     let version = Confirmation::Version;
     let silent = Replies::from(Flavor::VictoriaMetrics);
-    for (flavor, replies, expected) in [
+    let cases = [
         (Flavor::OpenTsdb, Flavor::OpenTsdb.into(), version),
         (Flavor::OpenTsdb, silent.clone(), Confirmation::HalfClose),
         (Flavor::VictoriaMetrics, silent.clone(), Confirmation::HalfClose),
@@ -149,24 +150,34 @@ fn each_server_is_understood_without_being_told_how_it_confirms() {
         (Flavor::InfluxDb, Flavor::InfluxDb.into(), Confirmation::HalfClose),
         (Flavor::KairosDb, Flavor::KairosDb.into(), version),
         (Flavor::OpenTsdb, Replies::from(Flavor::OpenTsdb).with_version("1"), version),
-    ] {
-        let tsd = FakeTsd::builder().replies(replies.clone()).start();
-        let rig = Rig::with(tsd, |builder| builder.with_flavor(flavor));
-        for value in 1..=3 {
-            rig.deliver(|| counter!("c", "ü" => "ö").absolute(value));
+    ];
+    // Side by side: each waits for seconds and for its server's silence.
+    thread::scope(|scope| {
+        for (flavor, replies, expected) in cases {
+            scope.spawn(move || assert_understood(flavor, &replies, expected));
         }
-        let stats = rig.stats();
-        assert_eq!(stats.confirmation, Some(expected), "{flavor:?} {replies:?}");
-        assert_eq!(
-            (rig.tsd.log().accepted_count(), rig.tsd.log().resent_count()),
-            (3, 0),
-            "{flavor:?} {replies:?}"
-        );
-        for index in 0..rig.tsd.log().connection_count() {
-            let first = rig.tsd.log().connection(index).unwrap().first_bytes;
-            assert!(first.starts_with(b"put "), "{flavor:?} {replies:?}");
-        }
-        assert!(rig.tsd.log().version_count() <= if replies == silent { 1 } else { 3 });
-        assert!(rig.handle.shutdown(PATIENCE).is_ok());
+    });
+}
+
+#[track_caller]
+fn assert_understood(flavor: Flavor, replies: &Replies, expected: Confirmation) {
+    let tsd = FakeTsd::builder().replies(replies.clone()).start();
+    let rig = Rig::with(tsd, |builder| builder.with_flavor(flavor));
+    for value in 1..=3 {
+        rig.deliver(|| counter!("c", "ü" => "ö").absolute(value));
     }
+    let stats = rig.stats();
+    assert_eq!(stats.confirmation, Some(expected), "{flavor:?} {replies:?}");
+    assert_eq!(
+        (rig.tsd.log().accepted_count(), rig.tsd.log().resent_count()),
+        (3, 0),
+        "{flavor:?} {replies:?}"
+    );
+    for index in 0..rig.tsd.log().connection_count() {
+        let first = rig.tsd.log().connection(index).unwrap().first_bytes;
+        assert!(first.starts_with(b"put "), "{flavor:?} {replies:?}");
+    }
+    let most_questions = if expected == Confirmation::HalfClose { 1 } else { 3 };
+    assert!(rig.tsd.log().version_count() <= most_questions, "{flavor:?} {replies:?}");
+    assert!(rig.handle.shutdown(PATIENCE).is_ok());
 }

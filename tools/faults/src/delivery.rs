@@ -290,7 +290,8 @@ pub(crate) fn million(size: Size) -> String {
             }
             faults += 1;
         }
-        app.settle();
+        // Ended, so that no tick comes between the two readings below.
+        app.handle.shutdown(PATIENCE).expect("the first");
         app.assert_exact(&[&tsd]);
         let stats = app.assert_lawful(&[&tsd]);
         let distinct = (tsd.log().accepted_count() - tsd.log().resent_count()) as u64;
