@@ -5,10 +5,11 @@
 //! 3. [`dial`]: an attempt to reach a server, with [`resolve`] and [`rotation`] behind it;
 //! 4. [`backoff`]: how long to stay away when it failed;
 //! 5. [`connection`]: one socket;
-//! 6. [`telnet`]: what is written to it and read from it;
+//! 6. [`peer`]: an endpoint and the connection to it, in the protocol of its address: [`telnet`];
 //! 7. [`delivery`]: what outlives a connection: the [`window`] of unconfirmed lines, and the
 //!    [`limiter`];
-//! 8. [`status`]: how a connection ended, and what the log says of it.
+//! 8. [`replies`]: what a server says of points, counted and logged;
+//! 9. [`status`]: how a connection ended, and what the log says of it.
 
 mod backoff;
 mod connection;
@@ -16,6 +17,8 @@ mod delivery;
 mod dial;
 pub(crate) mod endpoint;
 pub(crate) mod limiter;
+mod peer;
+mod replies;
 mod resolve;
 pub(crate) mod rotation;
 mod status;

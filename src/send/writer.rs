@@ -13,7 +13,7 @@
 //!    tick at one moment, and must not connect at one moment.
 //! 2. *Dialing*: an [`Attempt`] goes through the endpoints. It ends in 3, or, failed, in 1 with a
 //!    wait.
-//! 3. *Connected*: a [`Session`] sends lines and has them confirmed. It ends in 1: without a wait
+//! 3. *Connected*: a [`Peer`] sends lines and has them confirmed. It ends in 1: without a wait
 //!    when it ended in good order, with one when it failed. Whatever is not confirmed then is sent
 //!    again by the next one.
 //!
@@ -41,9 +41,10 @@ use super::delivery::Delivery;
 use super::dial::{Attempt, Dialer, Progress};
 use super::endpoint::Endpoint;
 use super::limiter::{Limiter, RateLimit};
+use super::peer::{Peer, Turn};
 use super::rotation::{EndpointOrder, Rotation};
 use super::status::{End, Failure, Status};
-use super::telnet::{Context, Profile, Session};
+use super::telnet;
 use super::window::Window;
 use crate::clock::{Clock, Instant};
 use crate::queue::{Link, Phase, Queue};
@@ -82,8 +83,8 @@ pub(crate) struct Options {
 
 pub(crate) struct Writer {
     delivery: Delivery,
-    /// What is known of each endpoint, by its index.
-    profiles: Vec<Profile>,
+    /// Each endpoint, by its index.
+    peers: Vec<Peer>,
     pub(super) dialer: Dialer,
     backoff: Backoff,
     clock: Clock,
@@ -105,7 +106,7 @@ enum State {
     Scattered(Instant),
     Dialing(Attempt),
     /// To the endpoint of this index.
-    Connected(usize, Box<Session>),
+    Connected(usize),
 }
 
 impl Writer {
@@ -128,7 +129,9 @@ impl Writer {
                 limiter: Limiter::new(options.rate, options.interval, clock.now()),
                 write_timeout: options.write_timeout,
             },
-            profiles: vec![Profile::new(options.confirmation); count],
+            peers: (0..count)
+                .map(|_| Peer::Telnet(telnet::Peer::new(options.confirmation)))
+                .collect(),
             backoff: Backoff::new(min, max),
             clock,
             state: State::Idle(None),
@@ -200,19 +203,19 @@ impl Writer {
     /// Goes on as far as it can without waiting; answers when to go on should nothing happen until
     /// then.
     fn turn(&mut self, now: Instant) -> Option<Instant> {
-        match &mut self.state {
-            State::Idle(Some(not_before)) if now < *not_before => return Some(*not_before),
+        match self.state {
+            State::Idle(Some(not_before)) if now < not_before => return Some(not_before),
             State::Idle(None) => {
                 self.state = State::Scattered(now + self.scatter.mul_f64(fastrand::f64()));
             }
-            State::Scattered(until) if now < *until && !self.delivery.demand().is_expedited => {
-                return Some(*until);
+            State::Scattered(until) if now < until && !self.delivery.demand().is_expedited => {
+                return Some(until);
             }
             State::Idle(Some(_)) | State::Scattered(_) => {
                 self.state = State::Dialing(Attempt::new(&mut self.dialer, now));
             }
             State::Dialing(_) => return self.dial(now),
-            State::Connected(..) => return self.serve(now),
+            State::Connected(endpoint) => return self.serve(endpoint, now),
         }
         Some(now)
     }
@@ -222,11 +225,10 @@ impl Writer {
         match attempt.turn(&mut self.dialer, now) {
             Progress::Wait(until) => Some(until),
             Progress::Connected(endpoint, connection) => {
-                self.profiles[endpoint].connected(now);
                 self.delivery.window.rewind();
                 let leave_at = self.dialer.rotation.leave_at();
-                let session = Session::new(connection, leave_at, now);
-                self.state = State::Connected(endpoint, Box::new(session));
+                self.peers[endpoint].connected(connection, leave_at, now);
+                self.state = State::Connected(endpoint);
                 let counters = &self.delivery.counters;
                 counters.connects.add(1);
                 counters.connected.store(true, Ordering::Relaxed);
@@ -236,23 +238,20 @@ impl Writer {
             Progress::Failed(endpoint, unreached) => {
                 self.delivery.counters.connect_failures.add(1);
                 self.dialer.rotation.restart();
-                self.profiles.iter_mut().for_each(Profile::failed);
+                self.peers.iter_mut().for_each(Peer::failed);
                 self.on_failure(endpoint, &unreached.into(), now);
                 Some(now)
             }
         }
     }
 
-    fn serve(&mut self, now: Instant) -> Option<Instant> {
-        let State::Connected(endpoint, session) = &mut self.state else { return Some(now) };
-        let endpoint = *endpoint;
+    fn serve(&mut self, endpoint: usize, now: Instant) -> Option<Instant> {
         let name = &self.dialer.endpoints[endpoint];
-        let profile = &mut self.profiles[endpoint];
-        let result =
-            session.turn(&mut Context { delivery: &mut self.delivery, profile, name, now });
-        let confirmation = profile.mode();
+        let peer = &mut self.peers[endpoint];
+        let result = peer.turn(Turn { delivery: &mut self.delivery, name, now });
+        let confirmation = peer.confirmation();
         self.delivery.counters.set_confirmation(confirmation);
-        if session.is_proved(profile, now) {
+        if peer.is_proved(now) {
             self.backoff.reset();
             self.delivery.status.delivered(name, confirmation, now);
         }
@@ -266,7 +265,7 @@ impl Writer {
             }
             Err(End::Failed(failure)) => {
                 self.delivery.counters.disconnects.add(1);
-                self.profiles[endpoint].failed();
+                self.peers[endpoint].failed();
                 self.release(now);
                 self.dialer.rotation.failed(endpoint);
                 self.on_failure(endpoint, &failure, now);
@@ -302,12 +301,12 @@ impl Writer {
     /// Gives the connection up, if there is one.
     fn release(&mut self, now: Instant) {
         let state = std::mem::replace(&mut self.state, State::Idle(None));
-        if let State::Connected(_, session) = state {
-            let mut released = session.release(&self.delivery.window, now);
-            // One that is done with at once does not take another's place.
-            if released.turn(now).is_some() {
-                self.released = Some(released);
-            }
+        let State::Connected(endpoint) = state else { return };
+        let released = self.peers[endpoint].release(&self.delivery.window, now);
+        let Some(mut released) = released else { return };
+        // One that is done with at once does not take another's place.
+        if released.turn(now).is_some() {
+            self.released = Some(released);
         }
     }
 

@@ -17,10 +17,10 @@ use std::io;
 use std::time::Duration;
 
 use super::confirm::{Agenda, Barrier, MAX_TIMEOUTS, PROMPT, Plan, Profile};
-use super::replies::ReplyTally;
 use crate::clock::Instant;
 use crate::send::connection::{Connection, Received, Released};
 use crate::send::delivery::Delivery;
+use crate::send::replies::ReplyTally;
 use crate::send::status::{End, Failure};
 use crate::send::window::{Place, Window};
 use crate::stats::Confirmation;
