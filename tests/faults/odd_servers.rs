@@ -93,7 +93,8 @@ fn a_point_that_is_refused_is_confirmed_and_counted_by_its_class() {
         tsd.script(fault.clone());
         let mut app = App::start(builder(tsd.address(), Confirmation::Version), 10);
         app.count();
-        app.settle();
+        // Ended, so that no tick comes between the readings below.
+        app.handle.shutdown(PATIENCE).unwrap();
         let stats = app.assert_lawful(&[&tsd]);
         assert_eq!(class(&stats.points_rejected), tsd.log().rejected_count() as u64, "{fault:?}");
         assert_eq!(stats.points_rejected.total(), tsd.log().rejected_count() as u64, "{fault:?}");

@@ -6,7 +6,7 @@ use metrics::counter;
 use metrics_exporter_opentsdb::testing::{Action, End, FakeTsd, Fault};
 use metrics_exporter_opentsdb::{Confirmation, Point, TimestampPrecision};
 
-use crate::rig::{CONFIRMATIONS, PATIENCE, Rig, eventually};
+use crate::rig::{CONFIRMATIONS, PATIENCE, Rig};
 
 #[test]
 fn a_mute_server_confirms_nothing_by_version() {
