@@ -118,7 +118,8 @@
 //!
 //! None is on by default.
 //!
-//! - `testing`: `testing::FakeTsd`, a scripted TSD in the process, for your tests and ours.
+//! - `testing`: `testing::FakeTsd`, a scripted TSD in the process, for your tests and ours; with
+//!   `http` also `testing::FakeHttpTsd`.
 //! - `log`: emits the crate's `tracing` events as `log` records too, for applications without a
 //!   tracing subscriber.
 #![forbid(unsafe_code)]

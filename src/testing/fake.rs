@@ -107,6 +107,8 @@ impl FakeTsd {
             keeps_lines: true,
             takes_histograms: false,
             max_tags: 8,
+            #[cfg(feature = "http")]
+            http: None,
         }
     }
 
@@ -135,7 +137,12 @@ impl FakeTsd {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn exporter(&self) -> OpenTsdbBuilder {
-        OpenTsdbBuilder::new(self.address())
+        self.exporter_to(self.address())
+    }
+
+    /// The same to an address that leads here.
+    pub(super) fn exporter_to(&self, address: String) -> OpenTsdbBuilder {
+        OpenTsdbBuilder::new(address)
             .with_flavor(self.shared.lock().options.replies.flavor)
             .with_connectivity_check(ConnectivityCheck::Off)
             .with_flush_interval(LONG_INTERVAL)

@@ -7,6 +7,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "http")]
+use super::http::fault::HttpFault;
+
 /// What a [`FakeTsd`](super::FakeTsd) does once when it is told to, on every open connection.
 ///
 /// ```
@@ -129,6 +132,9 @@ pub enum Fault {
     /// Accepts new connections and closes them without reading, as a TSD does at
     /// `tsd.core.connections.limit`.
     CloseNew,
+    /// What only a [`FakeHttpTsd`](super::FakeHttpTsd) can do wrong.
+    #[cfg(feature = "http")]
+    Http(HttpFault),
 }
 
 impl Fault {
@@ -158,6 +164,9 @@ pub(super) struct Mode {
     pub(super) alien: Option<Vec<u8>>,
     /// What each `put` is answered with instead of being stored.
     pub(super) refusal: Option<String>,
+    /// The latest last.
+    #[cfg(feature = "http")]
+    pub(super) http: Vec<HttpFault>,
 }
 
 impl Mode {
@@ -177,6 +186,8 @@ impl Mode {
             Fault::Alien(bytes) => self.alien = Some(bytes.clone()),
             Fault::Throttle => self.refusal = Some(THROTTLE.into()),
             Fault::Refusal(text) => self.refusal = Some(text.clone()),
+            #[cfg(feature = "http")]
+            Fault::Http(fault) => self.http.push(fault.clone()),
             // The port sees to these.
             Fault::ReceiveBuffer(_) => {}
             Fault::Refuse | Fault::IgnoreNew | Fault::ResetNew | Fault::CloseNew => {}
@@ -215,7 +226,7 @@ macro_rules! moments {
             }
 
             /// When so many more lines have been handled, `version` and bad lines included, and
-            /// before the next one is.
+            /// before the next one is. To a `FakeHttpTsd` a request is a line.
             #[must_use]
             pub fn after_lines(self, lines: usize) -> Step {
                 Step { when: When::Lines(lines), ..self.into() }
@@ -237,6 +248,15 @@ macro_rules! moments {
 }
 
 moments!(Action Fault Step);
+#[cfg(feature = "http")]
+moments!(HttpFault);
+
+#[cfg(feature = "http")]
+impl From<HttpFault> for Step {
+    fn from(fault: HttpFault) -> Self {
+        Fault::Http(fault).into()
+    }
+}
 
 impl From<Action> for Step {
     fn from(action: Action) -> Self {

@@ -1,5 +1,7 @@
 //! What was received, for the questions of a test.
 
+#[cfg(feature = "http")]
+use std::collections::HashMap;
 use std::fmt;
 use std::time::Instant;
 
@@ -45,6 +47,52 @@ pub struct Log {
     pub(super) connections: Vec<Connection>,
     arrivals: Vec<(Instant, usize)>,
     pub(super) store: Store,
+    #[cfg(feature = "http")]
+    http: HttpLog,
+}
+
+/// What was received by HTTP.
+#[cfg(feature = "http")]
+#[derive(Clone, Debug, Default)]
+struct HttpLog {
+    requests: Vec<HttpRequest>,
+    request_count: usize,
+    violations: Vec<String>,
+    /// The JSON of each point, by its metric, time and tags.
+    points: HashMap<String, Box<str>>,
+}
+
+/// A request, from [`Log::requests`]. Feature `http`.
+#[cfg(feature = "http")]
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HttpRequest {
+    /// The index of its connection.
+    pub connection: usize,
+    /// When it was handled.
+    pub arrived: Instant,
+    /// `POST`, usually.
+    pub method: String,
+    /// What was asked for, without the query.
+    pub path: String,
+    /// What stands behind the question mark.
+    pub query: String,
+    /// Names in small letters.
+    pub headers: Vec<(String, String)>,
+    /// The body, decompressed; empty if the request was refused by its head.
+    pub body: Vec<u8>,
+    /// How long the body was on the wire.
+    pub wire_bytes: usize,
+    /// What was answered; 0 for nothing.
+    pub status: u16,
+}
+
+#[cfg(feature = "http")]
+impl HttpRequest {
+    /// A header by its name in small letters.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -274,6 +322,51 @@ impl Log {
         if self.keeps_lines {
             self.lines.push(Line { text: lossy(line), connection, kind });
         }
+    }
+}
+
+#[cfg(feature = "http")]
+impl Log {
+    /// The requests that were handled or refused, in order.
+    pub fn requests(&self) -> Vec<HttpRequest> {
+        self.http.requests.clone()
+    }
+
+    /// How many requests were handled or refused.
+    pub fn request_count(&self) -> usize {
+        self.http.request_count
+    }
+
+    /// What no client should send to a TSD: a header `Expect`, a body in chunks or without its
+    /// length, a second request while one is in flight, a point that is sent again as other bytes,
+    /// and what is no HTTP. This should always be empty.
+    pub fn violations(&self) -> Vec<String> {
+        self.http.violations.clone()
+    }
+
+    pub(super) fn request(&mut self, request: HttpRequest) {
+        self.http.request_count += 1;
+        if self.keeps_lines {
+            self.http.requests.push(request);
+        }
+    }
+
+    pub(super) fn violate(&mut self, what: String) {
+        self.http.violations.push(what);
+    }
+
+    /// As [`accept`](Self::accept), of a point that came as this JSON.
+    pub(super) fn accept_json(&mut self, connection: usize, line: &str, put: Put<'_>, json: &str) {
+        if self.keeps_lines {
+            let tags = put.tags.iter().map(|(key, value)| (lossy(key), lossy(value)));
+            let key = format!("{} {} {:?}", lossy(put.metric), put.time, tags.collect::<Vec<_>>());
+            let before = self.http.points.entry(key).or_insert_with(|| json.into());
+            if **before != *json {
+                let what = format!("a point as other bytes: {json} (before: {before})");
+                self.http.violations.push(what);
+            }
+        }
+        self.accept(connection, line.as_bytes(), put);
     }
 }
 

@@ -41,6 +41,8 @@
 
 mod fake;
 mod fault;
+#[cfg(feature = "http")]
+mod http;
 mod log;
 mod options;
 mod parse;
@@ -55,6 +57,14 @@ mod tests;
 
 pub use fake::FakeTsd;
 pub use fault::{Action, Fault, Step};
+#[cfg(feature = "http")]
+pub use http::fake::FakeHttpTsd;
+#[cfg(feature = "http")]
+pub use http::fault::{HttpAnswer, HttpFault, TooLarge};
+#[cfg(feature = "http")]
+pub use http::options::FakeHttpTsdBuilder;
+#[cfg(feature = "http")]
+pub use log::HttpRequest;
 pub use log::{Connection, End, Log};
 pub use options::FakeTsdBuilder;
 pub use replies::Replies;

@@ -18,6 +18,9 @@ pub struct FakeTsdBuilder {
     pub(super) keeps_lines: bool,
     pub(super) takes_histograms: bool,
     pub(super) max_tags: usize,
+    /// What it is as a server of HTTP, if it is one.
+    #[cfg(feature = "http")]
+    pub(super) http: Option<super::http::options::HttpOptions>,
 }
 
 impl FakeTsdBuilder {

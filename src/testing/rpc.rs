@@ -1,5 +1,7 @@
 //! One line is handled, as net.opentsdb.tsd.RpcHandler does.
 
+use std::time::Duration;
+
 use super::fault::Mode;
 use super::log::Log;
 use super::options::FakeTsdBuilder;
@@ -20,12 +22,19 @@ pub(super) enum Outcome {
     Silence,
     /// A reply that says what is wrong; it is dropped when the client does not read.
     Complaint(String),
-    /// An answer.
-    Answer(String),
+    Answer(Answer),
     /// The line is not handled: it waits for storage, and what follows waits behind it.
     Blocked,
-    /// The server closes the connection.
-    Close,
+}
+
+/// What is said to the client.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) bytes: Vec<u8>,
+    /// How much later it comes, in addition to what a fault says.
+    pub(super) after: Duration,
+    /// Whether the server closes the connection behind it.
+    pub(super) is_last: bool,
 }
 
 impl Desk<'_> {
@@ -45,7 +54,8 @@ impl Desk<'_> {
             }
             b"version" => {
                 self.log.versions += 1;
-                Outcome::Answer(self.options.replies.version().into())
+                let bytes = self.options.replies.version().into();
+                Outcome::Answer(Answer { bytes, ..Answer::default() })
             }
             _ => {
                 let command = parse::latin1(command);
@@ -57,7 +67,10 @@ impl Desk<'_> {
     /// Refuses a line that is too long to be handled; nobody answers it.
     pub(super) fn reject_long(&mut self, line: &[u8], length: Length) -> Outcome {
         self.log.reject(self.connection, line, "");
-        if length == Length::Close { Outcome::Close } else { Outcome::Silence }
+        match length {
+            Length::Close => Outcome::Answer(Answer { is_last: true, ..Answer::default() }),
+            _ => Outcome::Silence,
+        }
     }
 
     fn store(
@@ -67,23 +80,32 @@ impl Desk<'_> {
         put: Result<Put<'_>, Refusal>,
         mode: &Mode,
     ) -> Outcome {
-        let put = match put {
+        let put = match put.and_then(|put| self.admit(put, mode)) {
             Ok(put) => put,
             Err(refusal) => return self.reject(line, format!("{command}: {refusal}")),
         };
         if let Some(refusal) = &mode.refusal {
             return self.reject(line, refusal.clone());
         }
-        if mode.refuses_unknown_metrics && !self.log.store.knows_metric(put.metric) {
-            let metric = parse::latin1(put.metric);
-            let what = format!("unknown metric: No such name for 'metrics': '{metric}'");
-            return self.reject(line, format!("{command}: {what}"));
-        }
-        if mode.is_frozen && !self.log.store.knows_uids(&put) {
+        if self.is_stuck(&put, mode) {
             return Outcome::Blocked;
         }
         self.log.accept(self.connection, line, put);
         Outcome::Silence
+    }
+
+    /// The point, if the server knows its metric or may create it.
+    pub(super) fn admit<'a>(&self, put: Put<'a>, mode: &Mode) -> Result<Put<'a>, Refusal> {
+        if mode.refuses_unknown_metrics && !self.log.store.knows_metric(put.metric) {
+            let metric = parse::latin1(put.metric);
+            return Err(format!("unknown metric: No such name for 'metrics': '{metric}'"));
+        }
+        Ok(put)
+    }
+
+    /// Whether the point has to wait for storage.
+    pub(super) fn is_stuck(&self, put: &Put<'_>, mode: &Mode) -> bool {
+        mode.is_frozen && !self.log.store.knows_uids(put)
     }
 
     fn reject(&mut self, line: &[u8], reply: String) -> Outcome {

@@ -3,14 +3,15 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 
 use super::fault::Mode;
 use super::log::{End, Log};
-use super::replies::{Length, Replies};
-use super::rpc::{Desk, Outcome};
+use super::options::FakeTsdBuilder;
+use super::replies::Length;
+use super::rpc::{Answer, Desk, Outcome};
 
 /// How much is read at a time.
 pub(super) const READ_SIZE: usize = 64 * 1024;
@@ -25,6 +26,8 @@ const GARBAGE: &[u8] = b"put: garbage \xff\xfe\x00 of no known kind\n\n\n\xc3\x2
 enum Protocol {
     Unknown,
     Telnet,
+    #[cfg(feature = "http")]
+    Http,
     /// What comes is read and thrown away.
     Ignored,
 }
@@ -38,7 +41,9 @@ pub(super) struct Session {
     /// Bytes that were read; those before `start` are handled.
     inbox: Vec<u8>,
     start: usize,
-    /// Whether the line at `start` waits for storage.
+    /// How much of what comes next is thrown away.
+    discard: usize,
+    /// Whether the line or request at `start` waits for storage.
     pub(super) is_blocked: bool,
     /// Whether the system said that there is something to read, and has not said otherwise since.
     pub(super) is_readable: bool,
@@ -67,6 +72,7 @@ impl Session {
             protocol: Protocol::Unknown,
             inbox: Vec::new(),
             start: 0,
+            discard: 0,
             is_blocked: false,
             is_readable: true,
             is_writable: true,
@@ -123,35 +129,64 @@ impl Session {
         self.mode.breaks_after == Some(0)
     }
 
-    /// Handles at most `limit` of the lines that were read; answers how many.
+    /// Handles at most `limit` of the lines or requests that were read; answers how many.
     pub(super) fn handle(&mut self, limit: usize, now: Instant, desk: &mut Desk<'_>) -> usize {
-        let mut lines = 0;
-        while lines < limit && self.can_handle() {
-            self.greet(&desk.options.replies, now);
+        let mut count = 0;
+        while count < limit && self.can_handle() {
+            self.greet(desk.options, now);
             if self.protocol == Protocol::Ignored {
                 self.start = self.inbox.len();
             }
-            let rest = &self.inbox[self.start..];
-            let feed = line_feed(rest);
-            let line = &rest[..feed.unwrap_or(rest.len())];
-            let outcome = match desk.options.replies.line(line.len()) {
-                Length::Take | Length::Skip if feed.is_none() => break,
-                Length::Take => desk.handle(line.strip_suffix(b"\r").unwrap_or(line), &self.mode),
-                length => desk.reject_long(line, length),
-            };
+            self.skip(0);
+            let Some((length, outcome)) = self.handle_next(desk) else { break };
             self.is_blocked = outcome == Outcome::Blocked;
             if self.is_blocked {
                 break;
             }
-            self.start = (self.start + line.len() + 1).min(self.inbox.len());
-            lines += 1;
+            self.skip(length);
+            count += 1;
             self.settle(outcome, now);
         }
         if self.start == self.inbox.len() || self.start > READ_SIZE {
             self.inbox.drain(..self.start);
             self.start = 0;
         }
-        lines
+        count
+    }
+
+    /// Goes so many bytes on, and those that are still to be thrown away.
+    fn skip(&mut self, length: usize) {
+        let wanted = self.discard + length;
+        let skipped = wanted.min(self.inbox.len() - self.start);
+        self.start += skipped;
+        self.discard = wanted - skipped;
+    }
+
+    /// Handles the next line or request, if enough of it is there; answers how long it is.
+    fn handle_next(&self, desk: &mut Desk<'_>) -> Option<(usize, Outcome)> {
+        let rest = &self.inbox[self.start..];
+        #[cfg(feature = "http")]
+        if self.protocol == Protocol::Http {
+            return super::http::exchange::handle(rest, desk, &self.mode, !self.outbox.is_empty());
+        }
+        let feed = line_feed(rest);
+        let line = &rest[..feed.unwrap_or(rest.len())];
+        let outcome = match desk.options.replies.line(line.len()) {
+            Length::Take | Length::Skip if feed.is_none() => return None,
+            Length::Take => desk.handle(line.strip_suffix(b"\r").unwrap_or(line), &self.mode),
+            length => desk.reject_long(line, length),
+        };
+        Some((line.len() + 1, outcome))
+    }
+
+    /// Whether there is a line or request to handle.
+    fn has_next(&self) -> bool {
+        let rest = &self.inbox[self.start..];
+        #[cfg(feature = "http")]
+        if self.protocol == Protocol::Http {
+            return super::http::request::is_complete(rest);
+        }
+        line_feed(rest).is_some()
     }
 
     /// What remains when the client has finished: a line to some servers, nothing to others.
@@ -162,7 +197,7 @@ impl Session {
         if tail.is_empty() || self.protocol == Protocol::Ignored {
             return;
         }
-        if desk.options.replies.takes_tail() {
+        if self.protocol == Protocol::Telnet && desk.options.replies.takes_tail() {
             let outcome = desk.handle(&tail, &self.mode);
             self.settle(outcome, now);
         }
@@ -172,8 +207,7 @@ impl Session {
     /// Whether the client has finished and everything it sent is handled but for a line without an
     /// end.
     pub(super) fn is_read_out(&self) -> bool {
-        let unhandled = &self.inbox[self.start..];
-        self.finished.is_some() && !self.is_blocked && line_feed(unhandled).is_none()
+        self.finished.is_some() && !self.is_blocked && !self.has_next()
     }
 
     /// How the connection ends, if nothing is left to do but to close it.
@@ -227,7 +261,7 @@ impl Session {
         let can_handle = self.can_handle();
         let can_read = self.is_readable && self.finished.is_none() && can_handle;
         let read = can_read.then(|| self.next_read.unwrap_or(now));
-        let handle = (can_handle && line_feed(&self.inbox[self.start..]).is_some()).then_some(now);
+        let handle = (can_handle && self.has_next()).then_some(now);
         let flood = (self.mode.is_flooded && self.is_writable).then_some(now);
         let write = self.outbox.front().filter(|_| self.is_writable).map(|(due, _)| *due);
         let close = self.finished.filter(|&at| at > now);
@@ -259,7 +293,7 @@ impl Session {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    fn greet(&mut self, replies: &Replies, now: Instant) {
+    fn greet(&mut self, options: &FakeTsdBuilder, now: Instant) {
         if self.start == self.inbox.len() {
             return;
         }
@@ -270,10 +304,15 @@ impl Session {
         }
         if self.protocol == Protocol::Unknown {
             self.protocol = Protocol::Telnet;
-            if let Some(answer) = replies.turns_away(self.inbox[0]) {
+            #[cfg(feature = "http")]
+            if options.http.is_some() {
+                self.protocol = Protocol::Http;
+                return;
+            }
+            if let Some(answer) = options.replies.turns_away(self.inbox[0]) {
                 self.protocol = Protocol::Ignored;
                 self.is_closing = !answer.is_empty();
-                self.answer(answer, now);
+                self.answer(answer.as_bytes(), Duration::ZERO, now);
             }
         }
     }
@@ -284,17 +323,19 @@ impl Session {
             Outcome::Complaint(reply) => {
                 let waiting: usize = self.outbox.iter().map(|(_, bytes)| bytes.len()).sum();
                 if waiting <= HIGH_WATER {
-                    self.answer(&(reply + "\n"), now);
+                    self.answer((reply + "\n").as_bytes(), Duration::ZERO, now);
                 }
             }
-            Outcome::Answer(answer) => self.answer(&answer, now),
-            Outcome::Close => self.is_closing = true,
+            Outcome::Answer(Answer { bytes, after, is_last }) => {
+                self.answer(&bytes, after, now);
+                self.is_closing |= is_last;
+            }
         }
     }
 
-    fn answer(&mut self, answer: &str, now: Instant) {
+    fn answer(&mut self, answer: &[u8], after: Duration, now: Instant) {
         if !self.mode.is_mute && !answer.is_empty() {
-            self.say(answer.as_bytes(), now + self.mode.delay);
+            self.say(answer, now + self.mode.delay + after);
         }
     }
 }

@@ -1,0 +1,84 @@
+//! What is answered, well or as a fault says.
+
+use serde_json::{Value, json};
+
+use super::super::rpc::Answer;
+use super::fault::{HttpAnswer, HttpFault};
+
+/// The most bytes of a chunk.
+const CHUNK: usize = 12;
+
+impl HttpAnswer {
+    pub(super) fn json(status: u16, body: &Value) -> Self {
+        let json = "application/json; charset=UTF-8";
+        HttpAnswer::new(status).header("Content-Type", json).body(body.to_string())
+    }
+
+    /// A TSD's words for an error.
+    pub(super) fn error(status: u16, message: &str, details: &str) -> Self {
+        let error = json!({ "code": status, "message": message, "details": details });
+        HttpAnswer::json(status, &json!({ "error": error }))
+    }
+
+    /// A page of a TSD, or of a proxy.
+    pub(super) fn page(status: u16, text: &str) -> Self {
+        let html = format!("<html><body><h1>{}</h1>{text}</body></html>\n", reason(status));
+        HttpAnswer::new(status).header("Content-Type", "text/html; charset=UTF-8").body(html)
+    }
+
+    /// As it goes over the wire under these faults.
+    pub(super) fn render(&self, faults: &[HttpFault]) -> Answer {
+        let HttpAnswer { status, headers, body, .. } = self;
+        let (mut added, mut body, mut is_last) = (String::new(), body.clone().into_bytes(), false);
+        let (mut length, mut cut, mut is_chunked) = (body.len(), usize::MAX, false);
+        for fault in faults {
+            match fault {
+                HttpFault::Chunked => is_chunked = *status != 204,
+                HttpFault::Cut(bytes) => cut = *bytes,
+                HttpFault::WrongLength(more) => length = length.saturating_add_signed(*more),
+                HttpFault::CloseAfter => added += "Connection: close\r\n",
+                _ => continue,
+            }
+            is_last |= matches!(fault, HttpFault::CloseAfter | HttpFault::Cut(_));
+        }
+        is_last |= faults.contains(&HttpFault::CloseSilently);
+        if is_chunked {
+            let chunk = |part: &[u8]| {
+                [format!("{:x};a=b\r\n", part.len()).as_bytes(), part, b"\r\n"].concat()
+            };
+            let mut chunks: Vec<_> = body.chunks(CHUNK).map(chunk).collect();
+            chunks.push(b"0\r\nX-Trailer: 1\r\n\r\n".to_vec());
+            body = chunks.concat();
+            added += "Transfer-Encoding: chunked\r\n";
+        } else {
+            added += &format!("Content-Length: {length}\r\n");
+        }
+        let headers = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
+        let headers: String = headers.collect();
+        let head = format!("HTTP/1.1 {status} {}\r\n{headers}{added}\r\n", reason(*status));
+        let mut bytes = [head.as_bytes(), &body].concat();
+        bytes.truncate(cut);
+        Answer { bytes, is_last, ..Answer::default() }
+    }
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        204 => "No Content",
+        301 | 302 | 307 | 308 => "Moved",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Request Entity Too Large",
+        429 => "Too Many Requests",
+        500 => "Internal Server Error",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        _ => "Status",
+    }
+}
