@@ -58,11 +58,11 @@ mod tests;
 pub use fake::FakeTsd;
 pub use fault::{Action, Fault, Step};
 #[cfg(feature = "http")]
+pub use http::builder::FakeHttpTsdBuilder;
+#[cfg(feature = "http")]
 pub use http::fake::FakeHttpTsd;
 #[cfg(feature = "http")]
 pub use http::fault::{HttpAnswer, HttpFault, TooLarge};
-#[cfg(feature = "http")]
-pub use http::options::FakeHttpTsdBuilder;
 #[cfg(feature = "http")]
 pub use log::HttpRequest;
 pub use log::{Connection, End, Log};

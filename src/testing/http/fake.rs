@@ -3,7 +3,8 @@
 use std::ops::Deref;
 
 use super::super::fake::FakeTsd;
-use super::options::{FakeHttpTsdBuilder, HttpOptions};
+use super::builder::FakeHttpTsdBuilder;
+use super::options::HttpOptions;
 use crate::builder::OpenTsdbBuilder;
 
 /// A TSD that takes `POST /api/put`, and does what it is told. Features `testing` and `http`.

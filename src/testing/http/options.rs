@@ -1,7 +1,5 @@
 //! What a server of HTTP is from its start on.
 
-use super::super::options::FakeTsdBuilder;
-use super::super::replies::Replies;
 use super::fault::TooLarge;
 use crate::builder::Flavor;
 
@@ -31,93 +29,5 @@ impl HttpOptions {
             _ => (LENIENT_LIMIT, TooLarge::Status413),
         };
         (self.max_body_bytes.unwrap_or(limit), how)
-    }
-}
-
-/// The options of a [`FakeHttpTsd`](super::super::FakeHttpTsd), from
-/// [`FakeHttpTsd::builder`](super::super::FakeHttpTsd::builder).
-///
-/// ```
-/// use metrics_exporter_opentsdb::{Flavor, testing::FakeHttpTsd};
-///
-/// let tenant = FakeHttpTsd::builder()
-///     .replies(Flavor::VictoriaMetrics)
-///     .path("/insert/0/opentsdb/api/put")
-///     .require_header("Authorization", "Basic dXNlcjpzZWNyZXQ=")
-///     .start();
-/// let greptime = FakeHttpTsd::builder()
-///     .path("/v1/opentsdb/api/put")
-///     .refuse_all(400)
-///     .gzip(false)
-///     .max_body_bytes(64 << 20)
-///     .start();
-/// assert!(greptime.address().starts_with("http://127.0.0.1:"));
-/// ```
-#[derive(Clone, Debug)]
-pub struct FakeHttpTsdBuilder {
-    pub(super) tsd: FakeTsdBuilder,
-    pub(super) http: HttpOptions,
-}
-
-impl FakeHttpTsdBuilder {
-    /// Which server it is, for example a [`Flavor`]. Defaults to [`Flavor::OpenTsdb`].
-    ///
-    /// | | bad point beside good ones | `?details`, `?summary`, `?sync` | most bytes of a body |
-    /// |---|---|---|---|
-    /// | `OpenTsdb` | 400, the good ones stored | as a TSD | 8,192 |
-    /// | others | 204, the good ones stored | passed over: 204 | 32 MiB |
-    #[must_use]
-    pub fn replies(mut self, replies: impl Into<Replies>) -> Self {
-        self.tsd = self.tsd.replies(replies);
-        self
-    }
-
-    /// As [`FakeTsdBuilder::keep_lines`]; without it there is no list of requests either.
-    #[must_use]
-    pub fn keep_lines(mut self, keeps_lines: bool) -> Self {
-        self.tsd = self.tsd.keep_lines(keeps_lines);
-        self
-    }
-
-    /// `tsd.storage.max_tags`. Defaults to 8.
-    #[must_use]
-    pub fn max_tags(mut self, max_tags: usize) -> Self {
-        self.tsd = self.tsd.max_tags(max_tags);
-        self
-    }
-
-    /// The one path that is known; all others are answered with 404. Defaults to `/api/put`.
-    #[must_use]
-    pub fn path(mut self, path: impl Into<String>) -> Self {
-        self.http.path = path.into();
-        self
-    }
-
-    /// Most bytes of a body on the wire. Defaults to 8,192 for OpenTSDB, 32 MiB for others.
-    #[must_use]
-    pub fn max_body_bytes(mut self, bytes: usize) -> Self {
-        self.http.max_body_bytes = Some(bytes);
-        self
-    }
-
-    /// Whether gzip is known. Without it a compressed body is bad JSON. Defaults to `true`.
-    #[must_use]
-    pub fn gzip(mut self, takes_gzip: bool) -> Self {
-        self.http.takes_gzip = takes_gzip;
-        self
-    }
-
-    /// One bad point refuses the whole request, with this status: GreptimeDB answers 400 or 500.
-    #[must_use]
-    pub fn refuse_all(mut self, status: u16) -> Self {
-        self.http.refuses_all = Some(status);
-        self
-    }
-
-    /// Answers 401 to a request without this header, `Authorization` for one.
-    #[must_use]
-    pub fn require_header(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.http.required = Some((name.to_ascii_lowercase(), value.into()));
-        self
     }
 }
