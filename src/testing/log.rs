@@ -351,8 +351,8 @@ impl Log {
         }
     }
 
-    pub(super) fn violate(&mut self, what: String) {
-        self.http.violations.push(what);
+    pub(super) fn violate(&mut self, what: &str) {
+        self.http.violations.push(what.to_owned());
     }
 
     /// As [`accept`](Self::accept), of a point that came as this JSON.

@@ -22,13 +22,13 @@ impl HttpAnswer {
 
     /// A page of a TSD, or of a proxy.
     pub(super) fn page(status: u16, text: &str) -> Self {
-        let html = format!("<html><body><h1>{}</h1>{text}</body></html>\n", reason(status));
+        let html = format!("<html><body><h1>{status}</h1>{text}</body></html>\n");
         HttpAnswer::new(status).header("Content-Type", "text/html; charset=UTF-8").body(html)
     }
 
     /// As it goes over the wire under these faults.
     pub(super) fn render(&self, faults: &[HttpFault]) -> Answer {
-        let HttpAnswer { status, headers, body, .. } = self;
+        let HttpAnswer { status, headers, body, after, .. } = self;
         let (mut added, mut body, mut is_last) = (String::new(), body.clone().into_bytes(), false);
         let (mut length, mut cut, mut is_chunked) = (body.len(), usize::MAX, false);
         for fault in faults {
@@ -55,30 +55,10 @@ impl HttpAnswer {
         }
         let headers = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
         let headers: String = headers.collect();
-        let head = format!("HTTP/1.1 {status} {}\r\n{headers}{added}\r\n", reason(*status));
+        let reason = if *status < 300 { "OK" } else { "Refused" };
+        let head = format!("HTTP/1.1 {status} {reason}\r\n{headers}{added}\r\n");
         let mut bytes = [head.as_bytes(), &body].concat();
         bytes.truncate(cut);
-        Answer { bytes, is_last, ..Answer::default() }
-    }
-}
-
-fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        204 => "No Content",
-        301 | 302 | 307 | 308 => "Moved",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        413 => "Request Entity Too Large",
-        429 => "Too Many Requests",
-        500 => "Internal Server Error",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        _ => "Status",
+        Answer { bytes, is_last, after: *after }
     }
 }

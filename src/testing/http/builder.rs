@@ -49,13 +49,6 @@ impl FakeHttpTsdBuilder {
         self
     }
 
-    /// `tsd.storage.max_tags`. Defaults to 8.
-    #[must_use]
-    pub fn max_tags(mut self, max_tags: usize) -> Self {
-        self.tsd = self.tsd.max_tags(max_tags);
-        self
-    }
-
     /// The one path that is known; all others are answered with 404. Defaults to `/api/put`.
     #[must_use]
     pub fn path(mut self, path: impl Into<String>) -> Self {

@@ -1,5 +1,7 @@
 //! What a server of HTTP can be told to do wrong, beyond what any server can.
 
+use std::time::Duration;
+
 /// What a [`FakeHttpTsd`](super::super::FakeHttpTsd) does wrong until it is healed, in addition to
 /// every [`Fault`](super::super::Fault).
 ///
@@ -62,12 +64,20 @@ pub struct HttpAnswer {
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: String,
     pub(super) stores: bool,
+    /// How much later it comes.
+    pub(super) after: Duration,
 }
 
 impl HttpAnswer {
     /// One with this status and no body.
     pub fn new(status: u16) -> Self {
-        HttpAnswer { status, headers: Vec::new(), body: String::new(), stores: false }
+        HttpAnswer {
+            status,
+            headers: Vec::new(),
+            body: String::new(),
+            stores: false,
+            after: Duration::ZERO,
+        }
     }
 
     /// With this header too.

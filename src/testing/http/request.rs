@@ -1,7 +1,12 @@
 //! Bytes become a request.
 
+use std::collections::BTreeSet;
+
+use httparse::Status;
+
 /// The longest head: Netty's 4,096 for the first line and 8,192 for the headers.
 const MAX_HEAD: usize = 12 * 1024;
+const MAX_HEADERS: usize = 64;
 
 /// The head of a request.
 #[derive(Debug)]
@@ -11,41 +16,32 @@ pub(super) struct Head<'a> {
     /// Without its question mark.
     pub(super) query: &'a str,
     /// Names in small letters.
-    pub(super) headers: Vec<(String, &'a str)>,
+    pub(super) headers: Vec<(String, String)>,
     /// How many bytes it has.
     pub(super) size: usize,
 }
 
 impl<'a> Head<'a> {
-    /// The head that `bytes` begin with; `None` while it has no end.
+    /// The head that `bytes` begin with, or what is wrong with it; `None` while it has no end.
     pub(super) fn read(bytes: &'a [u8]) -> Option<Result<Head<'a>, &'static str>> {
-        match bytes.windows(4).take(MAX_HEAD).position(|end| end == b"\r\n\r\n") {
-            Some(end) => Some(Head::parse(&bytes[..end], end + 4).ok_or("no head of a request")),
-            None if bytes.len() > MAX_HEAD => Some(Err("a head that is too long")),
-            None => None,
-        }
-    }
-
-    fn parse(bytes: &'a [u8], size: usize) -> Option<Head<'a>> {
-        let mut lines = std::str::from_utf8(bytes).ok()?.split("\r\n");
-        let mut words = lines.next()?.split(' ');
-        let (method, target) = (words.next()?, words.next()?);
-        let is_first_line = words.next() == Some("HTTP/1.1") && words.next().is_none();
-        if !is_first_line || !target.starts_with('/') {
-            return None;
-        }
-        let header = |line: &'a str| {
-            let (name, value) = line.split_once(':')?;
-            let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
-            is_name.then(|| (name.to_ascii_lowercase(), value.trim()))
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut request = httparse::Request::new(&mut headers);
+        let size = match request.parse(&bytes[..bytes.len().min(MAX_HEAD)]) {
+            Ok(Status::Complete(size)) if request.version == Some(1) => size,
+            Ok(Status::Partial) if bytes.len() < MAX_HEAD => return None,
+            Ok(Status::Partial) => return Some(Err("a head that is too long")),
+            _ => return Some(Err("no head of a request")),
         };
-        let headers = lines.map(header).collect::<Option<_>>()?;
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        let headers = request.headers.iter();
+        let headers = headers.map(|it| (it.name.to_ascii_lowercase(), text(it.value))).collect();
+        let (method, target) = (request.method?, request.path?);
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        Some(Head { method, path, query, headers, size })
+        Some(Ok(Head { method, path, query, headers, size }))
     }
 
-    pub(super) fn header(&self, name: &str) -> Option<&'a str> {
-        self.headers.iter().find(|(it, _)| it == name).map(|(_, value)| *value)
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
     }
 
     /// A parameter of the query, empty if it has no value.
@@ -65,25 +61,22 @@ impl<'a> Head<'a> {
     }
 
     /// What no client of a TSD may send.
-    pub(super) fn violations(&self) -> impl Iterator<Item = String> {
-        let name_is = |name: &str| self.header(name).is_some();
+    pub(super) fn violations(&self) -> impl Iterator<Item = &'static str> {
+        let has = |name| self.header(name).is_some();
+        let is_post = self.method == "POST";
+        let is_json = self.header("content-type") == Some("application/json");
         let length = self.header("content-length").map(|length| length.parse::<usize>().is_ok());
+        let names: BTreeSet<_> = self.headers.iter().map(|(name, _)| name).collect();
         let rules = [
-            (name_is("expect"), "a header Expect"),
-            (name_is("transfer-encoding"), "a body in chunks"),
-            (length.is_none() && self.method == "POST", "no Content-Length"),
+            (has("expect"), "a header Expect"),
+            (has("transfer-encoding"), "a body in chunks"),
+            (is_post && length.is_none(), "no Content-Length"),
             (length == Some(false), "a Content-Length that is no number"),
-            (!name_is("host"), "no Host"),
-            (
-                self.method == "POST" && self.header("content-type") != Some("application/json"),
-                "a Content-Type that is not application/json",
-            ),
+            (is_post && !is_json, "a Content-Type that is not application/json"),
+            (!has("host"), "no Host"),
+            (names.len() < self.headers.len(), "a header twice"),
         ];
-        let broken = rules.into_iter().filter(|(is_broken, _)| *is_broken);
-        let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
-        let twice = names.iter().enumerate().filter(|(index, name)| names[..*index].contains(name));
-        let twice: Vec<_> = twice.map(|(_, name)| format!("the header {name} twice")).collect();
-        broken.map(|(_, what)| what.to_owned()).chain(twice)
+        rules.into_iter().filter(|(is_broken, _)| *is_broken).map(|(_, what)| what)
     }
 }
 

@@ -84,7 +84,7 @@ fn points_are_stored_and_kept_as_lines() {
     client.send(post("/api/put", format!(" [{GOOD},\n{other}]")));
     assert_eq!(
         client.answer(),
-        ("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n".into(), String::new())
+        ("HTTP/1.1 204 OK\r\nContent-Length: 0\r\n\r\n".into(), String::new())
     );
     // One object is a point too, and its value may be a text.
     client
@@ -292,14 +292,10 @@ fn what_no_client_should_send_is_written_down() {
         ),
         (post(""), vec!["no Content-Length"], 400),
         (post("Content-Length: 1x\r\n"), vec!["a Content-Length that is no number"], 400),
-        (
-            post("Content-Length: 0\r\nContent-Length: 0\r\n"),
-            vec!["the header content-length twice"],
-            400,
-        ),
+        (post("Content-Length: 0\r\nContent-Length: 0\r\n"), vec!["a header twice"], 400),
         (
             "POST /api/put HTTP/1.1\r\nContent-Length: 0\r\n\r\n".into(),
-            vec!["no Host", "a Content-Type that is not application/json"],
+            vec!["a Content-Type that is not application/json", "no Host"],
             400,
         ),
         ("put m 1 1 host=a\r\n\r\n".into(), vec!["no head of a request"], 400),
