@@ -21,13 +21,13 @@ apt_install() { # package …
 from_debian() { # command package
   local dir=$CACHE/debian/$2
   if ! command -v "$1"; then
-    if [ ! -x "$dir/usr/bin/$1" ]; then
+    if [ ! -e "$dir/usr" ]; then
       mkdir -p "$dir"
       ( cd "$dir"
         apt-get download -qq "$2" >&2 || { as_root apt-get update -qq >&2; apt-get download -qq "$2" >&2; }
         dpkg -x ./"$2"_*.deb . )
     fi
-    echo "$dir/usr/bin/$1"
+    (PATH=$dir/usr/bin:$dir/usr/sbin command -v "$1")
   fi
 }
 
@@ -95,6 +95,7 @@ end() { # name [signal]: by its pid, hard after 15 s
 # version and query, and redefines what is special to it.
 prepare() { :; } # what has to run before the server
 cleanup() { :; } # … and to end after it
+http_address() { echo "http://127.0.0.1:$PORT"; } # of /api/put
 free() { ! listens "$1" || die "port $1 is taken"; }
 
 main() {
@@ -109,8 +110,9 @@ main() {
   kill) end server KILL ;;
   boot) boot ;;
   address) echo "127.0.0.1:$PORT" ;;
+  http-address) http_address ;;
   url) echo "http://127.0.0.1:$HTTP_PORT" ;;
-  version | query | pause | resume | connections) declare -F "$word" >/dev/null || die "$NAME has no $word"; "$word" "$@" ;;
+  version | query | pause | resume | connections | ca) declare -F "$word" >/dev/null || die "$NAME has no $word"; "$word" "$@" ;;
   *) sed -n 's/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
 }

@@ -4,9 +4,9 @@
 #   opentsdb.sh restart | kill | boot     the TSD alone, on the same tables; kill: SIGKILL; boot: start it again after that
 #   opentsdb.sh pause | resume            freeze and thaw HBase under the running TSD
 #   opentsdb.sh connections           how many connections the TSD has taken since it started, the one of this question included; not while HBase is frozen
-#   opentsdb.sh address | url | version | fetch
+#   opentsdb.sh address | http-address | url | version | fetch
 #   opentsdb.sh query METRIC [START]      read points back (JSON, times in milliseconds), every series of METRIC since START
-# OPENTSDB_PORT: telnet put and HTTP, both on one port. ZK_PORT: ZooKeeper. TSD_OPTIONS: further lines for the TSD's configuration, as `tsd.mode = ro`.
+# OPENTSDB_PORT: put by telnet and HTTP, and queries, all on one port. ZK_PORT: ZooKeeper. TSD_OPTIONS: further lines for the TSD's configuration, as `tsd.mode = ro`.
 NAME=opentsdb PORT=${OPENTSDB_PORT:-14242} ZK_PORT=${ZK_PORT:-12181}
 HTTP_PORT=$PORT
 # shellcheck source=compat/lib.sh
@@ -79,7 +79,6 @@ tsd.network.port = $PORT
 tsd.network.bind = 127.0.0.1
 tsd.http.staticroot = $DIR/static/
 tsd.http.cachedir = $DIR/cache/
-tsd.http.request.enable_chunked = true
 tsd.core.auto_create_metrics = true
 tsd.core.enable_api = true
 tsd.storage.hbase.zk_quorum = 127.0.0.1:$ZK_PORT
