@@ -50,7 +50,7 @@ impl HttpAnswer {
             chunks.push(b"0\r\nX-Trailer: 1\r\n\r\n".to_vec());
             body = chunks.concat();
             added += "Transfer-Encoding: chunked\r\n";
-        } else {
+        } else if *status != 204 {
             added += &format!("Content-Length: {length}\r\n");
         }
         let headers = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));

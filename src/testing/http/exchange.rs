@@ -101,7 +101,7 @@ impl Exchange<'_> {
         let is_refused = self.head.body_size() > limit || self.head.is_in_chunks();
         is_refused.then(|| match how {
             TooLarge::NotSupported => Ok(HttpAnswer::page(400, "Chunked request not supported.")),
-            TooLarge::Status413 => Ok(HttpAnswer::page(413, "")),
+            TooLarge::Status(status) => Ok(HttpAnswer::page(status, "too large")),
             TooLarge::Close => Err(Silence::Closed),
         })
     }
@@ -193,6 +193,10 @@ impl Exchange<'_> {
             Some(status) => HttpAnswer::json(status, &json!({ "error": errors[0]["error"] })),
             None if is_short && self.flavor == Flavor::OpenTsdb && !errors.is_empty() => {
                 HttpAnswer::error(400, BAD_POINTS, SEE_LOGS)
+            }
+            // Netty gives even this a length, Go does not.
+            None if is_short && self.flavor == Flavor::OpenTsdb => {
+                HttpAnswer::new(204).header("Content-Length", "0")
             }
             None if is_short => HttpAnswer::new(204),
             None => {

@@ -44,8 +44,8 @@ pub enum HttpFault {
 pub enum TooLarge {
     /// A TSD's 400, "Chunked request not supported". The connection goes on.
     NotSupported,
-    /// 413. The connection goes on.
-    Status413,
+    /// This status: 413, or VictoriaMetrics' 400. The connection goes on.
+    Status(u16),
     /// The connection is closed without an answer.
     Close,
 }

@@ -26,7 +26,7 @@ impl HttpOptions {
     pub(super) fn limit(&self, flavor: Flavor) -> (usize, TooLarge) {
         let (limit, how) = match flavor {
             Flavor::OpenTsdb => (TSD_LIMIT, TooLarge::NotSupported),
-            _ => (LENIENT_LIMIT, TooLarge::Status413),
+            _ => (LENIENT_LIMIT, TooLarge::Status(400)),
         };
         (self.max_body_bytes.unwrap_or(limit), how)
     }

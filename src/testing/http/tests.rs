@@ -254,7 +254,7 @@ fn a_body_over_the_limit_is_refused_by_its_head() {
     assert_eq!((client.status(), tsd.log().accepted_count()), (204, 1));
     client.send(post("/api/put", GOOD.to_owned() + &" ".repeat(8192 - GOOD.len())));
     assert_eq!(client.status(), 204);
-    tsd.script(HttpFault::Limit(100, TooLarge::Status413));
+    tsd.script(HttpFault::Limit(100, TooLarge::Status(413)));
     client.send(post("/api/put", " ".repeat(101)));
     assert_eq!(client.status(), 413);
     no_violations(&tsd);
