@@ -2,7 +2,6 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::fmt;
 use std::sync::atomic::{AtomicIsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -13,8 +12,7 @@ use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
 use metrics_exporter_opentsdb::{
     CounterMode, HostTag, OpenTsdbBuilder, OpenTsdbHandle, OpenTsdbRecorder, Value,
 };
-use tracing::field::{Field, Visit};
-use tracing::span;
+use opentsdb_faults::log::Listener;
 
 const LIMIT: u64 = 100_000;
 /// Distinct keys that are offered: many more, and, where that says as much, some more.
@@ -68,39 +66,8 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Keeps what the exporter warns of.
-struct Listener;
-
+/// What the exporter warned of.
 static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-impl tracing::Subscriber for Listener {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() <= tracing::Level::WARN
-    }
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        let mut fields = Fields(String::new());
-        event.record(&mut fields);
-        lock(&WARNINGS).push(fields.0);
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
-}
-
-struct Fields(String);
-
-impl Visit for Fields {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0 += &format!("{}={value:?} ", field.name());
-    }
-}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -134,7 +101,11 @@ impl Bench {
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = lock(&ALONE);
         // The second time it is there already.
-        let _ = tracing::subscriber::set_global_default(Listener);
+        let _ = tracing::subscriber::set_global_default(Listener(|line: &str| {
+            if line.starts_with("WARN") {
+                lock(&WARNINGS).push(line.to_owned());
+            }
+        }));
         lock(&WARNINGS).clear();
         // The exporter of the test before is freed by its own threads, once it was shut down.
         let began = Instant::now();

@@ -119,6 +119,8 @@ fn says(name: &str, word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use opentsdb_faults::log::lines_of;
+
     use super::*;
 
     fn note(
@@ -144,6 +146,21 @@ mod tests {
             texts,
             [(MetricKind::Counter, "how often"), (MetricKind::Histogram, "how long")]
         );
+    }
+
+    #[test]
+    fn that_there_are_too_many_is_logged_once() {
+        let descriptions = Descriptions::default();
+        let lines = lines_of(|| {
+            for n in 0..MOST + 2 {
+                let name = format!("m{n}").into();
+                descriptions.note(MetricKind::Counter, &name, Some(Unit::Bytes), "".into());
+            }
+        });
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].starts_with("WARN") && lines[0].contains("m10000"), "{lines:?}");
+        assert_eq!(descriptions.with_unit(MetricKind::Counter, "m9999"), "m9999_bytes");
+        assert_eq!(descriptions.with_unit(MetricKind::Counter, "m10001"), "m10001");
     }
 
     #[test]

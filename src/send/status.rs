@@ -152,49 +152,17 @@ impl Status {
 
 #[cfg(test)]
 mod tests {
+    use opentsdb_faults::log::lines_of;
+
     use super::*;
-    use std::sync::Mutex;
-
-    /// Keeps each line with its fields.
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<String>>>);
-
-    impl tracing::Subscriber for Lines {
-        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-            true
-        }
-        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-            tracing::span::Id::from_u64(1)
-        }
-        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-        fn event(&self, event: &tracing::Event<'_>) {
-            struct Text(String);
-            impl tracing::field::Visit for Text {
-                fn record_debug(
-                    &mut self,
-                    field: &tracing::field::Field,
-                    value: &dyn std::fmt::Debug,
-                ) {
-                    self.0 += &format!("{}={value:?} ", field.name());
-                }
-            }
-            let mut text = Text(String::new());
-            event.record(&mut text);
-            self.0.lock().unwrap().push(text.0.trim_end().to_owned());
-        }
-        fn enter(&self, _: &tracing::span::Id) {}
-        fn exit(&self, _: &tracing::span::Id) {}
-    }
 
     /// What is logged by these events, each at its second: whether points arrive.
     fn log_of(events: &[(u64, bool)]) -> Vec<String> {
-        let lines = Lines::default();
         let start = Instant::now();
         let counters = Arc::new(Counters::default());
         let mut status = Status::new(Arc::clone(&counters), start);
         counters.points_taken.add(1_000);
-        tracing::subscriber::with_default(lines.clone(), || {
+        lines_of(|| {
             for (second, is_delivered) in events {
                 let now = start + Duration::from_secs(*second);
                 if *is_delivered {
@@ -205,8 +173,7 @@ mod tests {
                     counters.points_dropped.queue_full.add(10);
                 }
             }
-        });
-        lines.0.lock().unwrap().clone()
+        })
     }
 
     #[test]
@@ -246,17 +213,15 @@ mod tests {
 
     #[test]
     fn dropped_points_are_logged_once_a_minute_with_their_number() {
-        let lines = Lines::default();
         let start = Instant::now();
         let counters = Arc::new(Counters::default());
         let mut status = Status::new(Arc::clone(&counters), start);
-        tracing::subscriber::with_default(lines.clone(), || {
+        let lines = lines_of(|| {
             for second in 0..=60 {
                 counters.points_dropped.queue_full.add(u64::from(second < 50));
                 status.log_drops(start + Duration::from_secs(second));
             }
         });
-        let lines = lines.0.lock().unwrap().clone();
         assert_eq!(lines.len(), 2, "{lines:#?}");
         assert!(lines[0].contains("points=1") && lines[1].contains("points=49"), "{lines:#?}");
     }

@@ -7,49 +7,22 @@ use std::time::Duration;
 
 use metrics_exporter_opentsdb::Confirmation;
 use metrics_exporter_opentsdb::testing::{Action, FakeTsd};
-use tracing::field::{Field, Visit};
-use tracing::span;
-
+use opentsdb_faults::log::Listener;
 use opentsdb_faults::rig::{App, PATIENCE, builder};
 
-/// A subscriber that panics on each event that names one of [`MINE`], while [`PANICS`] is set. It
-/// is global, because a test cannot set one for the exporter's threads, so the events of other
-/// tests are told apart by their text.
-struct Panicking;
-
+/// Whether an event that names one of [`MINE`] panics. The subscriber is global, because a test
+/// cannot set one for the exporter's threads, so the events of other tests are told apart by text.
 static PANICS: AtomicBool = AtomicBool::new(false);
 static PANICKED: AtomicUsize = AtomicUsize::new(0);
 /// The server's address, and a metric.
 static MINE: OnceLock<[String; 2]> = OnceLock::new();
 
-struct Text(String);
-
-impl Visit for Text {
-    fn record_debug(&mut self, _: &Field, value: &dyn std::fmt::Debug) {
-        self.0 += &format!("{value:?} ");
+fn panic_on_mine(line: &str) {
+    let mut mine = MINE.get().into_iter().flatten();
+    if PANICS.load(Ordering::SeqCst) && mine.any(|word| line.contains(word)) {
+        PANICKED.fetch_add(1, Ordering::SeqCst);
+        std::panic::resume_unwind(Box::new("a subscriber's own fault"));
     }
-}
-
-impl tracing::Subscriber for Panicking {
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        true
-    }
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn event(&self, event: &tracing::Event<'_>) {
-        let mut text = Text(String::new());
-        event.record(&mut text);
-        let mut mine = MINE.get().into_iter().flatten();
-        if PANICS.load(Ordering::SeqCst) && mine.any(|word| text.0.contains(word)) {
-            PANICKED.fetch_add(1, Ordering::SeqCst);
-            std::panic::resume_unwind(Box::new("a subscriber's own fault"));
-        }
-    }
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
 }
 
 fn descriptors() -> usize {
@@ -60,7 +33,7 @@ fn descriptors() -> usize {
 fn a_panic_in_our_threads_is_counted_and_points_flow_again() {
     let tsd = FakeTsd::start();
     MINE.set([tsd.address(), "not.a.number".into()]).unwrap();
-    tracing::subscriber::set_global_default(Panicking).unwrap();
+    tracing::subscriber::set_global_default(Listener(panic_on_mine)).unwrap();
     let mut app = App::start(builder(tsd.address(), Confirmation::Version), 20);
     app.work();
     app.settle();

@@ -14,6 +14,7 @@ use metrics_exporter_opentsdb::{
     BuildError, Confirmation, ConnectivityCheck, HostTag, InstanceTag, OpenTsdbBuilder, Point,
     RateLimit, TimestampPrecision,
 };
+use opentsdb_faults::log::Listener;
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -433,34 +434,20 @@ fn wait_for(child: libc::pid_t) -> Option<i32> {
     }
 }
 
-/// A log subscriber that panics, for as long as it is told to.
-struct Panicking;
-
+/// Whether the subscriber panics on each event.
 static PANICS: AtomicBool = AtomicBool::new(false);
 static PANICKED: AtomicU64 = AtomicU64::new(0);
 
-impl tracing::Subscriber for Panicking {
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        true
+fn panic_if_told(_: &str) {
+    if PANICS.load(Ordering::SeqCst) {
+        PANICKED.fetch_add(1, Ordering::SeqCst);
+        std::panic::resume_unwind(Box::new("a subscriber's own fault"));
     }
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, _: &tracing::Event<'_>) {
-        if PANICS.load(Ordering::SeqCst) {
-            PANICKED.fetch_add(1, Ordering::SeqCst);
-            std::panic::resume_unwind(Box::new("a subscriber's own fault"));
-        }
-    }
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
 }
 
 /// At an interval of a second, and says when the panic was.
 fn panics(address: &str) {
-    tracing::subscriber::set_global_default(Panicking).expect("the first");
+    tracing::subscriber::set_global_default(Listener(panic_if_told)).expect("the first");
     let handle =
         builder(address).with_flush_interval(Duration::from_secs(1)).install().expect("no check");
     let is_over = Arc::new(AtomicBool::new(false));

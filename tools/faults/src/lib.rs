@@ -7,8 +7,10 @@
 //! 2. [`outages`]: resets, restarts, crashes, failovers;
 //! 3. [`shutdown`]: a shutdown in each state of a server;
 //! 4. [`odd_servers`]: idle closes and garbage;
-//! 5. [`rate`]: the rate that a server sees, and how many connections.
+//! 5. [`rate`]: the rate that a server sees, and how many connections;
+//! 6. [`log`]: what is logged meanwhile.
 
+pub mod log;
 pub mod odd_servers;
 pub mod outages;
 pub mod rate;
