@@ -13,7 +13,7 @@ mod start;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use metrics::Label;
+use metrics::{Label, Level};
 use metrics_util::MetricKindMask;
 
 pub use self::options::{ConnectivityCheck, Flavor, HostTag, InstanceTag};
@@ -185,6 +185,11 @@ options! {
     /// `cpu_seconds_total`. Of at most 10,000 names. Defaults to `false`.
     pub fn with_unit_suffixes(unit_suffixes: bool = false);
 
+    /// Sets the least level of a metric that is recorded; what is below it gets a handle that does
+    /// nothing, and makes no series. A metric's level is `INFO` unless its macro says otherwise:
+    /// `counter!(level: metrics::Level::DEBUG, "cache.hits")`. Defaults to `TRACE`, every metric.
+    pub fn with_min_level(min_level: Level = Level::TRACE);
+
     /// Sets whether the exporter sends its own series, `opentsdb.client.*` behind the global
     /// prefix. A counter that is still zero makes no line. Defaults to `true`.
     pub fn with_telemetry(telemetry: bool = true);
@@ -196,6 +201,7 @@ options! {
         distributions: distribution::Options = distribution::Options::default(),
         idle: Option<(MetricKindMask, Duration)> = None,
         max_tags: Option<usize> = None,
+        target_levels: Vec<(String, Level)> = Vec::new(),
         /// Mocked by tests.
         clock: Clock = Clock::default(),
     }
@@ -330,6 +336,15 @@ impl OpenTsdbBuilder {
     /// has one tag fewer. Defaults to what the flavor's server takes: 8 for OpenTSDB.
     pub fn with_max_tags(mut self, tags: usize) -> Self {
         self.max_tags = Some(tags);
+        self
+    }
+
+    /// Sets the least level of the metrics whose target begins with `prefix`, in place of
+    /// [`with_min_level`](Self::with_min_level)'s. A metric's target is the path of its module
+    /// unless its macro says otherwise, so `with_min_level_for_target("sqlx", Level::WARN)` quiets a
+    /// library. The longest prefix counts, of equal ones the last. It may not be empty.
+    pub fn with_min_level_for_target(mut self, prefix: impl Into<String>, level: Level) -> Self {
+        self.target_levels.push((prefix.into(), level));
         self
     }
 

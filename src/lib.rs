@@ -84,6 +84,7 @@
 //! | [`idle_timeout`](OpenTsdbBuilder::idle_timeout) | off |
 //! | [`with_series_limit`](OpenTsdbBuilder::with_series_limit) | 1,000,000 |
 //! | [`with_max_tags`](OpenTsdbBuilder::with_max_tags) | the flavor's: 8 for OpenTSDB |
+//! | [`with_min_level`](OpenTsdbBuilder::with_min_level), [`with_min_level_for_target`](OpenTsdbBuilder::with_min_level_for_target) | every metric |
 //! | [`with_unit_suffixes`](OpenTsdbBuilder::with_unit_suffixes) | off |
 //! | [`with_telemetry`](OpenTsdbBuilder::with_telemetry) | on |
 //!

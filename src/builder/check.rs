@@ -39,6 +39,7 @@ impl OpenTsdbBuilder {
         let (connect, write, age) =
             (self.connect_timeout, self.write_timeout, self.max_connection_age);
         let (points, series, tags) = (self.queue_size, self.series_limit, self.max_tags);
+        let prefixes_fit = self.target_levels.iter().all(|(prefix, _)| !prefix.is_empty());
         let tags_fit = tags.is_none_or(|tags| (1..=MOST_TAGS).contains(&tags));
         check(&[
             (
@@ -59,6 +60,12 @@ impl OpenTsdbBuilder {
             ("with_queue_size", &points, points > 0, "give room for at least one point"),
             ("with_series_limit", &series, series > 0, "allow at least one series"),
             ("with_max_tags", &tags, tags_fit, "give 1 to 64"),
+            (
+                "with_min_level_for_target",
+                &self.target_levels,
+                prefixes_fit,
+                "give a prefix, or use with_min_level: an empty one is of every target",
+            ),
             ("idle_timeout", &idle, idle.is_none_or(|(_, timeout)| is_time(timeout)), TIME),
             (
                 "with_timestamp_precision",

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::Duration;
 
-use metrics::Label;
+use metrics::{Label, Level};
 use metrics_util::MetricKindMask;
 
 use super::OpenTsdbBuilder;
@@ -88,9 +88,15 @@ const VARIABLES: &[(&str, Set)] = variables! {
     "IDLE_TIMEOUT" idle = idle;
     "SERIES_LIMIT" series_limit = number;
     "MAX_TAGS" max_tags = some(number);
+    "MIN_LEVEL" min_level = word(LEVELS);
+    "MIN_LEVEL_FOR_TARGET" target_levels = target_levels;
     "UNIT_SUFFIXES" unit_suffixes = word(SWITCH);
     "TELEMETRY" telemetry = word(SWITCH);
 };
+const LEVELS: &[(&str, Level)] = &[
+    ("trace", Level::TRACE), ("debug", Level::DEBUG), ("info", Level::INFO),
+    ("warn", Level::WARN), ("error", Level::ERROR),
+];
 const SWITCH: &[(&str, bool)] = &[("true", true), ("false", false)];
 
 impl OpenTsdbBuilder {
@@ -230,6 +236,12 @@ fn labels(text: &str) -> Result<Vec<Label>, String> {
     text.split(',').map(label).collect()
 }
 
+fn target_levels(text: &str) -> Result<Vec<(String, Level)>, String> {
+    let target = |label: &Label| Ok((label.key().to_owned(), word(LEVELS)(label.value())?));
+    let form = |_| "give targets and levels separated by commas, as in sqlx=warn,hyper=error";
+    labels(text).map_err(form)?.iter().map(target).collect()
+}
+
 fn rate_limit(text: &str) -> Result<RateLimit, String> {
     if let Ok(points) = text.parse() {
         return Ok(RateLimit::PerSecond(points));
@@ -289,6 +301,8 @@ mod tests {
             ("IDLE_TIMEOUT", "off", tsd()),
             ("SERIES_LIMIT", "9", tsd().with_series_limit(9)),
             ("MAX_TAGS", "12", tsd().with_max_tags(12)),
+            ("MIN_LEVEL", "Warn", tsd().with_min_level(Level::WARN)),
+            ("MIN_LEVEL_FOR_TARGET", "sqlx=warn, a::b = trace", tsd().with_min_level_for_target("sqlx", Level::WARN).with_min_level_for_target("a::b", Level::TRACE)),
             ("UNIT_SUFFIXES", "true", tsd().with_unit_suffixes(true)),
             ("TELEMETRY", "false", tsd().with_telemetry(false)),
         ];
@@ -323,6 +337,9 @@ mod tests {
             ("OPENTSDB_QUANTILES", "0.5;0.9", "separated by commas"),
             ("OPENTSDB_QUANTILES", "50", "0 to 1"),
             ("OPENTSDB_MAX_TAGS", "65", "give 1 to 64"),
+            ("OPENTSDB_MIN_LEVEL", "fatal", "give one of trace, debug"),
+            ("OPENTSDB_MIN_LEVEL_FOR_TARGET", "sqlx", "as in sqlx=warn"),
+            ("OPENTSDB_MIN_LEVEL_FOR_TARGET", "sqlx=fatal", "give one of trace, debug"),
             ("OPENTSDB_TELEMETRY", "yes", "give one of true, false"),
         ];
         for (name, value, fix) in cases {

@@ -18,6 +18,7 @@ use crate::flush::reading;
 use crate::flush::telemetry::Telemetry;
 use crate::handle::{OpenTsdbHandle, Shared};
 use crate::queue::Queue;
+use crate::record::levels::Levels;
 use crate::record::recorder::OpenTsdbRecorder;
 use crate::record::registry::{self, Registry};
 use crate::send::endpoint::Endpoint;
@@ -66,7 +67,10 @@ impl OpenTsdbBuilder {
                 return Err(spawn_error(flusher::NAME, source));
             }
         };
-        let recorder = OpenTsdbRecorder { registry: Arc::clone(registry) };
+        let recorder = OpenTsdbRecorder {
+            registry: Arc::clone(registry),
+            levels: Levels::new(self.min_level, &self.target_levels),
+        };
         let handle = OpenTsdbHandle::new(Shared {
             telemetry: self.telemetry(rules),
             requests,

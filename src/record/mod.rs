@@ -14,7 +14,8 @@
 //! 10. [`registry`]: registration, the limit, eviction;
 //! 11. [`descriptions`]: what the application says of its metrics;
 //! 12. [`cache`]: the handles that a thread used last;
-//! 13. [`recorder`]: what the facade calls.
+//! 13. [`levels`]: which call sites record;
+//! 14. [`recorder`]: what the facade calls.
 
 pub(crate) mod cache;
 pub(crate) mod conflict;
@@ -23,6 +24,7 @@ pub(crate) mod descriptions;
 pub(crate) mod fingerprint;
 pub(crate) mod gauge;
 pub(crate) mod histogram;
+pub(crate) mod levels;
 pub(crate) mod lines;
 pub(crate) mod locals;
 pub(crate) mod notices;

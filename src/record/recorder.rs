@@ -7,6 +7,7 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, Share
 use metrics_util::MetricKind;
 
 use super::cache::{self, CachedKind, Handle};
+use super::levels::Levels;
 use super::registry::Registry;
 
 /// The recorder that [`build`](crate::OpenTsdbBuilder::build) makes: install it with
@@ -17,6 +18,7 @@ use super::registry::Registry;
 /// [`OpenTsdbHandle`](crate::OpenTsdbHandle) made with it directs.
 pub struct OpenTsdbRecorder {
     pub(crate) registry: Arc<Registry>,
+    pub(crate) levels: Levels,
 }
 
 /// A panic of the application leaves nothing behind that a metric could not go on with.
@@ -25,7 +27,11 @@ impl RefUnwindSafe for OpenTsdbRecorder {}
 
 impl OpenTsdbRecorder {
     #[inline]
-    fn find<K: CachedKind>(&self, key: &Key) -> Handle<K> {
+    fn find<K: CachedKind>(&self, key: &Key, metadata: &Metadata<'_>) -> Handle<K> {
+        // Not left to the cache: call sites of one key may differ in level and target.
+        if !self.levels.admits(metadata) {
+            return Handle::Nothing;
+        }
         cache::get(self.registry.number(), key, || self.registry.get(key))
     }
 }
@@ -49,24 +55,24 @@ impl Recorder for OpenTsdbRecorder {
         self.registry.descriptions().note(MetricKind::Histogram, &name, unit, text);
     }
 
-    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        match self.find::<super::counter::Counter>(key) {
+    fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
+        match self.find::<super::counter::Counter>(key, metadata) {
             Handle::Local(local) => Counter::from_arc(local),
             Handle::Shared(series) => Counter::from_arc(series),
             Handle::Nothing => Counter::noop(),
         }
     }
 
-    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-        match self.find::<super::gauge::Gauge>(key) {
+    fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
+        match self.find::<super::gauge::Gauge>(key, metadata) {
             Handle::Local(local) => Gauge::from_arc(local),
             Handle::Shared(series) => Gauge::from_arc(series),
             Handle::Nothing => Gauge::noop(),
         }
     }
 
-    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-        match self.find::<super::histogram::Histogram>(key) {
+    fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
+        match self.find::<super::histogram::Histogram>(key, metadata) {
             Handle::Local(local) => Histogram::from_arc(local),
             Handle::Shared(series) => Histogram::from_arc(series),
             Handle::Nothing => Histogram::noop(),

@@ -11,6 +11,7 @@ mod idle;
 #[cfg(target_os = "linux")]
 mod instances;
 mod layers;
+mod levels;
 mod limits;
 mod overflow;
 mod pressure;
