@@ -19,6 +19,7 @@ use metrics_util::MetricKindMask;
 pub use self::options::{ConnectivityCheck, Flavor, HostTag, InstanceTag};
 use crate::clock::Clock;
 use crate::error::BuildError;
+use crate::flush::callbacks::Callbacks;
 use crate::flush::distribution::{self, Distribution, Matcher};
 use crate::flush::reading::CounterMode;
 use crate::flush::schedule::TimestampPrecision;
@@ -201,6 +202,7 @@ options! {
         distributions: distribution::Options = distribution::Options::default(),
         idle: Option<(MetricKindMask, Duration)> = None,
         max_tags: Option<usize> = None,
+        callbacks: Callbacks = Callbacks::default(),
         target_levels: Vec<(String, Level)> = Vec::new(),
         /// Mocked by tests.
         clock: Clock = Clock::default(),
@@ -345,6 +347,39 @@ impl OpenTsdbBuilder {
     /// library. The longest prefix counts, of equal ones the last. It may not be empty.
     pub fn with_min_level_for_target(mut self, prefix: impl Into<String>, level: Level) -> Self {
         self.target_levels.push((prefix.into(), level));
+        self
+    }
+
+    /// Adds a callback that is called before each snapshot, on the exporter's own thread: for values
+    /// that are read when they are sent, as a queue's length or a collector's.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), metrics_exporter_opentsdb::BuildError> {
+    /// # use std::sync::{Arc, atomic::{AtomicU32, Ordering}};
+    /// use metrics::gauge;
+    /// use metrics_exporter_opentsdb::OpenTsdbBuilder;
+    ///
+    /// let queued = Arc::new(AtomicU32::new(0));
+    /// let read = Arc::clone(&queued);
+    /// OpenTsdbBuilder::new("tsd")
+    ///     .on_snapshot(move || gauge!("mail.queued").set(read.load(Ordering::Relaxed)))
+    ///     .install()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// What it records is in the snapshot. It is called at ticks, flushes and the shutdown, not for
+    /// [`render`](OpenTsdbHandle::render). A panic in it is caught, counted
+    /// ([`restarts`](crate::Stats::restarts)) and logged, and the snapshot is taken.
+    ///
+    /// Keep it short: the snapshot waits for it, and so does a flush, but no longer than its
+    /// deadline. In it [`flush`](OpenTsdbHandle::flush) and
+    /// [`shutdown`](OpenTsdbHandle::shutdown) answer [`FlushError::OnSnapshot`](crate::FlushError)
+    /// at once, and [`wait`](OpenTsdbHandle::wait) does nothing. An exporter whose callback owns its
+    /// handle or recorder ends by `shutdown` alone. Clones of a builder share the callback, which
+    /// runs for one exporter at a time.
+    pub fn on_snapshot(mut self, callback: impl FnMut() + Send + 'static) -> Self {
+        self.callbacks.add(callback);
         self
     }
 

@@ -8,6 +8,7 @@
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
@@ -88,6 +89,8 @@ pub(crate) struct Shared {
     pub(crate) sent: SentTimes,
     /// The process whose threads these are; a fork of it has none.
     pub(crate) process: u32,
+    /// The thread that calls what [`on_snapshot`](crate::OpenTsdbBuilder::on_snapshot) was given.
+    pub(crate) flusher: ThreadId,
     pub(crate) is_shut_down: AtomicBool,
 }
 
@@ -121,11 +124,13 @@ impl OpenTsdbHandle {
     /// a snapshot and returns at once.
     ///
     /// # Errors
-    /// After [`shutdown`](Self::shutdown), and in a forked process. Running out of time is no
+    /// After [`shutdown`](Self::shutdown), in a forked process, and in a callback of
+    /// [`on_snapshot`](crate::OpenTsdbBuilder::on_snapshot). Running out of time is no
     /// error: what could not be confirmed is in [`FlushReport::pending`] and goes on being sent. A
     /// shutdown meanwhile ends the flush with it.
     pub fn flush(&self, timeout: Duration) -> Result<FlushReport, FlushError> {
         self.check()?;
+        self.check_thread()?;
         let deadline = deadline(timeout);
         let queue = &self.shared.exporter.queue;
         let before = self.stats();
@@ -149,7 +154,7 @@ impl OpenTsdbHandle {
     /// # Errors
     /// [`FlushError::AlreadyShutdown`] if it was called before, by a guard or [`wait`](Self::wait)
     /// too; it is answered when that call's work is done, or after `timeout`. Also in a forked
-    /// process.
+    /// process, and in a callback of [`on_snapshot`](crate::OpenTsdbBuilder::on_snapshot).
     pub fn shutdown(&self, timeout: Duration) -> Result<FlushReport, FlushError> {
         self.end(deadline(timeout))
     }
@@ -238,6 +243,7 @@ impl OpenTsdbHandle {
 
     fn end(&self, deadline: Option<Instant>) -> Result<FlushReport, FlushError> {
         self.check_process()?;
+        self.check_thread()?;
         let queue = &self.shared.exporter.queue;
         if self.shared.is_shut_down.swap(true, Ordering::SeqCst) {
             // Who returns from here may end the process.
@@ -283,6 +289,12 @@ impl OpenTsdbHandle {
         } else {
             Ok(())
         }
+    }
+
+    /// The flusher would wait for itself.
+    fn check_thread(&self) -> Result<(), FlushError> {
+        let is_flusher = self.shared.flusher == thread::current().id();
+        if is_flusher { Err(FlushError::OnSnapshot) } else { Ok(()) }
     }
 
     fn check_process(&self) -> Result<(), FlushError> {

@@ -81,6 +81,7 @@
 //! | [`set_distribution`](OpenTsdbBuilder::set_distribution), [`set_distribution_for_metric`](OpenTsdbBuilder::set_distribution_for_metric) | [`Distribution::Summary`] |
 //! | [`set_quantiles`](OpenTsdbBuilder::set_quantiles), [`set_quantiles_for_metric`](OpenTsdbBuilder::set_quantiles_for_metric) | 0.5, 0.95, 0.99 |
 //! | [`set_buckets`](OpenTsdbBuilder::set_buckets), [`set_buckets_for_metric`](OpenTsdbBuilder::set_buckets_for_metric) | those of the Prometheus clients, where buckets are sent |
+//! | [`on_snapshot`](OpenTsdbBuilder::on_snapshot) | no callback |
 //! | [`idle_timeout`](OpenTsdbBuilder::idle_timeout) | off |
 //! | [`with_series_limit`](OpenTsdbBuilder::with_series_limit) | 1,000,000 |
 //! | [`with_max_tags`](OpenTsdbBuilder::with_max_tags) | the flavor's: 8 for OpenTSDB |

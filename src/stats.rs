@@ -194,7 +194,8 @@ counted! {
         tags_dropped: u64 = Count,
         /// Times that the wall clock stepped.
         clock_steps: u64 = Count,
-        /// Panics of the exporter's own threads, each of which went on.
+        /// Panics on the exporter's own threads, each of which went on: in
+        /// [`on_snapshot`](crate::OpenTsdbBuilder::on_snapshot), or in a log subscriber.
         restarts: u64 = Count,
     }
 }

@@ -24,7 +24,7 @@ impl log::Log for Forwarding {
 }
 
 #[test]
-fn an_outage_reaches_a_logger_of_the_log_crate() {
+fn a_panic_of_a_callback_and_an_outage_reach_a_logger_of_the_log_crate() {
     let (sender, lines) = channel();
     log::set_boxed_logger(Box::new(Forwarding(Mutex::new(sender)))).unwrap();
     log::set_max_level(log::LevelFilter::Trace);
@@ -34,6 +34,7 @@ fn an_outage_reaches_a_logger_of_the_log_crate() {
         .with_connectivity_check(ConnectivityCheck::Off)
         .with_host_tag(HostTag::Value("a".into()))
         .with_backoff(Duration::from_millis(1), Duration::from_millis(20))
+        .on_snapshot(|| panic!("of the test"))
         .build()
         .unwrap();
     metrics::with_local_recorder(&recorder, || metrics::counter!("c").increment(1));
@@ -44,6 +45,10 @@ fn an_outage_reaches_a_logger_of_the_log_crate() {
             && target.starts_with("metrics_exporter_opentsdb")
             && text.contains(&address)
     };
+    let is_panic = |(level, _, text): &(log::Level, String, String)| {
+        *level == log::Level::Error && text.contains("on_snapshot") && text.contains("of the test")
+    };
     let mut all = std::iter::from_fn(|| lines.recv_timeout(Duration::from_secs(20)).ok());
+    assert!(all.any(|line| is_panic(&line)), "no error names the callback");
     assert!(all.any(|line| is_ours(&line)), "no warning names the address");
 }

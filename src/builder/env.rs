@@ -94,8 +94,11 @@ const VARIABLES: &[(&str, Set)] = variables! {
     "TELEMETRY" telemetry = word(SWITCH);
 };
 const LEVELS: &[(&str, Level)] = &[
-    ("trace", Level::TRACE), ("debug", Level::DEBUG), ("info", Level::INFO),
-    ("warn", Level::WARN), ("error", Level::ERROR),
+    ("trace", Level::TRACE),
+    ("debug", Level::DEBUG),
+    ("info", Level::INFO),
+    ("warn", Level::WARN),
+    ("error", Level::ERROR),
 ];
 const SWITCH: &[(&str, bool)] = &[("true", true), ("false", false)];
 

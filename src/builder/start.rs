@@ -57,8 +57,12 @@ impl OpenTsdbBuilder {
             .map_err(|source| BuildError::EventQueue { source: error::cause(source) })?
             .spawn()
             .map_err(|source| spawn_error(send::THREAD, source))?;
-        let flusher =
-            Flusher::new(Arc::clone(&exporter), self.telemetry(rules), self.flush_interval);
+        let options = flusher::Options {
+            interval: self.flush_interval,
+            telemetry: self.telemetry(rules),
+            callbacks: self.callbacks.clone(),
+        };
+        let flusher = Flusher::new(Arc::clone(&exporter), options);
         let (requests, flusher) = match flusher.spawn() {
             Ok(spawned) => spawned,
             Err(source) => {
@@ -76,6 +80,7 @@ impl OpenTsdbBuilder {
             requests,
             sent: SentTimes::default(),
             process: std::process::id(),
+            flusher: flusher.thread().id(),
             is_shut_down: AtomicBool::new(false),
             exporter,
         });

@@ -8,6 +8,7 @@ use std::{io, mem};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never};
 
+use super::callbacks::Callbacks;
 use super::exporter::Exporter;
 use super::reading::{CounterMode, Sink};
 use super::schedule::{Occasion, Schedule, Slot, Stamp};
@@ -46,11 +47,20 @@ pub(crate) struct Request {
     pub(crate) answer: Sender<Watermark>,
 }
 
+/// Settings of the flusher alone.
+pub(crate) struct Options {
+    /// Between two ticks.
+    pub(crate) interval: Duration,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) callbacks: Callbacks,
+}
+
 /// What the flusher works with.
 pub(crate) struct Flusher {
     exporter: Arc<Exporter>,
     snapshot: Snapshot,
     telemetry: Telemetry,
+    callbacks: Callbacks,
     schedule: Schedule,
     lines: Lines,
     started: Instant,
@@ -70,12 +80,13 @@ struct Log {
 }
 
 impl Flusher {
-    /// A flusher whose ticks are this far apart.
-    pub(crate) fn new(exporter: Arc<Exporter>, telemetry: Telemetry, interval: Duration) -> Self {
+    pub(crate) fn new(exporter: Arc<Exporter>, options: Options) -> Self {
+        let Options { interval, telemetry, callbacks } = options;
         let Exporter { queue, clock, precision, .. } = &*exporter;
         Flusher {
             snapshot: Snapshot::default(),
             telemetry,
+            callbacks,
             schedule: Schedule::new(interval, *precision, clock.now(), clock.wall()),
             lines: Lines::new(queue.buffer(), exporter.max_line),
             started: clock.now(),
@@ -220,6 +231,7 @@ impl Flusher {
     fn flush(&mut self, stamp: Stamp) {
         // Taken first: a request that a panic interrupts is not tried again and again.
         let requests = mem::take(&mut self.waiting);
+        self.call_back();
         let now = self.exporter.clock.now();
         let stats = self.exporter.queue.stats(now);
         let emptied = self.lines.emptied();
@@ -248,6 +260,15 @@ impl Flusher {
         self.answer(requests);
         if stats.series_overflow > 0 && !mem::replace(&mut self.log.overflow, true) {
             self.log_overflow();
+        }
+    }
+
+    fn call_back(&mut self) {
+        for panic in self.callbacks.call() {
+            self.exporter.counters.restarts.add(1);
+            if self.log.limiter.should_log("callback", self.exporter.clock.now()) {
+                tracing::error!(panic, "a callback of on_snapshot panicked; the snapshot is taken");
+            }
         }
     }
 
@@ -367,7 +388,7 @@ impl Sink for Output<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::reading::Options;
+    use super::super::reading;
     use super::*;
     use crate::clock::{Clock, Mock};
     use crate::record::counter::Counter;
@@ -386,9 +407,13 @@ mod tests {
     impl Fixture {
         fn new(wall: u64) -> Self {
             let (clock, mock) = Clock::mock(Duration::from_secs(wall));
-            let exporter = Exporter::of_a_test(Options::of_a_test(), clock);
-            let telemetry = Telemetry::new(&Rules::of_a_test());
-            Fixture { flusher: Flusher::new(exporter, telemetry, INTERVAL), mock }
+            let exporter = Exporter::of_a_test(reading::Options::of_a_test(), clock);
+            let options = Options {
+                interval: INTERVAL,
+                telemetry: Telemetry::new(&Rules::of_a_test()),
+                callbacks: Callbacks::default(),
+            };
+            Fixture { flusher: Flusher::new(exporter, options), mock }
         }
 
         fn count(&self) {

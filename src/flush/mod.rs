@@ -7,10 +7,12 @@
 //! 4. [`distribution`]: what a histogram becomes, with [`vmrange`] and [`native`] for two of its
 //!    forms;
 //! 5. [`telemetry`]: the exporter's own series;
-//! 6. [`render`]: the lines of a snapshot, to look at;
-//! 7. [`raw`]: points past the aggregation, on the thread that sends them;
-//! 8. [`exporter`]: what all of them share.
+//! 6. [`callbacks`]: what the application does before a snapshot;
+//! 7. [`render`]: the lines of a snapshot, to look at;
+//! 8. [`raw`]: points past the aggregation, on the thread that sends them;
+//! 9. [`exporter`]: what all of them share.
 
+pub(crate) mod callbacks;
 pub(crate) mod distribution;
 pub(crate) mod exporter;
 pub(crate) mod flusher;

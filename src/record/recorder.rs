@@ -18,7 +18,8 @@ use super::registry::Registry;
 /// [`OpenTsdbHandle`](crate::OpenTsdbHandle) made with it directs.
 pub struct OpenTsdbRecorder {
     pub(crate) registry: Arc<Registry>,
-    pub(crate) levels: Levels,
+    /// `None` when every call site records.
+    pub(crate) levels: Option<Box<Levels>>,
 }
 
 /// A panic of the application leaves nothing behind that a metric could not go on with.
@@ -29,7 +30,7 @@ impl OpenTsdbRecorder {
     #[inline]
     fn find<K: CachedKind>(&self, key: &Key, metadata: &Metadata<'_>) -> Handle<K> {
         // Not left to the cache: call sites of one key may differ in level and target.
-        if !self.levels.admits(metadata) {
+        if self.levels.as_ref().is_some_and(|levels| !levels.admits(metadata)) {
             return Handle::Nothing;
         }
         cache::get(self.registry.number(), key, || self.registry.get(key))
