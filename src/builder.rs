@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::error::BuildError;
 use crate::flush::callbacks::Callbacks;
 use crate::flush::distribution::{self, Distribution, Matcher};
+use crate::flush::idle::Idle;
 use crate::flush::reading::CounterMode;
 use crate::flush::schedule::TimestampPrecision;
 use crate::handle::OpenTsdbHandle;
@@ -175,6 +176,17 @@ options! {
     /// [`CounterMode::Cumulative`].
     pub fn with_counter_mode(counter_mode: CounterMode = CounterMode::default());
 
+    /// Sets whether a counter that is first recorded between two snapshots gets a zero, one interval
+    /// before its first value, so that a `rate` or `increase` over it has the first counts too:
+    /// without it a counter that appears with 5 has risen by nothing. It costs a point for each new
+    /// series. Of no use for a counter that is set by `absolute` from one that has long counted.
+    /// Never with [`CounterMode::Delta`]. Defaults to `false`.
+    ///
+    /// *Not promised:* a zero for each. None is sent where the series may have a value of that time:
+    /// for what is recorded before the first snapshot of the process, in its first interval, or
+    /// within an interval of the eviction of an idle series.
+    pub fn with_birth_zeros(birth_zeros: bool = false);
+
     /// Sets how many series there may be. Beyond it, new keys of a metric share one series whose
     /// only own tag is `overflow=true`. Raw points may have as many series again. At least 1.
     /// Defaults to 1,000,000.
@@ -200,7 +212,7 @@ options! {
         backoff: (Duration, Duration) = BACKOFF,
         prefix: String = String::new(),
         distributions: distribution::Options = distribution::Options::default(),
-        idle: Option<(MetricKindMask, Duration)> = None,
+        idle: Idle = Idle::default(),
         max_tags: Option<usize> = None,
         callbacks: Callbacks = Callbacks::default(),
         target_levels: Vec<(String, Level)> = Vec::new(),
@@ -327,7 +339,14 @@ impl OpenTsdbBuilder {
     /// interpolates across the gap. VictoriaMetrics ends the line five minutes after the last
     /// point.
     pub fn idle_timeout(mut self, kinds: MetricKindMask, timeout: Option<Duration>) -> Self {
-        self.idle = timeout.map(|timeout| (kinds, timeout));
+        self.idle.general = timeout.map(|timeout| (kinds, timeout));
+        self
+    }
+
+    /// Sets [`idle_timeout`](Self::idle_timeout) for the metrics that match, of whatever kind: `None`
+    /// sends them as long as the exporter runs.
+    pub fn idle_timeout_for_metric(mut self, matcher: Matcher, timeout: Option<Duration>) -> Self {
+        self.idle.special.push((matcher, timeout));
         self
     }
 

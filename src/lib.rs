@@ -78,11 +78,12 @@
 //! | [`add_global_label`](OpenTsdbBuilder::add_global_label), [`with_global_labels`](OpenTsdbBuilder::with_global_labels) | none |
 //! | [`set_global_prefix`](OpenTsdbBuilder::set_global_prefix) | none |
 //! | [`with_counter_mode`](OpenTsdbBuilder::with_counter_mode) | [`CounterMode::Cumulative`] |
+//! | [`with_birth_zeros`](OpenTsdbBuilder::with_birth_zeros) | off |
 //! | [`set_distribution`](OpenTsdbBuilder::set_distribution), [`set_distribution_for_metric`](OpenTsdbBuilder::set_distribution_for_metric) | [`Distribution::Summary`] |
 //! | [`set_quantiles`](OpenTsdbBuilder::set_quantiles), [`set_quantiles_for_metric`](OpenTsdbBuilder::set_quantiles_for_metric) | 0.5, 0.95, 0.99 |
 //! | [`set_buckets`](OpenTsdbBuilder::set_buckets), [`set_buckets_for_metric`](OpenTsdbBuilder::set_buckets_for_metric) | those of the Prometheus clients, where buckets are sent |
 //! | [`on_snapshot`](OpenTsdbBuilder::on_snapshot) | no callback |
-//! | [`idle_timeout`](OpenTsdbBuilder::idle_timeout) | off |
+//! | [`idle_timeout`](OpenTsdbBuilder::idle_timeout), [`idle_timeout_for_metric`](OpenTsdbBuilder::idle_timeout_for_metric) | off |
 //! | [`with_series_limit`](OpenTsdbBuilder::with_series_limit) | 1,000,000 |
 //! | [`with_max_tags`](OpenTsdbBuilder::with_max_tags) | the flavor's: 8 for OpenTSDB |
 //! | [`with_min_level`](OpenTsdbBuilder::with_min_level), [`with_min_level_for_target`](OpenTsdbBuilder::with_min_level_for_target) | every metric |

@@ -35,7 +35,7 @@ impl OpenTsdbBuilder {
         const TIME: &str = "give more than 0 and at most a day";
         let is_time = |time: Duration| !time.is_zero() && time <= LONGEST;
         let is_in_seconds = self.precision == TimestampPrecision::Seconds;
-        let (interval, (min, max), idle) = (self.flush_interval, self.backoff, self.idle);
+        let (interval, (min, max), idle) = (self.flush_interval, self.backoff, &self.idle);
         let (connect, write, age) =
             (self.connect_timeout, self.write_timeout, self.max_connection_age);
         let (points, series, tags) = (self.queue_size, self.series_limit, self.max_tags);
@@ -66,7 +66,18 @@ impl OpenTsdbBuilder {
                 prefixes_fit,
                 "give a prefix, or use with_min_level: an empty one is of every target",
             ),
-            ("idle_timeout", &idle, idle.is_none_or(|(_, timeout)| is_time(timeout)), TIME),
+            (
+                "idle_timeout",
+                &idle.general,
+                idle.general.is_none_or(|(_, timeout)| is_time(timeout)),
+                TIME,
+            ),
+            (
+                "idle_timeout_for_metric",
+                &idle.special,
+                idle.special.iter().all(|(_, timeout)| timeout.is_none_or(is_time)),
+                TIME,
+            ),
             (
                 "with_timestamp_precision",
                 &self.precision,

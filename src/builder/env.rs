@@ -79,13 +79,14 @@ const VARIABLES: &[(&str, Set)] = variables! {
     "GLOBAL_PREFIX" prefix = |text: &str| Ok::<_, String>(text.to_owned());
     "COUNTER_MODE" counter_mode =
         word(&[("cumulative", CounterMode::Cumulative), ("delta", CounterMode::Delta)]);
+    "BIRTH_ZEROS" birth_zeros = word(SWITCH);
     "QUANTILES" distributions.quantiles.general = some(numbers);
     "BUCKETS" distributions.buckets.general = some(numbers);
     "DISTRIBUTION" distributions.distribution.general = some(word(&[
         ("summary", Distribution::Summary), ("buckets", Distribution::Buckets),
         ("vmrange", Distribution::VmRange), ("native", Distribution::Native),
     ]));
-    "IDLE_TIMEOUT" idle = idle;
+    "IDLE_TIMEOUT" idle.general = idle;
     "SERIES_LIMIT" series_limit = number;
     "MAX_TAGS" max_tags = some(number);
     "MIN_LEVEL" min_level = word(LEVELS);
@@ -297,6 +298,7 @@ mod tests {
             ("GLOBAL_LABELS", "a=b, c = d=e", tsd().with_global_labels(vec![label("a", "b"), label("c", "d=e")])),
             ("GLOBAL_PREFIX", "shop", tsd().set_global_prefix("shop")),
             ("COUNTER_MODE", "delta", tsd().with_counter_mode(CounterMode::Delta)),
+            ("BIRTH_ZEROS", "true", tsd().with_birth_zeros(true)),
             ("QUANTILES", "0.5, 1", tsd().set_quantiles(&[0.5, 1.0])),
             ("BUCKETS", "1,2.5,10", tsd().set_buckets(&[1.0, 2.5, 10.0])),
             ("DISTRIBUTION", "vmrange", tsd().set_distribution(Distribution::VmRange)),

@@ -14,7 +14,7 @@ use crate::flush::distribution::Plans;
 use crate::flush::exporter::Exporter;
 use crate::flush::flusher::{self, Flusher};
 use crate::flush::raw::SentTimes;
-use crate::flush::reading;
+use crate::flush::reading::{self, CounterMode};
 use crate::flush::telemetry::Telemetry;
 use crate::handle::{OpenTsdbHandle, Shared};
 use crate::queue::Queue;
@@ -61,6 +61,7 @@ impl OpenTsdbBuilder {
             interval: self.flush_interval,
             telemetry: self.telemetry(rules),
             callbacks: self.callbacks.clone(),
+            has_birth_zeros: self.birth_zeros && self.counter_mode != CounterMode::Delta,
         };
         let flusher = Flusher::new(Arc::clone(&exporter), options);
         let (requests, flusher) = match flusher.spawn() {
@@ -99,7 +100,11 @@ impl OpenTsdbBuilder {
             reserved: self.telemetry(&rules).into_lines(),
         };
         Arc::new(Exporter {
-            options: reading::Options { counter_mode: self.counter_mode, plans, idle: self.idle },
+            options: reading::Options {
+                counter_mode: self.counter_mode,
+                plans,
+                idle: self.idle.clone().cleaned(rules.charset),
+            },
             rules,
             max_line: self.flavor.limits().line,
             precision: self.precision,

@@ -113,7 +113,7 @@ pub enum Matcher {
 }
 
 /// How well a matcher describes a name; the greater one wins.
-type Rank = (u8, usize);
+pub(super) type Rank = (u8, usize);
 /// The rank of a setting for all metrics.
 const GENERAL: Rank = (0, 0);
 
@@ -166,13 +166,24 @@ impl<T> Setting<T, Option<T>> {
     }
 }
 
-impl<T> Setting<T> {
+impl<T, G> Setting<T, G> {
     /// The value whose matcher describes the name best, of equal ones the last.
-    fn best(&self, name: &str) -> (Rank, &T) {
+    pub(super) fn special(&self, name: &str) -> Option<(Rank, &T)> {
         let special = self.special.iter();
         let special = special.filter_map(|(matcher, value)| Some((matcher.rank(name)?, value)));
-        let best = special.max_by_key(|&(rank, _)| rank);
-        best.unwrap_or((GENERAL, &self.general))
+        special.max_by_key(|&(rank, _)| rank)
+    }
+
+    /// With the texts of the matchers as they are in names.
+    pub(crate) fn cleaned(mut self, charset: Charset) -> Self {
+        self.special.iter_mut().for_each(|(matcher, _)| *matcher = matcher.clean(charset));
+        self
+    }
+}
+
+impl<T> Setting<T> {
+    fn best(&self, name: &str) -> (Rank, &T) {
+        self.special(name).unwrap_or((GENERAL, &self.general))
     }
 }
 

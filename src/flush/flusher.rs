@@ -53,6 +53,8 @@ pub(crate) struct Options {
     pub(crate) interval: Duration,
     pub(crate) telemetry: Telemetry,
     pub(crate) callbacks: Callbacks,
+    /// Whether a counter that is new gets a zero before its first value.
+    pub(crate) has_birth_zeros: bool,
 }
 
 /// What the flusher works with.
@@ -61,6 +63,7 @@ pub(crate) struct Flusher {
     snapshot: Snapshot,
     telemetry: Telemetry,
     callbacks: Callbacks,
+    has_birth_zeros: bool,
     schedule: Schedule,
     lines: Lines,
     started: Instant,
@@ -81,12 +84,13 @@ struct Log {
 
 impl Flusher {
     pub(crate) fn new(exporter: Arc<Exporter>, options: Options) -> Self {
-        let Options { interval, telemetry, callbacks } = options;
+        let Options { interval, telemetry, callbacks, has_birth_zeros } = options;
         let Exporter { queue, clock, precision, .. } = &*exporter;
         Flusher {
             snapshot: Snapshot::default(),
             telemetry,
             callbacks,
+            has_birth_zeros,
             schedule: Schedule::new(interval, *precision, clock.now(), clock.wall()),
             lines: Lines::new(queue.buffer(), exporter.max_line),
             started: clock.now(),
@@ -218,13 +222,19 @@ impl Flusher {
             // Perhaps for hours, in which many threads end.
             return self.snapshot.sweep(&self.exporter);
         }
+        // What is evicted below is silent in this snapshot.
+        let unused_from = self.schedule.unused_from();
         match self.schedule.slot(Occasion::Tick, now, wall) {
             Slot::Free(stamp) => self.flush(stamp),
             Slot::After(_) => {}
             Slot::ClockUnset => self.log_unset(now),
         }
-        let dormant = self.snapshot.evict(&self.exporter);
-        self.exporter.counters.series_dormant.set(dormant as u64);
+        let Counters { series_evicted, series_dormant, .. } = &*self.exporter.counters;
+        let evicted = series_evicted.get();
+        series_dormant.set(self.snapshot.evict(&self.exporter) as u64);
+        if series_evicted.get() > evicted {
+            self.schedule.evicted(unused_from);
+        }
     }
 
     /// Takes a snapshot and answers the requests that wait for one.
@@ -241,6 +251,7 @@ impl Flusher {
             lines,
             batch_points: self.exporter.queue.batch_points(),
             exporter: &self.exporter,
+            birth: self.schedule.birth(stamp).filter(|_| self.has_birth_zeros),
             schedule: &mut self.schedule,
             stamp,
             taken: now,
@@ -308,6 +319,8 @@ struct Output<'a> {
     lines: Lines,
     batch_points: usize,
     exporter: &'a Exporter,
+    /// The time of a zero before the first value of a counter.
+    birth: Option<u64>,
     schedule: &'a mut Schedule,
     stamp: Stamp,
     taken: Instant,
@@ -355,6 +368,14 @@ impl Output<'_> {
 }
 
 impl Sink for Output<'_> {
+    #[cold]
+    fn birth(&mut self, line: Line<'_>) {
+        let Some(time) = self.birth else { return };
+        self.lines.set_time(time);
+        self.point(line, Variant::default(), Value::Integer(0));
+        self.lines.set_time(self.stamp.timestamp);
+    }
+
     #[inline(always)]
     fn point(&mut self, line: Line<'_>, variant: Variant<'_>, value: Value) {
         let pushed = self.lines.push(line, variant, value);
@@ -388,12 +409,14 @@ impl Sink for Output<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::idle::Idle;
     use super::super::reading;
     use super::*;
     use crate::clock::{Clock, Mock};
     use crate::record::counter::Counter;
     use crate::wire::series::Rules;
     use metrics::{CounterFn, Key};
+    use metrics_util::MetricKindMask;
 
     const T: u64 = 1_700_000_000;
     const INTERVAL: Duration = Duration::from_secs(10);
@@ -406,18 +429,23 @@ mod tests {
 
     impl Fixture {
         fn new(wall: u64) -> Self {
+            Fixture::with(wall, reading::Options::of_a_test())
+        }
+
+        fn with(wall: u64, options: reading::Options) -> Self {
             let (clock, mock) = Clock::mock(Duration::from_secs(wall));
-            let exporter = Exporter::of_a_test(reading::Options::of_a_test(), clock);
+            let exporter = Exporter::of_a_test(options, clock);
             let options = Options {
                 interval: INTERVAL,
                 telemetry: Telemetry::new(&Rules::of_a_test()),
                 callbacks: Callbacks::default(),
+                has_birth_zeros: true,
             };
             Fixture { flusher: Flusher::new(exporter, options), mock }
         }
 
-        fn count(&self) {
-            let found = self.flusher.exporter.registry.get::<Counter>(&Key::from_static_name("c"));
+        fn count(&self, name: &'static str) {
+            let found = self.flusher.exporter.registry.get::<Counter>(&Key::from_static_name(name));
             found.unwrap().series.increment(1);
         }
 
@@ -444,13 +472,13 @@ mod tests {
     #[test]
     fn flushes_without_a_change_are_answered_at_once_and_use_no_second() {
         let mut fixture = Fixture::new(T);
-        fixture.count();
+        fixture.count("c");
         let long = Duration::from_secs(60);
         for _ in 0..3_600 {
             assert!(fixture.ask(Occasion::Manual, long).try_recv().is_ok());
         }
         assert_eq!(fixture.lines(), [format!("put c {T} 1 host=a")]);
-        fixture.count();
+        fixture.count("c");
         assert!(fixture.ask(Occasion::Manual, long).try_recv().is_ok());
         assert_eq!(fixture.lines(), [format!("put c {} 2 host=a", T + 1)]);
     }
@@ -459,11 +487,11 @@ mod tests {
     fn a_flush_that_has_to_wait_is_served_in_its_second_or_not_at_all() {
         let mut fixture = Fixture::new(T);
         for _ in 0..2 {
-            fixture.count();
+            fixture.count("c");
             assert!(fixture.ask(Occasion::Manual, INTERVAL).try_recv().is_ok());
         }
         assert_eq!(fixture.lines().len(), 2);
-        fixture.count();
+        fixture.count("c");
         let patient = fixture.ask(Occasion::Manual, INTERVAL);
         let hasty = fixture.ask(Occasion::Manual, Duration::from_millis(300));
         assert!(patient.try_recv().is_err() && hasty.try_recv().is_err());
@@ -473,7 +501,7 @@ mod tests {
         assert!(patient.try_recv().is_ok() && hasty.try_recv().is_err());
         assert_eq!(fixture.lines(), [format!("put c {} 3 host=a", T + 2)]);
         // Nobody waits any more when its second comes.
-        fixture.count();
+        fixture.count("c");
         fixture.ask(Occasion::Manual, Duration::from_millis(300));
         fixture.mock.advance(Duration::from_secs(1));
         fixture.flusher.serve();
@@ -484,7 +512,7 @@ mod tests {
     fn a_tick_answers_the_flushes_that_wait() {
         let mut fixture = Fixture::new(T + 9);
         for _ in 0..2 {
-            fixture.count();
+            fixture.count("c");
             fixture.ask(Occasion::Manual, INTERVAL);
         }
         let waiting = fixture.ask(Occasion::Last, INTERVAL);
@@ -496,10 +524,61 @@ mod tests {
         assert_eq!(fixture.lines(), [format!("put c {} 2 host=a", T + 14)]);
     }
 
+    /// Lets the time come, then a flush or, at a multiple of the interval, a tick.
+    fn lines_at(fixture: &mut Fixture, time: u64) -> Vec<String> {
+        let wall = fixture.flusher.exporter.clock.wall();
+        fixture.mock.advance(Duration::from_secs(T + time) - wall);
+        fixture.flusher.tick();
+        if time % INTERVAL.as_secs() != 0 {
+            fixture.ask(Occasion::Manual, INTERVAL);
+        }
+        let line = |line: String| {
+            let words: Vec<_> = line.split(' ').collect();
+            let time = words[2].parse::<u64>().unwrap() as i64 - T as i64;
+            format!("{} {time} {}", words[1], words[3])
+        };
+        fixture.lines().into_iter().map(line).collect()
+    }
+
+    #[test]
+    fn a_counter_that_is_new_was_zero_an_interval_before_unless_another_value_may_be_there() {
+        let mut fixture = Fixture::new(T);
+        fixture.count("a");
+        assert_eq!(lines_at(&mut fixture, 0), [""; 0], "a process may have ended in this second");
+        assert_eq!(lines_at(&mut fixture, 10), ["a 10 1"], "it may have used the start's");
+        fixture.count("b");
+        assert_eq!(lines_at(&mut fixture, 14), ["a 14 1", "b 14 1"]);
+        fixture.count("c");
+        fixture.count("d");
+        let first = ["c 10 0", "c 20 1", "d 10 0", "d 20 1"];
+        assert_eq!(lines_at(&mut fixture, 20)[2..], first);
+        fixture.count("d");
+        fixture.count("e");
+        assert_eq!(lines_at(&mut fixture, 24)[3..], ["d 24 2", "e 14 0", "e 24 1"]);
+    }
+
+    #[test]
+    fn a_counter_that_was_evicted_and_comes_back_gets_no_second_value() {
+        let idle = Some((MetricKindMask::ALL, Duration::from_secs(5)));
+        let idle = Idle { general: idle, ..Idle::default() };
+        let mut fixture =
+            Fixture::with(T, reading::Options { idle, ..reading::Options::of_a_test() });
+        fixture.count("a");
+        assert_eq!(lines_at(&mut fixture, 10), ["a 10 1"]);
+        fixture.count("a");
+        assert_eq!(lines_at(&mut fixture, 13), ["a 13 2"]);
+        assert_eq!(lines_at(&mut fixture, 20), [""; 0], "it is evicted");
+        fixture.count("a");
+        assert_eq!(lines_at(&mut fixture, 23), ["a 23 1"], "it has a value of 13");
+        assert_eq!(lines_at(&mut fixture, 30), [""; 0], "it is evicted");
+        fixture.count("a");
+        assert_eq!(lines_at(&mut fixture, 40), ["a 30 0", "a 40 1"]);
+    }
+
     #[test]
     fn while_the_clock_is_not_set_requests_are_answered_without_a_snapshot() {
         let mut fixture = Fixture::new(22);
-        fixture.count();
+        fixture.count("c");
         assert!(fixture.ask(Occasion::Manual, INTERVAL).try_recv().is_ok());
         fixture.mock.advance(INTERVAL);
         fixture.flusher.tick();

@@ -1,11 +1,9 @@
 //! What the cell of each kind is read into, and the lines of such a reading.
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use metrics_util::MetricKindMask;
 
 use super::distribution::{Digest, Plan, Plans};
+use super::idle::Idle;
 use crate::record::counter::Counter;
 use crate::record::gauge::Gauge;
 use crate::record::histogram::Histogram;
@@ -39,12 +37,13 @@ pub enum CounterMode {
 pub(crate) struct Options {
     pub(crate) counter_mode: CounterMode,
     pub(crate) plans: Arc<Plans>,
-    /// The kinds whose idle series go dormant, and after how long.
-    pub(crate) idle: Option<(MetricKindMask, Duration)>,
+    pub(crate) idle: Idle,
 }
 
 /// Takes the lines of a snapshot.
 pub(crate) trait Sink {
+    /// The counter of this line is sent for the first time.
+    fn birth(&mut self, _line: Line<'_>) {}
     fn point(&mut self, line: Line<'_>, variant: Variant<'_>, value: Value);
     /// A `histogram` line, with its value.
     fn histogram(&mut self, line: Line<'_>, value: &[u8]);
@@ -219,6 +218,10 @@ impl Options {
     pub(super) fn of_a_test() -> Self {
         let charset = crate::wire::charset::Charset::Tsd;
         let plans = Plans::new(&super::distribution::Options::default(), charset).unwrap();
-        Options { counter_mode: CounterMode::Cumulative, plans: Arc::new(plans), idle: None }
+        Options {
+            counter_mode: CounterMode::Cumulative,
+            plans: Arc::new(plans),
+            idle: Idle::default(),
+        }
     }
 }

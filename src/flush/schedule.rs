@@ -114,6 +114,8 @@ pub(crate) struct Schedule {
     /// Spans of timestamps that are used or lie between used ones, the current one last; each lies
     /// below those before it.
     used: Vec<RangeInclusive<u64>>,
+    /// Before it, a new series may have values of the process before or of a series that was evicted.
+    births_from: u64,
     /// Whether the last snapshot held the series that did not change.
     was_full: bool,
     /// When it was taken, by the clock that does not step.
@@ -135,6 +137,7 @@ impl Schedule {
             started: precision.of(wall),
             next: next_multiple(interval, wall),
             used: Vec::new(),
+            births_from: precision.of(wall) + 2,
             was_full: false,
             stamped: now,
             compared: (now, wall),
@@ -204,6 +207,26 @@ impl Schedule {
             self.used[0] = *self.used[0].start()..=*highest.end();
         }
         self.used.push(first..=timestamp);
+    }
+
+    /// When a counter that is new in the snapshot of this stamp was zero: an interval before, if it
+    /// surely has no value there.
+    pub(crate) fn birth(&self, stamp: Stamp) -> Option<u64> {
+        let time = stamp.timestamp.checked_sub(self.precision.of(self.interval).max(1))?;
+        let (current, others) = self.used.split_last()?;
+        let is_free = time >= self.births_from.max(*current.start())
+            && others.iter().all(|span| !span.contains(&time));
+        is_free.then_some(time)
+    }
+
+    /// The first timestamp behind the last one that was used.
+    pub(crate) fn unused_from(&self) -> u64 {
+        self.used.last().map_or(0, |span| span.end() + 1)
+    }
+
+    /// A series was evicted, and may come back; it has no value from this time on.
+    pub(crate) fn evicted(&mut self, unused_from: u64) {
+        self.births_from = self.births_from.max(unused_from);
     }
 
     /// The first timestamp from this one on that is in no span.

@@ -19,6 +19,7 @@ use std::time::Duration;
 use metrics_util::MetricKind;
 
 use super::exporter::Exporter;
+use super::idle::Timeouts;
 use super::reading::{Options, Sampled, Sink};
 use super::schedule::Stamp;
 use crate::record::counter::Counter;
@@ -38,17 +39,6 @@ const VARIETY_SAMPLE: usize = 10_000;
 const NEVER: u32 = u32::MAX;
 /// [`State::start`] of a series that was evicted.
 const GONE: u32 = u32::MAX;
-
-impl Options {
-    /// After how many seconds a series of this kind goes dormant: whole ones, and at least one.
-    fn timeout(&self, kind: MetricKind) -> u32 {
-        let of_kind = self.idle.filter(|(kinds, _)| kinds.matches(kind));
-        of_kind.map_or(NEVER, |(_, timeout)| {
-            let seconds = timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0);
-            u32::try_from(seconds).unwrap_or(NEVER).max(1)
-        })
-    }
-}
 
 /// The series whose lines are in one block, in the order of registration. The three rows have the
 /// same length.
@@ -80,9 +70,9 @@ impl State {
         self.alive == NEVER || K::is_changed(reading, self.last_sent)
     }
 
-    /// Whether it has been idle for `timeout` seconds.
-    fn is_dormant(&self, age: u32, timeout: u32) -> bool {
-        age.saturating_sub(self.alive) >= timeout
+    /// Whether it has been idle for as long as a series of its name may be.
+    fn is_dormant(&self, age: u32, timeouts: Timeouts<'_>, block: &Block) -> bool {
+        timeouts.are_over(age.saturating_sub(self.alive), || block.line(self.start))
     }
 }
 
@@ -111,16 +101,23 @@ impl<K: Sampled> Segment<K> {
     fn emit(
         &mut self,
         only_changed: bool,
-        (age, timeout): (u32, u32),
+        (age, timeouts): (u32, Timeouts<'_>),
         options: &Options,
         sink: &mut impl Sink,
     ) {
         for (reading, state) in self.readings.iter().zip(&mut self.states) {
             let is_unsent = state.is_unsent::<K>(reading);
             if is_unsent {
+                let is_birth = state.alive == NEVER && K::KIND == MetricKind::Counter;
+                if let Some(line) = is_birth.then(|| self.block.line(state.start)).flatten() {
+                    sink.birth(line);
+                }
                 state.alive = age;
             }
-            let is_silent = if only_changed { !is_unsent } else { state.is_dormant(age, timeout) };
+            let is_silent = match only_changed {
+                true => !is_unsent,
+                false => state.is_dormant(age, timeouts, &self.block),
+            };
             if is_silent {
                 continue;
             }
@@ -135,17 +132,17 @@ impl<K: Sampled> Segment<K> {
     fn evict(
         &mut self,
         registry: &Registry,
-        (age, timeout): (u32, u32),
+        (age, timeouts): (u32, Timeouts<'_>),
         scratch: &mut Readout,
     ) -> usize {
-        if !self.states.iter().any(|state| state.is_dormant(age, timeout)) {
+        if !self.states.iter().any(|state| state.is_dormant(age, timeouts, &self.block)) {
             return 0;
         }
         let mut dormant = 0;
         let series = mem::take(&mut self.series).into_iter();
         let rows = series.zip(&mut self.readings).zip(&mut self.states);
         let kept = rows.filter_map(|((series, reading), state)| {
-            if !state.is_dormant(age, timeout) {
+            if !state.is_dormant(age, timeouts, &self.block) {
                 return Some(series);
             }
             let is_settled = |series: &Series<K>| {
@@ -237,7 +234,7 @@ impl<K: Sampled> Group<K> {
     }
 
     fn emit(&mut self, stamp: Stamp, options: &Options, age: u32, sink: &mut impl Sink) {
-        let ages = (age, options.timeout(K::KIND));
+        let ages = (age, Timeouts::new(&options.idle, K::KIND));
         for segment in &mut self.segments {
             segment.emit(stamp.only_changed, ages, options, sink);
         }
@@ -251,7 +248,7 @@ impl<K: Sampled> Group<K> {
         age: u32,
         scratch: &mut Readout,
     ) -> usize {
-        let (mut dormant, ages) = (0, (age, options.timeout(K::KIND)));
+        let (mut dormant, ages) = (0, (age, Timeouts::new(&options.idle, K::KIND)));
         for segment in &mut self.segments {
             dormant += segment.evict(registry, ages, scratch);
         }
@@ -341,7 +338,7 @@ impl Snapshot {
     /// Evicts dormant series that nobody holds; answers how many dormant ones are left.
     pub(crate) fn evict(&mut self, exporter: &Exporter) -> usize {
         let Exporter { registry, options, .. } = exporter;
-        if options.idle.is_none() {
+        if options.idle.general.is_none() && options.idle.special.is_empty() {
             return 0;
         }
         let mut dormant = 0;
@@ -371,6 +368,7 @@ impl Snapshot {
 
 #[cfg(test)]
 mod tests {
+    use super::super::idle::Idle;
     use super::super::reading::CounterMode;
     use super::*;
     use crate::clock::Clock;
@@ -405,6 +403,7 @@ mod tests {
 
     impl Fixture {
         fn new(counter_mode: CounterMode, idle: Option<(MetricKindMask, Duration)>) -> Self {
+            let idle = Idle { general: idle, ..Idle::default() };
             let options = Options { counter_mode, idle, ..Options::of_a_test() };
             let exporter = Exporter::of_a_test(options, Clock::default());
             Fixture { exporter, snapshot: Snapshot::default() }

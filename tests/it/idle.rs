@@ -1,13 +1,16 @@
 //! Idle series: dormant while held, awake on the next update, forgotten only when nobody could update them.
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use metrics::{Key, Label, Level, Metadata, Recorder, counter, with_local_recorder};
+use metrics::{
+    Key, Label, Level, Metadata, Recorder, counter, gauge, histogram, with_local_recorder,
+};
 use metrics_exporter_opentsdb::testing::FakeTsd;
 use metrics_exporter_opentsdb::{
-    CounterMode, HostTag, MetricKindMask, OpenTsdbBuilder, OpenTsdbHandle, OpenTsdbRecorder,
-    TimestampPrecision, Value,
+    CounterMode, HostTag, Matcher, MetricKindMask, OpenTsdbBuilder, OpenTsdbHandle,
+    OpenTsdbRecorder, TimestampPrecision, Value,
 };
 use metrics_util::registry::{GenerationalAtomicStorage, Recency, Registry};
 
@@ -15,16 +18,69 @@ const LONG: Duration = Duration::from_secs(30);
 const TAGS: &[(&str, &str)] = &[("host", "a")];
 const METADATA: Metadata<'_> = Metadata::new("", Level::INFO, None);
 
-/// Some ticks a second, and series idle after one.
-fn exporter(tsd: &FakeTsd) -> (OpenTsdbRecorder, OpenTsdbHandle) {
+/// Some ticks a second.
+fn options(tsd: &FakeTsd) -> OpenTsdbBuilder {
     OpenTsdbBuilder::new(tsd.address())
         .with_host_tag(HostTag::Value("a".into()))
         .with_telemetry(false)
         .with_timestamp_precision(TimestampPrecision::Milliseconds)
         .with_flush_interval(Duration::from_millis(50))
+}
+
+/// With series that are idle after a second.
+fn exporter(tsd: &FakeTsd) -> (OpenTsdbRecorder, OpenTsdbHandle) {
+    options(tsd)
         .idle_timeout(MetricKindMask::ALL, Some(Duration::from_secs(1)))
         .build()
         .expect("the fake TSD is there")
+}
+
+#[test]
+fn a_timeout_of_a_metric_outweighs_that_of_its_kind_and_full_names_outweigh_parts() {
+    let second = Some(Duration::from_secs(1));
+    let full = |name: &str| Matcher::Full(name.into());
+    let tsd = FakeTsd::start();
+    let (recorder, handle) = options(&tsd)
+        .set_global_prefix("shop")
+        .idle_timeout(MetricKindMask::GAUGE, second)
+        .idle_timeout_for_metric(Matcher::Suffix("kept".into()), None)
+        .idle_timeout_for_metric(Matcher::Prefix("shop.job ".into()), second)
+        .idle_timeout_for_metric(full("shop.job.day"), Some(Duration::from_secs(86_400)))
+        .idle_timeout_for_metric(full("shop.histogram"), second)
+        .build()
+        .expect("the fake TSD is there");
+    let _held = with_local_recorder(&recorder, || {
+        gauge!("gauge").set(1.0);
+        gauge!("gauge.kept").set(1.0);
+        histogram!("histogram").record(1.0);
+        counter!("job.day").increment(1);
+        counter!("counter").increment(1);
+        [counter!("job kept"), counter!("job_b")]
+    });
+    wait_until(&handle, |handle| handle.stats().series_evicted == 2);
+    wait_until(&handle, |handle| handle.stats().series_dormant == 2);
+    let lines = tsd.lines().len();
+    assert!(tsd.wait_for(lines + 20, LONG));
+    let last: BTreeSet<_> = tsd.lines()[lines + 10..].iter().map(|line| name(line)).collect();
+    let awake = ["shop.counter", "shop.gauge.kept", "shop.job.day"];
+    assert_eq!(last, awake.map(str::to_owned).into());
+    handle.shutdown(LONG).expect("the first shutdown");
+}
+
+#[test]
+fn a_timeout_of_a_metric_is_held_to_the_same_bounds() {
+    for timeout in [Duration::ZERO, Duration::from_secs(86_401)] {
+        let tsd = FakeTsd::start();
+        let matcher = Matcher::Full("m".into());
+        let error = options(&tsd).idle_timeout_for_metric(matcher, Some(timeout)).build();
+        let text = error.expect_err("it is out of bounds").to_string();
+        assert!(text.contains("idle_timeout_for_metric"), "{text}");
+    }
+}
+
+/// The metric of a line.
+fn name(line: &str) -> String {
+    line.split(' ').nth(1).expect("a metric").to_owned()
 }
 
 /// Waits until the exporter says so.
