@@ -14,9 +14,12 @@ impl HttpAnswer {
         HttpAnswer::new(status).header("Content-Type", json).body(body.to_string())
     }
 
-    /// A TSD's words for an error.
+    /// A TSD's words for an error, some kilobytes.
     pub(super) fn error(status: u16, message: &str, details: &str) -> Self {
-        let error = json!({ "code": status, "message": message, "details": details });
+        let trace =
+            "\tat net.opentsdb.tsd.PutDataPointRpc.execute(PutDataPointRpc.java:288)\n".repeat(99);
+        let error =
+            json!({ "code": status, "message": message, "details": details, "trace": trace });
         HttpAnswer::json(status, &json!({ "error": error }))
     }
 
@@ -29,36 +32,46 @@ impl HttpAnswer {
     /// As it goes over the wire under these faults.
     pub(super) fn render(&self, faults: &[HttpFault]) -> Answer {
         let HttpAnswer { status, headers, body, after, .. } = self;
-        let (mut added, mut body, mut is_last) = (String::new(), body.clone().into_bytes(), false);
-        let (mut length, mut cut, mut is_chunked) = (body.len(), usize::MAX, false);
+        let with_length = |length: usize| format!("Content-Length: {length}\r\n");
+        let (mut body, mut framing) = (body.clone().into_bytes(), with_length(body.len()));
+        let (mut closing, mut is_last, mut cut) = ("", false, usize::MAX);
         for fault in faults {
             match fault {
-                HttpFault::Chunked => is_chunked = *status != 204,
+                HttpFault::Chunked => {
+                    body = in_chunks(&body);
+                    framing = "Transfer-Encoding: chunked\r\n".into();
+                }
+                HttpFault::WrongLength(more) => {
+                    framing = with_length(body.len().saturating_add_signed(*more));
+                }
+                HttpFault::UntilClose => framing.clear(),
+                HttpFault::CloseAfter => closing = "Connection: close\r\n",
                 HttpFault::Cut(bytes) => cut = *bytes,
-                HttpFault::WrongLength(more) => length = length.saturating_add_signed(*more),
-                HttpFault::CloseAfter => added += "Connection: close\r\n",
+                HttpFault::CloseSilently => {}
                 _ => continue,
             }
-            is_last |= matches!(fault, HttpFault::CloseAfter | HttpFault::Cut(_));
+            is_last |= !matches!(fault, HttpFault::Chunked | HttpFault::WrongLength(_));
         }
-        is_last |= faults.contains(&HttpFault::CloseSilently);
-        if is_chunked {
-            let chunk = |part: &[u8]| {
-                [format!("{:x};a=b\r\n", part.len()).as_bytes(), part, b"\r\n"].concat()
-            };
-            let mut chunks: Vec<_> = body.chunks(CHUNK).map(chunk).collect();
-            chunks.push(b"0\r\nX-Trailer: 1\r\n\r\n".to_vec());
-            body = chunks.concat();
-            added += "Transfer-Encoding: chunked\r\n";
-        } else if *status != 204 {
-            added += &format!("Content-Length: {length}\r\n");
+        if *status == 204 {
+            (body, framing) = (Vec::new(), String::new());
         }
         let headers = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
         let headers: String = headers.collect();
         let reason = if *status < 300 { "OK" } else { "Refused" };
-        let head = format!("HTTP/1.1 {status} {reason}\r\n{headers}{added}\r\n");
+        let head = format!("HTTP/1.1 {status} {reason}\r\n{headers}{framing}{closing}\r\n");
         let mut bytes = [head.as_bytes(), &body].concat();
         bytes.truncate(cut);
         Answer { bytes, is_last, after: *after }
     }
+}
+
+/// In small chunks, with all that may stand beside them.
+fn in_chunks(body: &[u8]) -> Vec<u8> {
+    let mut chunks = Vec::new();
+    for part in body.chunks(CHUNK) {
+        chunks.extend_from_slice(format!("{:x};a=b\r\n", part.len()).as_bytes());
+        chunks.extend_from_slice(&[part, b"\r\n"].concat());
+    }
+    chunks.extend_from_slice(b"0\r\nX-Trailer: 1\r\n\r\n");
+    chunks
 }

@@ -20,6 +20,8 @@ pub enum HttpFault {
     Answer(HttpAnswer),
     /// Answers in chunks (`Transfer-Encoding: chunked`), as is anybody's right.
     Chunked,
+    /// Answers without a length: the body ends with the connection.
+    UntilClose,
     /// Each answer ends after so many bytes, and the connection with it.
     Cut(usize),
     /// Says that the body of each answer is so much longer than it is, or shorter.

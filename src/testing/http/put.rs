@@ -3,7 +3,8 @@
 //! serde_json reads what the exporter writes by hand, so that the two do not agree on a mistake.
 //! Each point is kept as the `put` line that it would be.
 //!
-//! Not imitated: names with a space or `=`, which VictoriaMetrics takes and this refuses.
+//! Not imitated, but refused: names with a space or `=`, which VictoriaMetrics takes; letters beyond
+//! ASCII and times with a fraction, which a TSD takes here.
 
 use std::collections::BTreeMap;
 

@@ -465,6 +465,7 @@ const ANSWERS: &[(HttpFault, &str, bool)] = &[
          chunked\r\n\r\nc;a=b\r\n{\"failed\":0,\r\nc;a=b\r\n\"success\":1}\r\n0\r\nX-Trailer: 1\r\n\r\n",
         false,
     ),
+    (HttpFault::UntilClose, "charset=UTF-8\r\n\r\n{\"failed\":0,\"success\":1}", true),
     (HttpFault::Cut(0), "", true),
     (HttpFault::Cut(20), "HTTP/1.1 200 OK\r\nCon", true),
     (HttpFault::WrongLength(5), "Content-Length: 29\r\n\r\n{\"failed\":0,\"success\":1}", false),
