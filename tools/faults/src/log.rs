@@ -1,10 +1,10 @@
 //! What is logged, for those who check it or fail in it.
 
 use std::fmt::{Debug, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use tracing::field::{Field, Visit};
-use tracing::{Event, Metadata, Subscriber, span};
+use tracing::{Dispatch, Event, Metadata, Subscriber, span};
 
 /// A subscriber that calls this with each event as `LEVEL field=value …`, `message` a field too.
 pub struct Listener<F>(pub F);
@@ -32,6 +32,10 @@ impl<F: Fn(&str) + 'static> Subscriber for Listener<F> {
 
 /// What this thread logs meanwhile, a line each event.
 pub fn lines_of(what: impl FnOnce()) -> Vec<String> {
+    // With one subscriber alive, `tracing` asks the thread that first comes to an event, and another
+    // test's thread, which has none, would turn that event off for all.
+    static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Listener(|_: &str| ())));
+    LazyLock::force(&SECOND);
     let lines = Arc::new(Mutex::new(Vec::new()));
     let kept = Arc::clone(&lines);
     let listener = Listener(move |line: &str| kept.lock().unwrap().push(line.to_owned()));
