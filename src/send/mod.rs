@@ -21,6 +21,9 @@ mod peer;
 mod replies;
 mod resolve;
 pub(crate) mod rotation;
+#[cfg(feature = "spool")]
+#[expect(dead_code, reason = "the writer does not use it yet")]
+pub(crate) mod spool;
 mod status;
 mod telnet;
 #[cfg(test)]

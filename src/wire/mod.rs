@@ -5,11 +5,14 @@
 //! 3. [`value`]: how a number is written;
 //! 4. [`point`]: a raw point;
 //! 5. [`line`](mod@line): series, time and number become a `put` line;
-//! 6. [`reply`]: what a server says, and what it means.
+//! 6. [`sendable`]: whether a line that was kept elsewhere may be sent;
+//! 7. [`reply`]: what a server says, and what it means.
 
 pub(crate) mod charset;
 pub(crate) mod line;
 pub(crate) mod point;
 pub(crate) mod reply;
+#[cfg(feature = "spool")]
+pub(crate) mod sendable;
 pub(crate) mod series;
 pub(crate) mod value;

@@ -1,0 +1,412 @@
+//! The directory and its segments, without a queue: files as they may be found, and limits.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use super::directory::Directory;
+use super::options::Spool;
+use super::record;
+use super::store::Store;
+use crate::wire::charset::Charset;
+use crate::wire::line::TSD_LINE;
+use crate::wire::sendable::LineRules;
+
+const RULES: LineRules = LineRules { charset: Charset::Tsd, max_line: TSD_LINE };
+/// After the files of any test were written, as the system's clock has it.
+const WALL: Duration = Duration::from_secs(4_000_000_000);
+const YEARS: Duration = Duration::from_secs(4_000_000_000);
+
+/// A name that nobody has, in the system's folder for such; what is there goes with it.
+pub(super) struct Scratch(pub(super) PathBuf);
+
+impl Scratch {
+    pub(super) fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("opentsdb-spool-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let _ = fs::remove_dir_all(&path);
+        Scratch(path)
+    }
+
+    /// An empty spool that keeps everything.
+    fn spool(&self) -> Spool {
+        Spool::new(&self.0).max_age(YEARS)
+    }
+
+    fn open(&self) -> Store {
+        Store::open(&self.spool(), RULES).unwrap()
+    }
+
+    fn file(&self, number: u64) -> PathBuf {
+        self.0.join(format!("{number:020}.spool"))
+    }
+
+    /// The names of the segments' files.
+    fn files(&self) -> Vec<String> {
+        let names = fs::read_dir(&self.0).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.filter(|name| name != "lock").collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A line that tells its number.
+fn line(n: usize) -> String {
+    format!("put m 1700000000 {n} host=a\n")
+}
+
+fn lines(numbers: std::ops::Range<usize>) -> String {
+    numbers.map(line).collect()
+}
+
+/// Reads the backlog to its end, all of it settled, and answers the lines.
+fn read_all(store: &mut Store, wall: Duration) -> String {
+    let (mut text, mut lines, mut turns) = (String::new(), Vec::new(), 0);
+    while store.has_backlog() {
+        let points = store.read(wall, &mut lines);
+        let read = std::str::from_utf8(&lines).unwrap();
+        assert_eq!(points, read.lines().count());
+        text += read;
+        store.settle(u64::MAX);
+        turns += 1;
+        assert!(turns < 100_000, "it never ends");
+    }
+    text
+}
+
+#[test]
+fn what_was_appended_is_read_in_order_by_whoever_opens_it_next() {
+    let scratch = Scratch::new();
+    for start in [0, 1000] {
+        let mut store = scratch.open();
+        store.append(lines(start..start + 500).as_bytes(), None, WALL).unwrap();
+        store.append(lines(start + 500..start + 1000).as_bytes(), None, WALL).unwrap();
+        store.sync().unwrap();
+    }
+    let mut store = scratch.open();
+    assert_eq!(scratch.files().len(), 2);
+    assert_eq!(
+        store.bytes(),
+        scratch.files().iter().map(|name| length(&scratch.0.join(name))).sum()
+    );
+    assert_eq!(read_all(&mut store, WALL), lines(0..2000));
+    assert_eq!((scratch.files(), store.bytes()), (Vec::new(), 0));
+    assert_eq!(store.take_tally().damaged, 0);
+}
+
+fn length(path: &Path) -> u64 {
+    fs::metadata(path).unwrap().len()
+}
+
+#[test]
+fn a_process_reads_what_it_has_just_written_and_writes_on() {
+    let scratch = Scratch::new();
+    let mut store = scratch.open();
+    for round in 0..3 {
+        store.append(line(round).as_bytes(), None, WALL).unwrap();
+        store.sync().unwrap();
+        assert_eq!(read_all(&mut store, WALL), line(round));
+    }
+}
+
+#[test]
+fn a_segment_that_is_not_settled_is_read_again_after_a_restart() {
+    let scratch = Scratch::new();
+    let mut store = scratch.open();
+    store.append(lines(0..300).as_bytes(), None, WALL).unwrap();
+    store.sync().unwrap();
+    let mut read = Vec::new();
+    for below in [100, 200] {
+        assert_eq!(store.read(WALL, &mut read), 128);
+        store.read_below(below);
+        store.settle(below);
+    }
+    drop(store);
+    let mut store = scratch.open();
+    assert_eq!(store.read(WALL, &mut read), 128);
+    store.rewind();
+    assert_eq!(read_all(&mut store, WALL), lines(0..300));
+}
+
+#[test]
+fn a_segment_that_was_read_stays_until_its_points_are_settled_and_the_next_waits() {
+    let scratch = Scratch::new();
+    let spool = scratch.spool().max_bytes(8 * 4096);
+    let mut store = Store::open(&spool, RULES).unwrap();
+    store.append(lines(0..200).as_bytes(), None, WALL).unwrap();
+    store.sync().unwrap();
+    let files = scratch.files();
+    assert_eq!(files.len(), 2);
+    let (mut read, mut below) = (Vec::new(), 0);
+    while store.has_unread() {
+        below += store.read(WALL, &mut read) as u64;
+        store.read_below(below);
+    }
+    store.settle(below - 1);
+    assert_eq!((scratch.files(), store.has_unread()), (files, false));
+    store.settle(below);
+    assert_eq!((scratch.files().len(), store.has_unread()), (1, true));
+    assert_eq!(read_all(&mut store, WALL), lines(below as usize..200));
+}
+
+#[test]
+fn copies_go_when_their_points_are_settled_or_become_backlog() {
+    let scratch = Scratch::new();
+    let mut store = scratch.open();
+    for below in [10, 20] {
+        store.append(lines(below - 10..below).as_bytes(), Some(below as u64), WALL).unwrap();
+        store.sync().unwrap();
+    }
+    assert!(!store.has_backlog());
+    store.settle(19);
+    assert_eq!(scratch.files().len(), 1);
+    store.settle(20);
+    assert_eq!((scratch.files().len(), store.bytes()), (0, 0));
+    for below in [30, 40] {
+        store.append(lines(below - 10..below).as_bytes(), Some(below as u64), WALL).unwrap();
+        store.sync().unwrap();
+        assert_eq!(store.release_copies().unwrap(), Some(below as u64));
+    }
+    assert_eq!(store.release_copies().unwrap(), None);
+    store.settle(u64::MAX);
+    assert_eq!(read_all(&mut store, WALL), lines(20..40));
+}
+
+#[test]
+fn beyond_the_limit_the_oldest_points_go_and_are_counted() {
+    for max_bytes in [4096, 20_000, 100_000] {
+        let scratch = Scratch::new();
+        let mut store = Store::open(&scratch.spool().max_bytes(max_bytes), RULES).unwrap();
+        let mut count = 0;
+        while count < 20_000 {
+            store.append(lines(count..count + 100).as_bytes(), None, WALL).unwrap();
+            store.sync().unwrap();
+            count += 100;
+            assert!(store.bytes() <= max_bytes);
+        }
+        let left = read_all(&mut store, WALL);
+        let dropped = store.take_tally().dropped as usize;
+        assert_eq!(left, lines(dropped..count));
+        assert!(left.len() as u64 > max_bytes / 2, "{} of {max_bytes}", left.len());
+    }
+}
+
+#[test]
+fn a_line_that_is_longer_than_all_there_may_be_is_dropped() {
+    let scratch = Scratch::new();
+    let mut store = Store::open(&scratch.spool().max_bytes(100), RULES).unwrap();
+    let long = format!("put {} 1700000000 1 host=a\n", "m".repeat(100));
+    store.append((line(1) + &long + &line(2)).as_bytes(), None, WALL).unwrap();
+    let left = read_all(&mut store, WALL);
+    assert_eq!(left.lines().count() as u64 + store.take_tally().dropped, 3);
+    assert!(scratch.files().is_empty());
+}
+
+#[test]
+fn points_that_are_too_old_go_and_are_counted() {
+    let scratch = Scratch::new();
+    let hour = Duration::from_secs(3600);
+    let mut store = Store::open(&scratch.spool().max_age(8 * hour), RULES).unwrap();
+    for n in 0..12 {
+        store.append(line(n).as_bytes(), None, WALL + hour / 2 * n as u32).unwrap();
+        store.sync().unwrap();
+    }
+    assert_eq!(scratch.files().len(), 6);
+    assert_eq!(store.oldest(WALL + 8 * hour), Some(8 * hour));
+    // The first segment is old enough, as is the first record of the second.
+    store.expire(WALL + 9 * hour);
+    assert_eq!((scratch.files().len(), store.take_tally().dropped), (5, 2));
+    assert_eq!(read_all(&mut store, WALL + 9 * hour), lines(3..12));
+    assert_eq!(store.take_tally().dropped, 1);
+}
+
+#[test]
+fn what_failed_half_way_is_not_there_twice() {
+    let scratch = Scratch::new();
+    let mut store = Store::open(&scratch.spool().max_bytes(8 * 4096), RULES).unwrap();
+    store.append(line(1).as_bytes(), None, WALL).unwrap();
+    store.sync().unwrap();
+    store.append(line(2).as_bytes(), None, WALL).unwrap();
+    // No directory, no next segment.
+    let aside = scratch.0.with_extension("aside");
+    fs::rename(&scratch.0, &aside).unwrap();
+    assert!(store.append(lines(3..200).as_bytes(), None, WALL).is_err());
+    fs::rename(&aside, &scratch.0).unwrap();
+    store.append(lines(2..5).as_bytes(), None, WALL).unwrap();
+    store.sync().unwrap();
+    let read = read_all(&mut store, WALL);
+    assert!(read.ends_with(&lines(2..5)), "{read}");
+    assert_eq!(store.take_tally().damaged, 0);
+}
+
+#[test]
+fn no_line_is_sent_that_is_no_point() {
+    let scratch = Scratch::new();
+    drop(scratch.open());
+    let planted = format!("{}diediedie\n\n{}put m 17", line(1), line(2));
+    let mut file = Vec::new();
+    record::encode(planted.as_bytes(), WALL, &mut file);
+    fs::write(scratch.file(7), file).unwrap();
+    let mut store = scratch.open();
+    assert_eq!(read_all(&mut store, WALL), lines(1..3));
+    assert_eq!(store.take_tally().damaged, 3);
+}
+
+#[test]
+fn a_held_directory_names_its_holder_and_is_free_when_that_ends() {
+    let scratch = Scratch::new();
+    let first = Directory::open(&scratch.0).unwrap();
+    let error = Directory::open(&scratch.0).unwrap_err().to_string();
+    assert!(error.contains(&format!("this process ({})", std::process::id())), "{error}");
+    if cfg!(unix) {
+        // Another process has written its number.
+        fs::write(scratch.0.join("lock"), "4000000\n").unwrap();
+        let error = Directory::open(&scratch.0).unwrap_err().to_string();
+        assert!(error.contains("process 4000000 uses it"), "{error}");
+    }
+    drop(first);
+    Directory::open(&scratch.0).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn the_directory_is_private_and_no_link_in_it_is_followed() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    let scratch = Scratch::new();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let spool = scratch.spool();
+    let mut store = Store::open(&Spool::new(scratch.0.join("new")), RULES).unwrap();
+    store.append(line(1).as_bytes(), None, WALL).unwrap();
+    drop(store);
+    let paths = [("", 0o700), ("new", 0o700), ("new/lock", 0o600)];
+    for (path, expected) in paths.into_iter().chain([("new/00000000000000000000.spool", 0o600)]) {
+        assert_eq!(mode(&scratch.0.join(path)), expected, "{path}");
+    }
+
+    // A link to a directory, one that others may write to, a file.
+    symlink(scratch.0.join("new"), scratch.0.join("link")).unwrap();
+    fs::create_dir(scratch.0.join("open")).unwrap();
+    fs::set_permissions(scratch.0.join("open"), fs::Permissions::from_mode(0o777)).unwrap();
+    fs::write(scratch.0.join("file"), "").unwrap();
+    for path in ["link", "open", "file"] {
+        assert!(Directory::open(&scratch.0.join(path)).is_err(), "{path}");
+    }
+
+    // A link in the place of the lock, and of a segment.
+    let outside = Scratch::new();
+    fs::create_dir(&outside.0).unwrap();
+    fs::write(outside.0.join("file"), line(1)).unwrap();
+    symlink(outside.0.join("file"), scratch.0.join("lock")).unwrap();
+    assert!(Store::open(&spool, RULES).is_err());
+    fs::remove_file(scratch.0.join("lock")).unwrap();
+    symlink(outside.0.join("file"), scratch.file(3)).unwrap();
+    let mut store = Store::open(&spool, RULES).unwrap();
+    assert_eq!(read_all(&mut store, WALL), "");
+    assert_eq!(fs::read_to_string(outside.0.join("file")).unwrap(), line(1));
+}
+
+/// What a directory may come to, by a seed: good segments, of which some are cut, flipped, empty,
+/// of another kind, unreadable, huge, or not ours at all.
+fn ruin(scratch: &Scratch, seed: u64) -> usize {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut written = 0;
+    for number in 0..random.u64(1..6) {
+        let path = scratch.file(number * random.u64(1..1 << 40));
+        let (mut file, mut encoded) = (Vec::new(), Vec::new());
+        for _ in 0..random.usize(0..4) {
+            let end = written + random.usize(1..50);
+            record::encode(lines(written..end).as_bytes(), WALL, &mut encoded);
+            file.extend_from_slice(&encoded);
+            written = end;
+        }
+        let at = random.usize(0..=file.len());
+        match random.u8(0..12) {
+            0 => file.truncate(at),
+            1 => file.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= random.u8(1..=255)),
+            2 => file.iter_mut().skip(at).take(20).for_each(|byte| *byte = 0),
+            3 => file = std::iter::repeat_with(|| random.u8(..)).take(at).collect(),
+            4 => {
+                file.splice(at.., b"diediedie\nput m 1700000000 12".iter().copied()).for_each(drop)
+            }
+            5 => {
+                let planted: String =
+                    lines(0..9).chars().filter(|_| random.u8(0..20) > 0).collect();
+                record::encode(planted.as_bytes(), WALL, &mut encoded);
+                file.extend_from_slice(&encoded);
+            }
+            6 => file.extend_from_within(at..),
+            _ => {}
+        }
+        fs::write(&path, &file).unwrap();
+        match random.u8(0..40) {
+            // Longer than all memory, and empty behind its records.
+            0 => File::options().write(true).open(&path).unwrap().set_len(1 << 40).unwrap(),
+            1 => fs::rename(&path, scratch.0.join("00000000000000000001.spool.tmp")).unwrap(),
+            2 => {
+                fs::remove_file(&path).unwrap();
+                fs::create_dir(&path).unwrap();
+            }
+            #[cfg(unix)]
+            3 => {
+                use std::os::unix::fs::PermissionsExt;
+                fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+            }
+            _ => {}
+        }
+    }
+    written
+}
+
+/// How many seeds; `tools/faults/run` sets more.
+fn seeds() -> std::ops::Range<u64> {
+    let count = std::env::var("SPOOL_SEEDS").map_or(1_000, |seeds| seeds.parse().unwrap());
+    let start = fastrand::u64(..1 << 40);
+    start..start + count
+}
+
+#[test]
+fn whatever_is_in_the_directory_is_read_to_its_end_and_only_points_are_sent() {
+    let all: std::collections::HashSet<String> = (0..2_000).map(line).collect();
+    for seed in seeds() {
+        let scratch = Scratch::new();
+        drop(scratch.open());
+        let written = ruin(&scratch, seed);
+        let mut store = Store::open(&scratch.spool().max_bytes(u64::MAX), RULES).unwrap();
+        let read = read_all(&mut store, WALL);
+        for line in read.split_inclusive('\n') {
+            // What was planted with a good checksum lacks characters, and may be a point.
+            assert!(RULES.allow(line.as_bytes()), "seed {seed}: {line:?}");
+            assert!(
+                all.contains(line) || line.len() < self::line(9).len(),
+                "seed {seed}: {line:?}"
+            );
+        }
+        let tally = store.take_tally();
+        let points = read.lines().count();
+        assert!(points <= 3 * written + 9, "seed {seed}: {points} of {written}");
+        assert!(points >= written || tally.damaged > 0 || has_strange(&scratch), "seed {seed}");
+        if seed % 16 > 0 {
+            continue;
+        }
+        // It is still good for what it is there for.
+        store.append(lines(0..9).as_bytes(), None, WALL).unwrap();
+        store.sync().unwrap();
+        assert_eq!(read_all(&mut store, WALL), lines(0..9), "seed {seed}");
+    }
+}
+
+/// Whether a file was left alone, or none was there.
+fn has_strange(scratch: &Scratch) -> bool {
+    !scratch.files().is_empty()
+}
