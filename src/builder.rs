@@ -16,6 +16,7 @@ use std::time::Duration;
 use metrics::{Label, Level};
 use metrics_util::MetricKindMask;
 
+use self::options::Spool;
 pub use self::options::{ConnectivityCheck, Flavor, HostTag, InstanceTag};
 use crate::clock::Clock;
 use crate::error::BuildError;
@@ -216,6 +217,7 @@ options! {
         max_tags: Option<usize> = None,
         callbacks: Callbacks = Callbacks::default(),
         target_levels: Vec<(String, Level)> = Vec::new(),
+        spool: Option<Spool> = None,
         /// Mocked by tests.
         clock: Clock = Clock::default(),
     }
@@ -399,6 +401,20 @@ impl OpenTsdbBuilder {
     /// runs for one exporter at a time.
     pub fn on_snapshot(mut self, callback: impl FnMut() + Send + 'static) -> Self {
         self.callbacks.add(callback);
+        self
+    }
+
+    /// Keeps on disk what memory has no room for while the server is away, and what is not confirmed
+    /// when the exporter ends; it is delivered when the server is there, by the next process too.
+    /// What that costs and promises is in [the chapter on the spool](crate::docs::spool). Defaults to
+    /// none: nothing is written to disk.
+    ///
+    /// A second exporter that the default [`InstanceTag::Auto`] gives a number keeps its points in
+    /// the subdirectory of that number. Any other finds the directory locked, which is an error.
+    #[cfg(feature = "spool")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "spool")))]
+    pub fn with_spool(mut self, spool: Spool) -> Self {
+        self.spool = Some(spool);
         self
     }
 

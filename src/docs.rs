@@ -11,6 +11,9 @@ pub mod timestamps {}
 pub mod delivery {}
 #[doc = include_str!("../docs/guide/shutdown.md")]
 pub mod shutdown {}
+#[cfg(feature = "spool")]
+#[doc = include_str!("../docs/guide/spool.md")]
+pub mod spool {}
 #[doc = include_str!("../docs/guide/cost.md")]
 pub mod cost {}
 #[doc = include_str!("../docs/guide/troubleshooting.md")]

@@ -4,6 +4,7 @@
 //! and there the cause is not to be read twice. So the source of a [`BuildError`] is an
 //! [`io::Error`] of the same kind whose text is what the error itself leaves out: `os error 111`.
 
+use std::path::PathBuf;
 use std::{fmt, io};
 
 /// Why [`build`](crate::OpenTsdbBuilder::build) or [`install`](crate::OpenTsdbBuilder::install)
@@ -58,6 +59,15 @@ pub enum BuildError {
         in_words(source)
     )]
     EventQueue {
+        /// Why not: its kind, and in its text the system's number.
+        source: io::Error,
+    },
+    /// The directory of the spool cannot be used: another exporter has it, others may write to it,
+    /// or it could not be made. Only with the feature `spool`.
+    #[error("the spool in {} cannot be used: {}", directory.display(), in_words(source))]
+    Spool {
+        /// The directory of this exporter.
+        directory: PathBuf,
         /// Why not: its kind, and in its text the system's number.
         source: io::Error,
     },

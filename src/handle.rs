@@ -29,12 +29,14 @@ use crate::wire::point::Point;
 /// How long a shutdown that has given up lets the writer finish the line that it is in, so that no
 /// server stores half of one.
 const LINE_TIME: Duration = Duration::from_millis(75);
+/// How much of that a disk has that is being written.
+const DISK_TIME: Duration = Duration::from_millis(40);
 
 /// What became of the points of a [`flush`](OpenTsdbHandle::flush) or
 /// [`shutdown`](OpenTsdbHandle::shutdown): those that were pending when it was called, and those
 /// that were made until it returned.
 ///
-/// `points = confirmed + pending + dropped`, and after a shutdown `pending` is 0.
+/// `points = confirmed + pending + dropped + spooled`, and after a shutdown `pending` is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FlushReport {
@@ -51,6 +53,9 @@ pub struct FlushReport {
     pub pending: u64,
     /// Those that were given up; see [`Drops`](crate::Drops).
     pub dropped: u64,
+    /// Those that were moved to the spool: they are delivered later, by another process if this one
+    /// ends. Always 0 without the feature `spool`.
+    pub spooled: u64,
 }
 
 impl FlushReport {
@@ -252,12 +257,18 @@ impl OpenTsdbHandle {
         }
         let before = self.stats();
         let _expedite = queue.expedite();
+        queue.set_deadline(deadline);
         // Without an answer the flusher still waits for room, or has ended; no more is taken then.
         let _ = self.ask(Occasion::Last, deadline);
         queue.close();
-        if !queue.wait_finished(deadline) {
+        let mut is_finished = queue.wait_finished(deadline);
+        let end = Instant::now() + LINE_TIME;
+        if !is_finished && queue.has_spool() {
+            is_finished = queue.wait_finished(Some(end - (LINE_TIME - DISK_TIME)));
+        }
+        if !is_finished {
             queue.abandon();
-            queue.wait_finished(Some(Instant::now() + LINE_TIME));
+            queue.wait_finished(Some(end));
         }
         Ok(self.report(&before))
     }
@@ -279,6 +290,7 @@ impl OpenTsdbHandle {
             rejected: after.points_rejected.total() - before.points_rejected.total(),
             pending: after.points_pending,
             dropped: after.points_dropped.total() - before.points_dropped.total(),
+            spooled: after.points_spooled - before.points_spooled,
         }
     }
 
@@ -314,8 +326,8 @@ fn left(deadline: Option<Instant>) -> Duration {
 
 /// Shuts the exporter down when it is dropped; made by [`OpenTsdbHandle::guard`].
 ///
-/// If points are lost by then, which nobody would hear of otherwise, it logs a warning with their
-/// number.
+/// If points are lost by then, or left in the spool, which nobody would hear of otherwise, it logs a
+/// warning with their number.
 #[must_use = "the guard shuts the exporter down when it is dropped: bind it to a name for as long as metrics are to be sent"]
 #[derive(Debug)]
 pub struct FlushGuard {
@@ -326,9 +338,16 @@ pub struct FlushGuard {
 impl Drop for FlushGuard {
     fn drop(&mut self) {
         // An error says that somebody else has shut it down, who has the report.
-        if let Ok(FlushReport { points, dropped: lost @ 1.., .. }) =
-            self.handle.shutdown(self.timeout)
-        {
+        let report = self.handle.shutdown(self.timeout);
+        if let Ok(FlushReport { points, spooled: kept @ 1.., .. }) = report {
+            tracing::warn!(
+                kept,
+                points,
+                timeout = ?self.timeout,
+                "points were left in the spool at the shutdown: the next process delivers them"
+            );
+        }
+        if let Ok(FlushReport { points, dropped: lost @ 1.., .. }) = report {
             tracing::warn!(
                 lost,
                 points,

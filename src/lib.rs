@@ -35,6 +35,14 @@
 //! | [timestamps](docs::timestamps) | when a snapshot is taken, and what its values say |
 //! | [delivery](docs::delivery) | what a confirmation proves, and what is not promised |
 //! | [shutdown](docs::shutdown) | SIGTERM, tokio, fork |
+#![cfg_attr(
+    feature = "spool",
+    doc = "| [spool](docs::spool) | through the night: points on disk |"
+)]
+#![cfg_attr(
+    not(feature = "spool"),
+    doc = "| spool (feature `spool`) | through the night: points on disk |"
+)]
 //! | [cost](docs::cost) | nanoseconds and bytes |
 //! | [troubleshooting](docs::troubleshooting) | my metric is missing |
 #![cfg_attr(feature = "testing", doc = "| [testing](docs::testing) | a test from the first line |")]
@@ -88,6 +96,14 @@
 //! | [`with_max_tags`](OpenTsdbBuilder::with_max_tags) | the flavor's: 8 for OpenTSDB |
 //! | [`with_min_level`](OpenTsdbBuilder::with_min_level), [`with_min_level_for_target`](OpenTsdbBuilder::with_min_level_for_target) | every metric |
 //! | [`with_unit_suffixes`](OpenTsdbBuilder::with_unit_suffixes) | off |
+#![cfg_attr(
+    feature = "spool",
+    doc = "| [`with_spool`](OpenTsdbBuilder::with_spool) | none; 1 GiB and a week where there is one |"
+)]
+#![cfg_attr(
+    not(feature = "spool"),
+    doc = "| `with_spool` (feature `spool`) | none; 1 GiB and a week where there is one |"
+)]
 //! | [`with_telemetry`](OpenTsdbBuilder::with_telemetry) | on |
 //!
 //! # Telemetry
@@ -99,8 +115,9 @@
 //! |---|---|
 //! | `points.taken`, `points.confirmed`, `points.pending` | made by snapshots and `send`; parsed by the server; waiting, or written and not confirmed |
 //! | `points.sent`, `points.resent`, `bytes.sent` | written to a socket; written once more after a lost connection |
-//! | `points.dropped` with `reason=` | `queue_full`, `too_long`, `not_finite`, `duplicate`, `shutdown` |
+//! | `points.dropped` with `reason=` | `queue_full`, `too_long`, `not_finite`, `duplicate`, `shutdown`, `spool` |
 //! | `points.rejected` with `class=` | `illegal_argument`, `invalid_value`, `unknown_metric`, `storage`, `throttled`, `unknown_command`, `other`: confirmed, and refused |
+//! | `points.spooled`, `spool.bytes`, `spool.age`, `spool.errors` | moved from memory to disk; on disk now; seconds since the oldest of that was written; failed writes, damaged parts. None without a spool |
 //! | `pending.age` | seconds since the oldest pending point was taken |
 //! | `ticks.skipped`, `clock.steps` | snapshots left out because the last was still being sent; steps of the wall clock |
 //! | `connected`, `connects`, `connect.failures`, `disconnects` | 1.0 or 0.0; connections made; attempts that failed; connections that were lost or given up |
@@ -111,11 +128,12 @@
 //!
 //! A confirmed point was parsed by the server, in order; see [`Confirmation`]. It may have been
 //! refused, which is counted ([`Rejections`]), and it may not be stored yet: OpenTSDB answers before
-//! its storage has written. Nothing is kept on disk, so what was not sent is lost with a killed
-//! process. What was sent but not confirmed when a connection broke is sent again, as the same
+//! its storage has written. Without a spool nothing is kept on disk, so what was not sent is lost with
+//! a killed process. What was sent but not confirmed when a connection broke is sent again, as the same
 //! bytes: OpenTSDB, InfluxDB and KairosDB keep one such point, VictoriaMetrics keeps both unless it
 //! deduplicates. At every moment
-//! `points_taken = points_confirmed + points_pending + points_dropped.total()`.
+//! `points_taken = points_confirmed + points_pending + points_dropped.total()`, and with a spool
+//! `+ points_spooled`.
 //!
 //! # Features
 //!
@@ -123,6 +141,7 @@
 //!
 //! - `testing`: `testing::FakeTsd`, a scripted TSD in the process, for your tests and ours; with
 //!   `http` also `testing::FakeHttpTsd`.
+//! - `spool`: `OpenTsdbBuilder::with_spool`, a directory for what memory has no room for.
 //! - `log`: emits the crate's `tracing` events as `log` records too, for applications without a
 //!   tracing subscriber.
 #![forbid(unsafe_code)]
@@ -184,6 +203,9 @@ pub use record::descriptions::Description;
 pub use record::recorder::OpenTsdbRecorder;
 pub use send::limiter::RateLimit;
 pub use send::rotation::EndpointOrder;
+#[cfg(feature = "spool")]
+#[cfg_attr(docsrs, doc(cfg(feature = "spool")))]
+pub use send::spool::options::Spool;
 pub use stats::{Confirmation, Drops, Rejections, Stats};
 pub use wire::point::Point;
 pub use wire::value::Value;

@@ -20,9 +20,13 @@
 //!    `flush` and `shutdown` wait for.
 //! 5. Abandoned, the queue drops whatever is not confirmed, in the lanes and in flight. A
 //!    confirmation that comes later counts nothing.
-//! 6. Buffers come back through [`Queue::recycle`], so a steady flush allocates nothing.
+//! 6. With a spool, the writer moves the oldest points to disk while the link is down, and the
+//!    flusher waits for that as it does for room. What it read back waits as backlog.
+//! 7. Buffers come back through [`Queue::recycle`], so a steady flush allocates nothing.
 
 mod batch;
+#[cfg(feature = "spool")]
+pub(crate) mod disk;
 mod inner;
 mod lane;
 #[cfg(all(test, loom))]
@@ -34,6 +38,7 @@ mod waker;
 
 use crate::clock::Instant;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 pub(crate) use self::batch::{BATCH_BYTES, Batch};
 use self::inner::{Inner, Limit};
@@ -41,6 +46,9 @@ pub(crate) use self::states::{Link, Phase, Waiting, Watermark};
 use self::waker::Waker;
 use crate::stats::{Counters, Stats};
 use crate::sync::{self, Condvar, Mutex, MutexGuard};
+
+/// How long the flusher waits for room on disk. A disk that hangs longer counts as failed.
+const DISK_TIME: Duration = Duration::from_secs(1);
 
 /// While it lives, points are sent without being spread over the interval.
 pub(crate) struct Expedite<'a>(&'a Queue);
@@ -102,7 +110,15 @@ impl Queue {
                 // A queue that fills is not spread, which the writer has to hear.
                 self.waker.wake();
             }
-            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            inner = match inner.link {
+                Link::Up => self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner),
+                Link::Down => {
+                    let waited = self.changed.wait_timeout(inner, DISK_TIME);
+                    let (mut inner, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+                    inner.spills &= !waited.timed_out();
+                    inner
+                }
+            };
         }
         inner.wants_room = false;
         self.counters.points_taken.add(points as u64);
@@ -149,6 +165,17 @@ impl Queue {
     pub(crate) fn end_at(&self, at: Instant) {
         self.lock().ends_at = Some(at);
         self.waker.wake();
+    }
+
+    /// Says when a shutdown will abandon the queue.
+    pub(crate) fn set_deadline(&self, deadline: Option<Instant>) {
+        self.lock().deadline = deadline;
+        self.waker.wake();
+    }
+
+    /// Whether what is left at the end goes to disk.
+    pub(crate) fn has_spool(&self) -> bool {
+        self.lock().has_spool
     }
 
     /// Whether the last snapshot is still being sent, so that the next tick is better left out. Raw
@@ -203,8 +230,9 @@ impl Queue {
     /// Everything that was counted, read while no point changes its state.
     pub(crate) fn stats(&self, now: Instant) -> Stats {
         let inner = self.lock();
-        let oldest_pending = inner.oldest().map(|oldest| now.saturating_duration_since(oldest));
-        Stats { oldest_pending, ..self.counters.stats() }
+        let age = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at));
+        let (oldest_pending, oldest_spooled) = (age(inner.oldest()), age(inner.oldest_spooled));
+        Stats { oldest_pending, oldest_spooled, ..self.counters.stats() }
     }
 
     /// Takes no more points, and lets the writer end when it has sent those there are.
@@ -310,6 +338,7 @@ impl Queue {
 
     /// Lines were added to a queue that is perhaps too full now.
     fn added(&self, mut inner: MutexGuard<'_, Inner>, was_empty: bool) {
+        let is_for_disk = inner.wants_spill() || inner.is_unwritten();
         let dropped = inner.drop_oldest();
         if dropped > 0 {
             self.counters.points_dropped.queue_full.add(dropped as u64);
@@ -318,7 +347,7 @@ impl Queue {
             }
         }
         drop(inner);
-        if was_empty {
+        if was_empty || is_for_disk {
             // Else it was woken before, and has not taken all of it yet.
             self.waker.wake();
         }

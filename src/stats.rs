@@ -1,9 +1,9 @@
 //! What the exporter did, counted.
 //!
 //! Each thread adds to the [`Counters`]; a user reads one [`Stats`]. The law `points_taken =
-//! points_confirmed + points_pending + points_dropped.total()` holds in every reading, because
-//! `points_pending` is what the others leave over, and because a point is counted as taken before
-//! it can be counted as confirmed or dropped.
+//! points_confirmed + points_pending + points_dropped.total() + points_spooled` holds in every
+//! reading, because `points_pending` is what the others leave over, and because a point is counted
+//! as taken before it can be counted as anything else.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
@@ -112,6 +112,9 @@ counted_by_cause! {
         /// Not confirmed when [`shutdown`](crate::OpenTsdbHandle::shutdown) ran out of time, or 30 s
         /// after the last handle and the recorder were dropped.
         shutdown,
+        /// On disk and too old, or more than the spool may hold. Always 0 without the feature
+        /// `spool`.
+        spool,
     }
 }
 
@@ -141,10 +144,16 @@ counted! {
     /// One reading of every counter of the exporter, taken by
     /// [`OpenTsdbHandle::stats`](crate::OpenTsdbHandle::stats).
     ///
-    /// In each reading `points_taken = points_confirmed + points_pending + points_dropped.total()`.
+    /// In each reading `points_taken = points_confirmed + points_pending + points_dropped.total()`,
+    /// and without a spool that is all. With one, a point that moves from memory to disk is no
+    /// longer of this account: it is counted in `points_spooled`, and taken anew when it is read
+    /// back, by this process or by another one. So then `points_taken = points_confirmed +
+    /// points_pending + points_dropped.total() + points_spooled`, and `points_spooled` is not what
+    /// is on disk now, but what was ever moved there.
     #[derive(Clone, Copy, Debug, Default, PartialEq)]
     Stats = Counters {
-        /// Points that a snapshot or `send` made, those dropped before the wire included.
+        /// Points that a snapshot or `send` made, those dropped before the wire included, and those
+        /// that were read back from the spool.
         points_taken: u64 = Count,
         /// Points written to a socket; one that is sent again counts again.
         points_sent: u64 = Count,
@@ -156,6 +165,9 @@ counted! {
         points_resent: u64 = Count,
         /// Points that were given up, by cause.
         points_dropped: Drops = DropCounters,
+        /// Points moved from memory to the spool: what the queue had no room for, and what was left
+        /// at the shutdown. Always 0 without the feature `spool`, as is what follows of it.
+        points_spooled: u64 = Count,
         /// Points that the server refused, by kind of reply.
         points_rejected: Rejections = RejectionCounters,
         /// Bytes written to sockets.
@@ -176,6 +188,13 @@ counted! {
         confirmation: Option<Confirmation> = InForce,
         /// The age of the oldest pending point.
         oldest_pending: Option<Duration> = Derived,
+        /// Bytes that the spool has on disk.
+        spool_bytes: u64 = Count,
+        /// Times that the spool could not write or read: a disk that is full, a record, a line or a
+        /// file that is damaged.
+        spool_errors: u64 = Count,
+        /// The time since the oldest part of the spool was written.
+        oldest_spooled: Option<Duration> = Derived,
         /// Series that are known.
         series: u64 = Count,
         /// Keys that became the same series as another key when they were cleaned.
@@ -266,12 +285,12 @@ impl Counters {
         self.confirmation.0.store(confirmation as u8, Ordering::Relaxed);
     }
 
-    /// All counters now, `oldest_pending` still empty: only the queue knows it.
+    /// All counters now, but for the ages: only the queue knows them.
     pub(crate) fn stats(&self) -> Stats {
         let stats: Stats = self.read();
         // Read last, since it grows first: so the difference is never negative.
         let points_taken = self.points_taken.get();
-        let settled = stats.points_confirmed + stats.points_dropped.total();
+        let settled = stats.points_confirmed + stats.points_dropped.total() + stats.points_spooled;
         Stats { points_taken, points_pending: points_taken.saturating_sub(settled), ..stats }
     }
 }
@@ -287,11 +306,15 @@ mod tests {
         counters.points_confirmed.add(4);
         counters.points_dropped.queue_full.add(1);
         counters.points_dropped.shutdown.add(2);
+        counters.points_spooled.add(1);
         let stats = counters.stats();
-        assert_eq!(stats.points_pending, 3);
+        assert_eq!(stats.points_pending, 2);
         assert_eq!(
             stats.points_taken,
-            stats.points_confirmed + stats.points_pending + stats.points_dropped.total()
+            stats.points_confirmed
+                + stats.points_pending
+                + stats.points_dropped.total()
+                + stats.points_spooled
         );
     }
 

@@ -84,7 +84,15 @@ impl OpenTsdbBuilder {
                 is_in_seconds || self.flavor != Flavor::InfluxDb,
                 "use TimestampPrecision::Seconds: InfluxDB stores milliseconds of the put protocol at wrong times",
             ),
-        ])
+        ])?;
+        #[cfg(feature = "spool")]
+        if let Some(spool) = &self.spool {
+            check(&[
+                ("with_spool", spool, spool.max_bytes > 0, "give max_bytes room for some points"),
+                ("with_spool", spool, !spool.max_age.is_zero(), "give a max_age above 0"),
+            ])?;
+        }
+        Ok(())
     }
 
     pub(super) fn endpoints(&self) -> Result<Vec<Endpoint>, BuildError> {

@@ -17,6 +17,8 @@ use metrics::{Label, Level};
 use metrics_util::MetricKindMask;
 
 use super::OpenTsdbBuilder;
+#[cfg(feature = "spool")]
+use super::options::Spool;
 use super::options::{ConnectivityCheck, Flavor, HostTag, InstanceTag};
 use crate::error::BuildError;
 use crate::flush::distribution::{Distribution, Plans};
@@ -45,7 +47,7 @@ macro_rules! variables {
     };
 }
 
-/// In the order of the table in `docs/environment.md`.
+/// In the order of the table in `docs/environment.md`, but for those of the spool, which follow.
 const VARIABLES: &[(&str, Set)] = variables! {
     "ADDRESS" addresses = addresses;
     "ENDPOINT_ORDER" endpoint_order =
@@ -101,6 +103,40 @@ const LEVELS: &[(&str, Level)] = &[
     ("warn", Level::WARN),
     ("error", Level::ERROR),
 ];
+/// As [`VARIABLES`], of the spool: one option, made of what is set of it.
+#[cfg(feature = "spool")]
+const SPOOL: &[(&str, Set)] = &[
+    ("OPENTSDB_SPOOL_DIR", |builder, text| {
+        spool(builder).directory = text.into();
+        Ok(())
+    }),
+    ("OPENTSDB_SPOOL_MAX_BYTES", |builder, text| {
+        spool(builder).max_bytes = number(text)? as u64;
+        Ok(())
+    }),
+    ("OPENTSDB_SPOOL_MAX_AGE", |builder, text| {
+        spool(builder).max_age = duration(text)?;
+        Ok(())
+    }),
+    ("OPENTSDB_SPOOL_WRITE_AHEAD", |builder, text| {
+        spool(builder).write_ahead = word(SWITCH)(text)?;
+        Ok(())
+    }),
+];
+#[cfg(not(feature = "spool"))]
+const SPOOL: &[(&str, Set)] = &[];
+
+/// One that `build` refuses, for want of a directory, if there is none yet.
+#[cfg(feature = "spool")]
+fn spool(builder: &mut OpenTsdbBuilder) -> &mut Spool {
+    builder.spool.get_or_insert_with(|| Spool::new(""))
+}
+
+/// Each variable, in the order of the table.
+fn rows() -> impl Iterator<Item = &'static (&'static str, Set)> {
+    VARIABLES.iter().chain(SPOOL)
+}
+
 const SWITCH: &[(&str, bool)] = &[("true", true), ("false", false)];
 
 impl OpenTsdbBuilder {
@@ -122,7 +158,7 @@ impl OpenTsdbBuilder {
             );
         }
         let mut builder = OpenTsdbBuilder::new("");
-        for &(name, set) in VARIABLES {
+        for &(name, set) in rows() {
             let Some(text) = variables.get(name) else { continue };
             let invalid = |fix| BuildError::invalid(name, text, fix);
             let mut alone = OpenTsdbBuilder::new("");
@@ -141,7 +177,7 @@ fn collect(
     for (name, value) in environment {
         let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
         let text = value.to_string_lossy().trim().to_owned();
-        let known = VARIABLES.iter().find(|row| row.0 == name);
+        let known = rows().find(|row| row.0 == name);
         if let (Some(&(name, _)), None) = (known, value.to_str()) {
             return Err(BuildError::invalid(name, &text, "give text in UTF-8"));
         }
@@ -159,7 +195,7 @@ fn is_unknown(name: &str) -> bool {
         || name.contains("_SERVICE_PORT")
         || name.ends_with("_PORT")
         || name.contains("_PORT_");
-    !is_of_a_service && VARIABLES.iter().all(|row| row.0 != name)
+    !is_of_a_service && rows().all(|row| row.0 != name)
 }
 
 /// Checks what depends on one option alone.
@@ -310,6 +346,10 @@ mod tests {
             ("MIN_LEVEL_FOR_TARGET", "sqlx=warn, a::b = trace", tsd().with_min_level_for_target("sqlx", Level::WARN).with_min_level_for_target("a::b", Level::TRACE)),
             ("UNIT_SUFFIXES", "true", tsd().with_unit_suffixes(true)),
             ("TELEMETRY", "false", tsd().with_telemetry(false)),
+            ("SPOOL_DIR", "/var/lib/x", tsd().with_spool(Spool::new("/var/lib/x"))),
+            ("SPOOL_MAX_BYTES", "7", tsd().with_spool(Spool::new("").max_bytes(7))),
+            ("SPOOL_MAX_AGE", "3h", tsd().with_spool(Spool::new("").max_age(3 * 3600 * second))),
+            ("SPOOL_WRITE_AHEAD", "true", tsd().with_spool(Spool::new("").write_ahead(true))),
         ];
         for (name, value, expected) in &cases {
             let name = format!("{PREFIX}{name}");
@@ -317,7 +357,7 @@ mod tests {
             let built = build(&[(ADDRESS, "tsd"), (name.as_str(), *value)]);
             assert_eq!(format!("{:?}", built.unwrap()), format!("{expected:?}"), "{name}={value}");
         }
-        for (name, _) in VARIABLES {
+        for (name, _) in rows() {
             assert!(cases.iter().any(|case| name.strip_prefix(PREFIX) == Some(case.0)), "{name}");
         }
     }
@@ -346,6 +386,8 @@ mod tests {
             ("OPENTSDB_MIN_LEVEL_FOR_TARGET", "sqlx", "as in sqlx=warn"),
             ("OPENTSDB_MIN_LEVEL_FOR_TARGET", "sqlx=fatal", "give one of trace, debug"),
             ("OPENTSDB_TELEMETRY", "yes", "give one of true, false"),
+            ("OPENTSDB_SPOOL_MAX_BYTES", "0", "room for some points"),
+            ("OPENTSDB_SPOOL_MAX_AGE", "0s", "above 0"),
         ];
         for (name, value, fix) in cases {
             let error = build(&[("OPENTSDB_ADDRESS", "tsd"), (name, value)]).unwrap_err();
@@ -372,9 +414,15 @@ mod tests {
 
     #[test]
     fn options_that_do_not_go_together_are_left_to_build() {
-        let variables = [("OPENTSDB_ADDRESS", "tsd"), ("OPENTSDB_DISTRIBUTION", "vmrange")];
-        let error = build(&variables).unwrap().build().unwrap_err();
-        assert!(error.to_string().contains("Flavor::VictoriaMetrics"), "{error}");
+        for (name, value, fix) in [
+            ("OPENTSDB_DISTRIBUTION", "vmrange", "Flavor::VictoriaMetrics"),
+            ("OPENTSDB_SPOOL_MAX_AGE", "1h", "OPENTSDB_SPOOL_DIR"),
+        ] {
+            let off = ("OPENTSDB_CONNECTIVITY_CHECK", "off");
+            let variables = [("OPENTSDB_ADDRESS", "tsd"), off, (name, value)];
+            let error = build(&variables).unwrap().build().unwrap_err();
+            assert!(error.to_string().contains(fix), "{error}");
+        }
     }
 
     #[test]
@@ -408,7 +456,7 @@ mod tests {
     #[test]
     fn the_table_of_the_docs_has_each_variable_in_this_order() {
         let docs = include_str!("../../docs/environment.md");
-        let rows = docs.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
-        assert_eq!(rows.collect::<Vec<_>>(), VARIABLES.iter().map(|row| row.0).collect::<Vec<_>>());
+        let names = docs.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        assert_eq!(names.collect::<Vec<_>>(), rows().map(|row| row.0).collect::<Vec<_>>());
     }
 }

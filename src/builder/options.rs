@@ -1,8 +1,14 @@
 //! The options that only the builder acts on.
 
+#[cfg(feature = "spool")]
+pub(super) use crate::send::spool::options::Spool;
 use crate::stats::Confirmation;
 use crate::wire::charset::Charset;
 use crate::wire::line::TSD_LINE;
+
+/// Without the feature `spool` there is none.
+#[cfg(not(feature = "spool"))]
+pub(super) type Spool = std::convert::Infallible;
 
 /// The most tags that any server takes, and a round number.
 pub(super) const MOST_TAGS: usize = 64;

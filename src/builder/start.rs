@@ -7,6 +7,8 @@ use std::thread::JoinHandle;
 use super::check::own_tags;
 use super::instance::{self, Claim};
 use super::options::ConnectivityCheck;
+#[cfg(feature = "spool")]
+use super::options::InstanceTag;
 use super::{CONNECT_TIMEOUT, OpenTsdbBuilder};
 
 use crate::error::{self, BuildError};
@@ -22,8 +24,10 @@ use crate::record::levels::Levels;
 use crate::record::recorder::OpenTsdbRecorder;
 use crate::record::registry::{self, Registry};
 use crate::send::endpoint::Endpoint;
-use crate::send::{self, Writer};
+use crate::send::{self, Keeper, Writer};
 use crate::stats::Counters;
+#[cfg(feature = "spool")]
+use crate::wire::sendable::LineRules;
 use crate::wire::series::Rules;
 
 /// The threads behind a recorder and a handle.
@@ -51,7 +55,8 @@ impl OpenTsdbBuilder {
         let claim = instance::settle(&self.instance_tag, &endpoints, &mut rules, has_room);
         let exporter = self.exporter(rules, plans);
         let Exporter { rules, registry, queue, counters, clock, .. } = &*exporter;
-        let sending = self.sending(endpoints, claim);
+        let keeper = self.keeper(&exporter)?;
+        let sending = self.sending(endpoints, keeper, claim);
         let spawn_error = |name, source| BuildError::Spawn { name, source: error::cause(source) };
         let writer = Writer::new(sending, Arc::clone(queue), Arc::clone(counters), clock.clone())
             .map_err(|source| BuildError::EventQueue { source: error::cause(source) })?
@@ -119,7 +124,42 @@ impl OpenTsdbBuilder {
         if self.telemetry { Telemetry::new(rules) } else { Telemetry::off() }
     }
 
-    fn sending(&self, endpoints: Vec<Endpoint>, claim: Option<Claim>) -> send::Options {
+    /// What has the spool, in the directory of this exporter.
+    #[cfg(feature = "spool")]
+    fn keeper(&self, exporter: &Exporter) -> Result<Option<Keeper>, BuildError> {
+        let Some(mut spool) = self.spool.clone() else { return Ok(None) };
+        if spool.directory.as_os_str().is_empty() {
+            return Err(BuildError::invalid(
+                "with_spool",
+                "",
+                "name a directory; in the environment that is OPENTSDB_SPOOL_DIR",
+            ));
+        }
+        if let (InstanceTag::Auto, Some(number)) = (&self.instance_tag, &exporter.rules.instance) {
+            spool.directory.push(number);
+        }
+        let Exporter { rules, max_line, queue, .. } = exporter;
+        let lines = LineRules { charset: rules.charset, max_line: *max_line };
+        let keeper = Keeper::open(&spool, lines).map_err(|source| BuildError::Spool {
+            directory: spool.directory,
+            source: error::cause(source),
+        })?;
+        queue.set_spool();
+        Ok(Some(keeper))
+    }
+
+    #[cfg(not(feature = "spool"))]
+    #[expect(clippy::unnecessary_wraps, reason = "as with the feature `spool`")]
+    fn keeper(&self, _: &Exporter) -> Result<Option<Keeper>, BuildError> {
+        Ok(self.spool.map(|none| match none {}))
+    }
+
+    fn sending(
+        &self,
+        endpoints: Vec<Endpoint>,
+        keeper: Option<Keeper>,
+        claim: Option<Claim>,
+    ) -> send::Options {
         send::Options {
             endpoints,
             order: self.endpoint_order,
@@ -130,6 +170,7 @@ impl OpenTsdbBuilder {
             write_timeout: self.write_timeout,
             backoff: self.backoff.0..=self.backoff.1,
             confirmation: self.flavor.confirmation(self.confirmation),
+            keeper,
             held: claim.map(|claim| Box::new(claim) as Box<_>),
         }
     }

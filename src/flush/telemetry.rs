@@ -23,8 +23,12 @@ const SERIES: &[(&str, Read)] = &[
     ("points.confirmed", |stats| stats.points_confirmed.into()),
     ("points.pending", |stats| (stats.points_pending as f64).into()),
     ("points.resent", |stats| stats.points_resent.into()),
+    ("points.spooled", |stats| stats.points_spooled.into()),
     ("pending.age", |stats| stats.oldest_pending.unwrap_or_default().as_secs_f64().into()),
     ("bytes.sent", |stats| stats.bytes_sent.into()),
+    ("spool.bytes", |stats| of_spool(stats, stats.spool_bytes as f64)),
+    ("spool.age", |stats| of_spool(stats, stats.oldest_spooled.unwrap_or_default().as_secs_f64())),
+    ("spool.errors", |stats| stats.spool_errors.into()),
     ("ticks.skipped", |stats| stats.ticks_skipped.into()),
     ("connects", |stats| stats.connects.into()),
     ("connect.failures", |stats| stats.connect_failures.into()),
@@ -56,6 +60,12 @@ fn values(
         .chain(rejections.map(move |(cause, n)| (rejected, Some((class, cause)), n.into())))
 }
 
+/// A gauge of the spool, which makes no line before there was something in it.
+fn of_spool(stats: &Stats, value: f64) -> Value {
+    let was_used = stats.points_spooled > 0 || stats.spool_bytes > 0;
+    if was_used { value.into() } else { Value::Integer(0) }
+}
+
 /// The rendered line of each series, and the value that was last sent.
 pub(crate) struct Telemetry {
     series: Vec<(LineBuf, Option<Value>)>,
@@ -84,6 +94,9 @@ impl Telemetry {
     /// Gives the lines of a snapshot to `sink`.
     pub(crate) fn take(&mut self, stamp: Stamp, stats: &Stats, sink: &mut impl Sink) {
         for ((line, last_sent), (.., value)) in self.series.iter_mut().zip(values(stats)) {
+            // Of a gauge that had one, also that it is zero again.
+            let is_gone = value == Value::Integer(0) && matches!(last_sent, Some(Value::Float(_)));
+            let value = if is_gone { Value::Float(0.0) } else { value };
             if has_line(value) && !(stamp.only_changed && *last_sent == Some(value)) {
                 sink.point(line.line(), Variant::default(), value);
                 *last_sent = Some(value);

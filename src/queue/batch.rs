@@ -18,11 +18,18 @@ pub(crate) struct Batch {
     pub(super) first: u64,
     /// When its oldest point was taken, dropped ones included.
     pub(super) taken: Instant,
+    /// Whether it was read from disk and is still there.
+    pub(super) is_from_disk: bool,
 }
 
 impl Batch {
     pub(super) fn new(bytes: Vec<u8>, points: usize, first: u64, taken: Instant) -> Self {
-        Batch { bytes, start: 0, points, first, taken }
+        Batch { bytes, start: 0, points, first, taken, is_from_disk: false }
+    }
+
+    /// The number behind its last point.
+    pub(super) fn end(&self) -> u64 {
+        self.first + self.points as u64
     }
 
     /// The lines to send.
@@ -33,6 +40,12 @@ impl Batch {
     /// How many points the lines hold.
     pub(crate) fn points(&self) -> usize {
         self.points
+    }
+
+    /// Whether it was read from disk and is still there.
+    #[cfg(feature = "spool")]
+    pub(crate) fn is_from_disk(&self) -> bool {
+        self.is_from_disk
     }
 
     /// Gives the buffer back to the allocator but for what the lines need, if that is much less.
@@ -48,9 +61,9 @@ impl Batch {
     }
 
     /// Whether so many more bytes may join. Not where lines were dropped: the age of the others
-    /// would not be known.
+    /// would not be known; nor where the others are on disk.
     pub(super) fn has_room_for(&self, bytes: usize) -> bool {
-        self.start == 0 && self.bytes.len() + bytes <= BATCH_BYTES
+        self.start == 0 && !self.is_from_disk && self.bytes.len() + bytes <= BATCH_BYTES
     }
 
     /// Adds the lines that follow these.

@@ -54,6 +54,18 @@ pub(super) struct Inner {
     pub(super) phase: Phase,
     /// When the writer abandons the queue by itself, since nobody is left who could.
     pub(super) ends_at: Option<Instant>,
+    /// When a shutdown abandons it.
+    pub(super) deadline: Option<Instant>,
+    /// Whether the writer has a spool. What follows is for that.
+    pub(super) has_spool: bool,
+    /// While the link is down: whether the writer moves the oldest points to disk, so that the
+    /// flusher waits for room instead of dropping them.
+    pub(super) spills: bool,
+    /// Points from this number on have to be on disk before they are sent; the last number when
+    /// nothing has to.
+    pub(super) written: u64,
+    /// When the oldest point on disk was written.
+    pub(super) oldest_spooled: Option<Instant>,
     /// Buffers of confirmed batches, at most `SPARE_BUFFERS`.
     pub(super) spare: Vec<Vec<u8>>,
     /// What was given up. The writer frees it, which takes tens of milliseconds for millions of
@@ -79,6 +91,11 @@ impl Inner {
             link: Link::Up,
             phase: Phase::Open,
             ends_at: None,
+            deadline: None,
+            has_spool: false,
+            spills: false,
+            written: u64::MAX,
+            oldest_spooled: None,
             spare: Vec::new(),
             given_up: Vec::new(),
         }
@@ -89,7 +106,7 @@ impl Inner {
         self.backlog.points() + self.fresh.points()
     }
 
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.backlog.bytes() + self.fresh.bytes()
     }
 
@@ -97,17 +114,32 @@ impl Inner {
     pub(super) fn must_wait(&self, points: usize, bytes: usize) -> bool {
         let is_overfull =
             self.points() + points > self.limit.points || self.bytes() + bytes > self.limit.bytes;
-        self.phase <= Phase::Closing && self.link == Link::Up && self.points() > 0 && is_overfull
+        let makes_room = self.link == Link::Up || self.spills;
+        self.phase <= Phase::Closing && makes_room && self.points() > 0 && is_overfull
+    }
+
+    /// Whether more than half of what may wait does.
+    fn is_half_used(&self) -> bool {
+        self.points() > self.limit.points / 2 || self.bytes() > self.limit.bytes / 2
+    }
+
+    /// Whether the oldest points are to be moved to disk, before the queue is full.
+    pub(super) fn wants_spill(&self) -> bool {
+        let is_full = self.wants_room || self.is_half_used();
+        self.spills && self.link == Link::Down && self.points() > 0 && is_full
+    }
+
+    /// Whether points have to be written to disk before they are sent.
+    pub(super) fn is_unwritten(&self) -> bool {
+        self.written < self.next_point
     }
 
     pub(super) fn waiting(&self) -> Waiting {
-        let is_half_used =
-            self.points() > self.limit.points / 2 || self.bytes() > self.limit.bytes / 2;
         Waiting {
             fresh: self.fresh.points(),
             backlog: self.backlog.points(),
             snapshot_points: self.snapshot_points,
-            is_filling: self.wants_room || is_half_used,
+            is_filling: self.wants_room || self.is_half_used(),
         }
     }
 
@@ -139,11 +171,28 @@ impl Inner {
     pub(super) fn pop(&mut self) -> Option<Batch> {
         let is_backlog =
             !self.backlog.is_empty() && (self.is_backlog_next || self.fresh.is_empty());
+        let lane = if is_backlog { &mut self.backlog } else { &mut self.fresh };
+        if lane.front()?.end() > self.written {
+            return None;
+        }
         self.is_backlog_next = !is_backlog;
-        let batch = if is_backlog { self.backlog.pop() } else { self.fresh.pop() }?;
+        let batch = lane.pop()?;
         self.in_flight += batch.points();
         self.oldest_in_flight = oldest_of(self.oldest_in_flight.into_iter().chain([key(&batch)]));
         Some(batch)
+    }
+
+    /// Takes the oldest batch that waits, if it is like this.
+    #[cfg(feature = "spool")]
+    pub(super) fn take_oldest_if(&mut self, is_like: impl Fn(&Batch) -> bool) -> Option<Batch> {
+        let lane = self.oldest_lane();
+        lane.front().filter(|front| is_like(front))?;
+        lane.pop()
+    }
+
+    /// The lane with the oldest points that wait.
+    pub(super) fn oldest_lane(&mut self) -> &mut Lane {
+        if self.backlog.is_empty() { &mut self.fresh } else { &mut self.backlog }
     }
 
     /// Takes `points` off what is in flight; these batches still are.
@@ -153,7 +202,7 @@ impl Inner {
     }
 
     /// Number and time of the oldest point in each lane and in flight.
-    fn fronts(&self) -> impl Iterator<Item = (u64, Instant)> {
+    pub(super) fn fronts(&self) -> impl Iterator<Item = (u64, Instant)> {
         let lanes = [&self.backlog, &self.fresh].into_iter().filter_map(Lane::front).map(key);
         lanes.chain(self.oldest_in_flight)
     }
@@ -191,10 +240,11 @@ impl Inner {
             if (points == 0 && bytes == 0) || self.points() <= 1 {
                 return before - self.points();
             }
-            let lane = if self.backlog.is_empty() { &mut self.fresh } else { &mut self.backlog };
+            let next_point = self.next_point;
+            let lane = self.oldest_lane();
             let Some(front) = lane.front() else { return before - self.points() };
             let is_whole = front.points() <= points.max(1) || front.lines().len() <= bytes;
-            let is_last = front.first + front.points() as u64 == self.next_point;
+            let is_last = front.end() == next_point;
             if !is_whole || is_last {
                 lane.drop_of_front(points, bytes);
             } else if let Some(batch) = lane.pop() {

@@ -36,6 +36,13 @@ impl Lane {
         self.batches.front()
     }
 
+    /// Those with points from this number on.
+    #[cfg(feature = "spool")]
+    pub(super) fn from(&self, number: u64) -> impl Iterator<Item = &Batch> {
+        let start = self.batches.partition_point(|batch| batch.end() <= number);
+        self.batches.range(start..)
+    }
+
     /// Adds lines to the youngest batch. Answers whether they fit.
     pub(super) fn join(&mut self, lines: &[u8], points: usize) -> bool {
         let Some(youngest) = self.batches.back_mut() else { return false };

@@ -4,9 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::limiter::{Demand, Limiter};
+#[cfg(not(feature = "spool"))]
+pub(crate) use super::no_spool::Keeper;
+#[cfg(feature = "spool")]
+pub(crate) use super::spool::keeper::Keeper;
 use super::status::Status;
 use super::window::{Place, Window};
-use crate::clock::Instant;
+use crate::clock::{Clock, Instant};
 use crate::queue::{Phase, Queue};
 use crate::stats::Counters;
 
@@ -18,6 +22,7 @@ pub(super) struct Delivery {
     pub(super) status: Status,
     /// How long a connection may make no progress.
     pub(super) write_timeout: Duration,
+    pub(super) keeper: Option<Keeper>,
 }
 
 impl Delivery {
@@ -27,7 +32,8 @@ impl Delivery {
         let is_closing = self.queue.phase() >= Phase::Closing;
         let waiting = self.queue.waiting();
         let held = self.window.ungranted();
-        let has_backlog = waiting.backlog > 0 || self.window.is_resending();
+        let has_backlog =
+            waiting.backlog > 0 || self.window.is_resending() || self.has_backlog_on_disk();
         Demand {
             is_closing,
             unsent: waiting.fresh + waiting.backlog + held,
@@ -37,6 +43,31 @@ impl Delivery {
             is_expedited: is_closing || self.queue.is_expedited(),
             is_filling: waiting.is_filling,
         }
+    }
+
+    /// Keeps on disk what memory has no room for, if it may; answers when to do so again.
+    pub(super) fn keep(&mut self, clock: &Clock) -> Option<Instant> {
+        self.keeper.as_mut()?.turn(&self.queue, &self.window, &self.counters, clock)
+    }
+
+    pub(super) fn has_backlog_on_disk(&self) -> bool {
+        self.keeper.as_ref().is_some_and(Keeper::has_backlog)
+    }
+
+    /// Gives up what is not confirmed, on disk if it may.
+    pub(super) fn abandon(&mut self, clock: &Clock) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.keep_all(&self.queue, &self.window, &self.counters, clock);
+        }
+        self.queue.abandon();
+    }
+
+    /// Nothing more is sent.
+    pub(super) fn finish(&mut self, clock: &Clock) {
+        if let Some(mut keeper) = self.keeper.take() {
+            keeper.close(&self.queue, &self.counters, clock);
+        }
+        self.queue.finish();
     }
 
     /// Lets at most so many lines be written, of the next batch.

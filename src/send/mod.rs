@@ -17,12 +17,13 @@ mod delivery;
 mod dial;
 pub(crate) mod endpoint;
 pub(crate) mod limiter;
+#[cfg(not(feature = "spool"))]
+mod no_spool;
 mod peer;
 mod replies;
 mod resolve;
 pub(crate) mod rotation;
 #[cfg(feature = "spool")]
-#[expect(dead_code, reason = "the writer does not use it yet")]
 pub(crate) mod spool;
 mod status;
 mod telnet;
@@ -31,5 +32,6 @@ mod tests;
 mod window;
 mod writer;
 
+pub(crate) use self::delivery::Keeper;
 pub(crate) use self::dial::check;
 pub(crate) use self::writer::{Options, THREAD, Writer};

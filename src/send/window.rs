@@ -205,6 +205,13 @@ impl Window {
         self.batches.iter().map(|(_, batch)| batch)
     }
 
+    /// The lines that are not confirmed, but for those that are on disk.
+    #[cfg(feature = "spool")]
+    pub(super) fn unconfirmed(&self) -> impl Iterator<Item = &[u8]> {
+        let batches = self.batches.iter().filter(|(_, batch)| !batch.is_from_disk());
+        batches.map(|(begin, batch)| &batch.lines()[self.confirmed.since(*begin) as usize..])
+    }
+
     /// The batch in which the byte at `place` is, and where in its lines; `None` at the end.
     fn batch_at(&self, place: Place) -> Option<(&Batch, usize)> {
         let behind = self.batches.partition_point(|(begin, _)| *begin <= place);

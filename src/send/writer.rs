@@ -37,7 +37,7 @@ use std::time::Duration;
 
 use super::backoff::{Backoff, Wait};
 use super::connection::Released;
-use super::delivery::Delivery;
+use super::delivery::{Delivery, Keeper};
 use super::dial::{Attempt, Dialer, Progress};
 use super::endpoint::Endpoint;
 use super::limiter::{Limiter, RateLimit};
@@ -77,6 +77,8 @@ pub(crate) struct Options {
     /// The first and the last ceiling of the wait after a failure.
     pub(crate) backoff: RangeInclusive<Duration>,
     pub(crate) confirmation: Confirmation,
+    /// What has a spool.
+    pub(crate) keeper: Option<Keeper>,
     /// Dropped when nothing more is sent, before anybody is told so.
     pub(crate) held: Option<Box<dyn Any + Send>>,
 }
@@ -128,6 +130,7 @@ impl Writer {
                 window: Window::new(),
                 limiter: Limiter::new(options.rate, options.interval, clock.now()),
                 write_timeout: options.write_timeout,
+                keeper: options.keeper,
             },
             peers: (0..count)
                 .map(|_| Peer::Telnet(telnet::Peer::new(options.confirmation)))
@@ -170,22 +173,26 @@ impl Writer {
             status.log_drops(now);
             let is_late = queue.ends_at().is_some_and(|at| now >= at);
             if is_late && queue.phase() < Phase::Abandoned {
-                queue.abandon();
-                tracing::warn!("the last points are dropped: no handle is left to wait for them");
+                self.delivery.abandon(&self.clock);
+                tracing::warn!("the last points are given up: no handle is left to wait for them");
             }
+            let queue = &self.delivery.queue;
             // The phase first, so that nothing is left behind that was pushed before it changed.
             let phase = queue.phase();
             let is_done = matches!(self.state, State::Idle(_) | State::Scattered(_))
                 && !queue.has_unsent()
                 && self.delivery.window.is_empty();
+            // What is on disk alone waits for nobody.
+            let is_idle = is_done && !self.delivery.has_backlog_on_disk();
             match phase {
                 Phase::Abandoned | Phase::Finished => return,
                 Phase::Closing if is_done => return,
                 Phase::Closing if !self.is_ending => self.shorten_backoff(now),
                 Phase::Closing | Phase::Open => {}
             }
-            let next = if is_done { None } else { self.turn(now) };
-            let times = [next, self.turn_released(now), self.delivery.queue.ends_at()];
+            let next = if is_idle { None } else { self.turn(now) };
+            let kept = self.delivery.keep(&self.clock);
+            let times = [next, kept, self.turn_released(now), self.delivery.queue.ends_at()];
             if let Err(error) = self.wait(times.into_iter().flatten().min()) {
                 return self.on_poll_failure(&error);
             }
@@ -321,7 +328,7 @@ impl Writer {
 
     /// Without events nothing can be sent any more.
     pub(super) fn on_poll_failure(&mut self, error: &io::Error) {
-        self.delivery.queue.abandon();
+        self.delivery.abandon(&self.clock);
         tracing::error!(%error, "no more points are delivered: cannot wait for network events");
     }
 
@@ -351,7 +358,7 @@ impl Writer {
     fn finish(&mut self) {
         self.delivery.counters.connected.store(false, Ordering::Relaxed);
         self.held = None;
-        self.delivery.queue.finish();
+        self.delivery.finish(&self.clock);
     }
 }
 

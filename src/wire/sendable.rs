@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn only_whole_lines_of_points_may_be_sent() {
-        let long = |n: usize| format!("put m 1700000000 1 host={}\n", "a".repeat(n - 26));
+        let long = |n: usize| format!("put m 1700000000 1 host={}\n", "a".repeat(n - 25));
         assert!(TSD.allow(long(1024).as_bytes()) && !TSD.allow(long(1025).as_bytes()));
         for good in [
             "put m 1700000000 1 host=a\n",

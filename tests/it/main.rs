@@ -23,5 +23,6 @@ mod registration;
 mod replies;
 mod rig;
 mod shutdown;
+mod spool;
 mod tidy;
 mod wire;

@@ -96,10 +96,13 @@ pub(crate) fn builder_to(address: &str) -> OpenTsdbBuilder {
 pub(crate) const CONFIRMATIONS: [Confirmation; 2] =
     [Confirmation::Version, Confirmation::HalfClose];
 
-/// The law: every point that was taken is confirmed, pending or dropped.
+/// The law: every point that was taken is confirmed, pending, dropped or spooled.
 #[track_caller]
 pub(crate) fn lawful(stats: Stats) -> Stats {
-    let accounted = stats.points_confirmed + stats.points_pending + stats.points_dropped.total();
+    let accounted = stats.points_confirmed
+        + stats.points_pending
+        + stats.points_dropped.total()
+        + stats.points_spooled;
     assert_eq!(stats.points_taken, accounted, "{stats:?}");
     stats
 }

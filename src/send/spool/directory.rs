@@ -44,6 +44,10 @@ impl Directory {
         Ok(Directory { path, lock })
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The number of each segment, its length, and when it was last written as the time since the
     /// Unix epoch; in the order of the numbers.
     pub(super) fn segments(&self) -> io::Result<Vec<(u64, u64, Duration)>> {

@@ -21,7 +21,8 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use super::directory::Directory;
@@ -79,8 +80,9 @@ struct Segment {
 #[derive(Debug)]
 struct Writing {
     file: File,
-    /// How much of it is on disk for sure.
+    /// How much of it is on disk for sure, and of which copies.
     synced: u64,
+    synced_below: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -118,6 +120,10 @@ impl Store {
             tally: Tally::default(),
             record: Vec::new(),
         })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.directory.path()
     }
 
     /// How many bytes there are on disk.
@@ -169,8 +175,13 @@ impl Store {
     ) -> io::Result<()> {
         record::encode(lines, wall, &mut self.record);
         let bytes = self.record.len() as u64;
-        while self.bytes() + bytes > self.max_bytes && self.drop_oldest() {}
-        if bytes > self.max_bytes {
+        while self.bytes() + bytes > self.max_bytes && self.has_backlog() {
+            self.drop_oldest();
+        }
+        if self.bytes() + bytes > self.max_bytes {
+            if copies_below.is_some() {
+                return Err(ErrorKind::StorageFull.into());
+            }
             self.tally.dropped += count(lines);
             return Ok(());
         }
@@ -185,7 +196,7 @@ impl Store {
         if self.writing.is_none() {
             let (number, file) = self.directory.create(self.next)?;
             self.next = number + 1;
-            self.writing = Some(Writing { file, synced: 0 });
+            self.writing = Some(Writing { file, synced: 0, synced_below: None });
             self.segments.push_back(Segment { number, bytes: 0, created: wall, copies_below });
         }
         if let (Some(writing), Some(last)) = (&mut self.writing, self.segments.back_mut()) {
@@ -205,11 +216,19 @@ impl Store {
             return Ok(());
         };
         if writing.synced < last.bytes {
-            let synced = writing.file.sync_data();
-            writing.synced = if synced.is_ok() { last.bytes } else { writing.synced };
-            return synced.inspect_err(|_| self.cut());
+            if let Err(error) = writing.file.sync_data() {
+                self.cut();
+                return Err(error);
+            }
+            (writing.synced, writing.synced_below) = (last.bytes, last.copies_below);
         }
         Ok(())
+    }
+
+    /// Whether there is something to [`sync`](Self::sync).
+    pub(super) fn is_dirty(&self) -> bool {
+        let written = self.segments.back().map_or(0, |last| last.bytes);
+        self.writing.as_ref().is_some_and(|writing| writing.synced < written)
     }
 
     /// Ends the segment that is written.
@@ -224,7 +243,7 @@ impl Store {
         let (Some(writing), Some(last)) = (self.writing.take(), self.segments.back_mut()) else {
             return;
         };
-        last.bytes = writing.synced;
+        (last.bytes, last.copies_below) = (writing.synced, writing.synced_below);
         // What cannot be cut off is sent twice.
         let _ = writing.file.set_len(writing.synced);
         if writing.synced == 0 {
@@ -248,9 +267,10 @@ impl Store {
         self.has_backlog() && !self.reading.as_ref().is_some_and(|reading| reading.has_ended)
     }
 
-    /// Puts some of the next lines of the backlog into `lines`, and answers how many. None may be
-    /// an end, or bad lines that were passed over: see [`has_unread`](Self::has_unread).
-    pub(super) fn read(&mut self, wall: Duration, lines: &mut Vec<u8>) -> usize {
+    /// Puts some of the next lines of the backlog into `lines`, at most this many, and answers how
+    /// many. None may be an end, or bad lines that were passed over: see
+    /// [`has_unread`](Self::has_unread).
+    pub(super) fn read(&mut self, wall: Duration, most: usize, lines: &mut Vec<u8>) -> usize {
         lines.clear();
         if !self.has_unread() {
             return 0;
@@ -274,7 +294,7 @@ impl Store {
             reading.at = 0;
         }
         let mut points = 0;
-        while let Some(line) = reading.next_line().filter(|_| points < LINES) {
+        while let Some(line) = reading.next_line().filter(|_| points < most.min(LINES)) {
             let length = line.len();
             if reading.is_old {
                 self.tally.dropped += 1;
@@ -341,18 +361,16 @@ impl Store {
     /// Drops what is too old.
     pub(super) fn expire(&mut self, wall: Duration) {
         let age = self.max_age.saturating_add(self.max_age / PARTS);
-        while self.oldest(wall).is_some_and(|oldest| oldest >= age) && self.drop_oldest() {}
+        while self.has_backlog() && self.oldest(wall).is_some_and(|oldest| oldest >= age) {
+            self.drop_oldest();
+        }
     }
 
-    /// Answers whether there was a segment. Copies are no loss: memory has the points.
-    fn drop_oldest(&mut self) -> bool {
-        let Some(oldest) = self.segments.front() else { return false };
-        if oldest.copies_below.is_none() {
-            let reading = self.reading.take().or_else(|| self.begin());
-            self.tally.dropped += reading.map_or(0, Reading::count_rest);
-        }
+    /// Drops the oldest segment of the backlog. What was read of it is not lost.
+    fn drop_oldest(&mut self) {
+        let reading = self.reading.take().or_else(|| self.begin());
+        self.tally.dropped += reading.map_or(0, Reading::count_rest);
         self.remove(0);
-        true
     }
 
     /// Deletes a segment.

@@ -73,7 +73,7 @@ fn lines(numbers: std::ops::Range<usize>) -> String {
 fn read_all(store: &mut Store, wall: Duration) -> String {
     let (mut text, mut lines, mut turns) = (String::new(), Vec::new(), 0);
     while store.has_backlog() {
-        let points = store.read(wall, &mut lines);
+        let points = store.read(wall, usize::MAX, &mut lines);
         let read = std::str::from_utf8(&lines).unwrap();
         assert_eq!(points, read.lines().count());
         text += read;
@@ -97,7 +97,7 @@ fn what_was_appended_is_read_in_order_by_whoever_opens_it_next() {
     assert_eq!(scratch.files().len(), 2);
     assert_eq!(
         store.bytes(),
-        scratch.files().iter().map(|name| length(&scratch.0.join(name))).sum()
+        scratch.files().iter().map(|name| length(&scratch.0.join(name))).sum::<u64>()
     );
     assert_eq!(read_all(&mut store, WALL), lines(0..2000));
     assert_eq!((scratch.files(), store.bytes()), (Vec::new(), 0));
@@ -127,13 +127,13 @@ fn a_segment_that_is_not_settled_is_read_again_after_a_restart() {
     store.sync().unwrap();
     let mut read = Vec::new();
     for below in [100, 200] {
-        assert_eq!(store.read(WALL, &mut read), 128);
+        assert_eq!(store.read(WALL, usize::MAX, &mut read), 128);
         store.read_below(below);
         store.settle(below);
     }
     drop(store);
     let mut store = scratch.open();
-    assert_eq!(store.read(WALL, &mut read), 128);
+    assert_eq!(store.read(WALL, usize::MAX, &mut read), 128);
     store.rewind();
     assert_eq!(read_all(&mut store, WALL), lines(0..300));
 }
@@ -149,7 +149,7 @@ fn a_segment_that_was_read_stays_until_its_points_are_settled_and_the_next_waits
     assert_eq!(files.len(), 2);
     let (mut read, mut below) = (Vec::new(), 0);
     while store.has_unread() {
-        below += store.read(WALL, &mut read) as u64;
+        below += store.read(WALL, usize::MAX, &mut read) as u64;
         store.read_below(below);
     }
     store.settle(below - 1);

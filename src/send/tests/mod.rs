@@ -47,6 +47,7 @@ fn options(addresses: &[SocketAddr], confirmation: Confirmation) -> Options {
         write_timeout: 5 * SECOND,
         backoff: Duration::from_millis(5)..=Duration::from_millis(20),
         confirmation,
+        keeper: None,
         held: None,
     }
 }
