@@ -85,13 +85,25 @@ impl OpenTsdbBuilder {
                 "use TimestampPrecision::Seconds: InfluxDB stores milliseconds of the put protocol at wrong times",
             ),
         ])?;
-        #[cfg(feature = "spool")]
-        if let Some(spool) = &self.spool {
-            check(&[
-                ("with_spool", spool, spool.max_bytes > 0, "give max_bytes room for some points"),
-                ("with_spool", spool, !spool.max_age.is_zero(), "give a max_age above 0"),
-            ])?;
-        }
+        self.check_spool()
+    }
+
+    #[cfg(feature = "spool")]
+    fn check_spool(&self) -> Result<(), BuildError> {
+        let Some(spool) = &self.spool else { return Ok(()) };
+        check(&[
+            ("with_spool", spool, spool.max_bytes > 0, "give max_bytes room for some points"),
+            ("with_spool", spool, !spool.max_age.is_zero(), "give a max_age above 0"),
+        ])
+    }
+
+    #[cfg(not(feature = "spool"))]
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "as with the feature `spool`"
+    )]
+    fn check_spool(&self) -> Result<(), BuildError> {
         Ok(())
     }
 

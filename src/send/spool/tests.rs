@@ -337,7 +337,8 @@ fn ruin(scratch: &Scratch, seed: u64) -> usize {
             2 => file.iter_mut().skip(at).take(20).for_each(|byte| *byte = 0),
             3 => file = std::iter::repeat_with(|| random.u8(..)).take(at).collect(),
             4 => {
-                file.splice(at.., b"diediedie\nput m 1700000000 12".iter().copied()).for_each(drop)
+                file.truncate(at);
+                file.extend(b"diediedie\nput m 1700000000 12");
             }
             5 => {
                 let planted: String =
@@ -360,7 +361,7 @@ fn ruin(scratch: &Scratch, seed: u64) -> usize {
             #[cfg(unix)]
             3 => {
                 use std::os::unix::fs::PermissionsExt;
-                fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o0)).unwrap();
             }
             _ => {}
         }
