@@ -6,6 +6,8 @@
 
 mod check;
 mod env;
+#[cfg(feature = "http")]
+mod http;
 mod instance;
 mod options;
 mod start;
@@ -16,7 +18,7 @@ use std::time::Duration;
 use metrics::{Label, Level};
 use metrics_util::MetricKindMask;
 
-use self::options::Spool;
+use self::options::{Address, Spool};
 pub use self::options::{ConnectivityCheck, Flavor, HostTag, InstanceTag};
 use crate::clock::Clock;
 use crate::error::BuildError;
@@ -55,19 +57,19 @@ macro_rules! options {
     (
         $(#[$about:meta])* $Builder:ident
         $($(#[$doc:meta])* $visible:vis fn $setter:ident($option:ident: $Type:ty = $default:expr);)*
-        { $($(#[$note:meta])* $field:ident: $Field:ty = $initial:expr,)* }
+        { $($(#[doc = $note:literal])* $(#[cfg($cfg:meta)])* $field:ident: $Field:ty = $initial:expr,)* }
     ) => {
         $(#[$about])*
         pub struct $Builder {
             $($option: $Type,)*
-            $($(#[$note])* $field: $Field,)*
+            $($(#[doc = $note])* $(#[cfg($cfg)])* $field: $Field,)*
         }
 
         impl $Builder {
             fn with_defaults() -> Self {
                 $Builder {
                     $($option: $default,)*
-                    $($field: $initial,)*
+                    $($(#[cfg($cfg)])* $field: $initial,)*
                 }
             }
 
@@ -209,7 +211,7 @@ options! {
     pub fn with_telemetry(telemetry: bool = true);
 
     {
-        addresses: Vec<String> = Vec::new(),
+        addresses: Vec<Address> = Vec::new(),
         backoff: (Duration, Duration) = BACKOFF,
         prefix: String = String::new(),
         distributions: distribution::Options = distribution::Options::default(),
@@ -218,6 +220,8 @@ options! {
         callbacks: Callbacks = Callbacks::default(),
         target_levels: Vec<(String, Level)> = Vec::new(),
         spool: Option<Spool> = None,
+        #[cfg(feature = "http")]
+        http: options::Http = options::Http::default(),
         /// Mocked by tests.
         clock: Clock = Clock::default(),
     }
@@ -226,9 +230,16 @@ options! {
 impl OpenTsdbBuilder {
     /// An exporter to the TSD at `address`: `"tsd"`, `"tsd:4242"`, `"10.0.0.7"`, `"[::1]:4242"` or
     /// `"tcp://tsd:4242"`. The port defaults to 4242.
+    ///
+    /// With the feature `http` also a URL, `"http://tsd"` or
+    /// `"https://user:secret@tsd.example.com/insert/0/opentsdb/api/put?db=x"`, with port 4242 or 443
+    /// and path `/api/put` where none is given: points are sent by `POST` then. A user and a
+    /// password become HTTP Basic authentication; percent-encode what is not a letter or a digit in
+    /// them. `https` needs the feature `tls-ring` or `tls-aws-lc-rs`, or `tls` and
+    /// `with_tls_config`.
     #[doc(alias = "Client")]
     pub fn new(address: impl Into<String>) -> Self {
-        OpenTsdbBuilder { addresses: vec![address.into()], ..Self::with_defaults() }
+        OpenTsdbBuilder { addresses: vec![Address(address.into())], ..Self::with_defaults() }
     }
 
     #[doc = include_str!("../docs/environment.md")]
@@ -252,7 +263,7 @@ impl OpenTsdbBuilder {
 
     /// Adds a further TSD, which is used while those before it cannot be reached.
     pub fn add_endpoint(mut self, address: impl Into<String>) -> Self {
-        self.addresses.push(address.into());
+        self.addresses.push(Address(address.into()));
         self
     }
 

@@ -105,6 +105,22 @@
     doc = "| `with_spool` (feature `spool`) | none; 1 GiB and a week where there is one |"
 )]
 //! | [`with_telemetry`](OpenTsdbBuilder::with_telemetry) | on |
+#![cfg_attr(
+    feature = "http",
+    doc = "| [`add_http_header`](OpenTsdbBuilder::add_http_header) | none |"
+)]
+#![cfg_attr(
+    feature = "http",
+    doc = "| [`with_http_compression`](OpenTsdbBuilder::with_http_compression) | [`HttpCompression::Gzip`] |"
+)]
+#![cfg_attr(
+    feature = "http",
+    doc = "| [`with_http_batch_bytes`](OpenTsdbBuilder::with_http_batch_bytes) | 8,000 bytes for OpenTSDB, 1 MiB for others |"
+)]
+#![cfg_attr(
+    feature = "tls",
+    doc = "| [`with_tls_config`](OpenTsdbBuilder::with_tls_config) | the system's root certificates |"
+)]
 //!
 //! # Telemetry
 //!
@@ -139,6 +155,10 @@
 //!
 //! None is on by default.
 //!
+//! - `http`: `http://` addresses, to which points are sent by `POST /api/put`. No C compiler.
+//! - `tls`: `https://` addresses, by rustls with the cryptography that your application brings: by
+//!   `with_tls_config`, or as the process's default provider.
+//! - `tls-ring`, `tls-aws-lc-rs`: the same with cryptography of its own, which needs a C compiler.
 //! - `testing`: `testing::FakeTsd`, a scripted TSD in the process, for your tests and ours; with
 //!   `http` also `testing::FakeHttpTsd`.
 //! - `spool`: `OpenTsdbBuilder::with_spool`, a directory for what memory has no room for.
@@ -201,6 +221,9 @@ pub use handle::{FlushGuard, FlushReport, OpenTsdbHandle};
 pub use metrics_util::{MetricKind, MetricKindMask};
 pub use record::descriptions::Description;
 pub use record::recorder::OpenTsdbRecorder;
+#[cfg(feature = "http")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+pub use send::http::head::HttpCompression;
 pub use send::limiter::RateLimit;
 pub use send::rotation::EndpointOrder;
 #[cfg(feature = "spool")]

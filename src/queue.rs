@@ -44,7 +44,7 @@ pub(crate) use self::batch::{BATCH_BYTES, Batch};
 use self::inner::{Inner, Limit};
 pub(crate) use self::states::{Link, Phase, Waiting, Watermark};
 use self::waker::Waker;
-use crate::stats::{Counters, Stats};
+use crate::stats::{Count, Counters, Stats};
 use crate::sync::{self, Condvar, Mutex, MutexGuard};
 
 /// How long the flusher waits for room on disk. A disk that hangs longer counts as failed.
@@ -265,12 +265,22 @@ impl Queue {
     /// Counts `points` of what is in flight as confirmed; the batches `held` are not, or not all of
     /// them. Counts nothing once the queue is abandoned: they count as dropped already.
     pub(crate) fn confirm<'a>(&self, points: usize, held: impl Iterator<Item = &'a Batch>) {
+        self.settle(points, held, &self.counters.points_confirmed);
+    }
+
+    /// As [`confirm`](Self::confirm), for points that are too long to be sent.
+    #[cfg(feature = "http")]
+    pub(crate) fn drop_too_long<'a>(&self, points: usize, held: impl Iterator<Item = &'a Batch>) {
+        self.settle(points, held, &self.counters.points_dropped.too_long);
+    }
+
+    fn settle<'a>(&self, points: usize, held: impl Iterator<Item = &'a Batch>, fate: &Count) {
         let mut inner = self.lock();
         if inner.phase >= Phase::Abandoned {
             return;
         }
         inner.confirm(points, held);
-        self.counters.points_confirmed.add(points as u64);
+        fate.add(points as u64);
         if inner.settles_awaited() {
             self.changed.notify_all();
         }

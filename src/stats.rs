@@ -45,6 +45,14 @@ pub enum Confirmation {
     /// Believes the kernel: what `write` took counts as confirmed. When a connection is reset
     /// points are lost unseen, as with every other client of this protocol.
     Written,
+    /// An answer of 2xx to each request: how every `http://` and `https://` endpoint confirms,
+    /// whatever is set here, unless that is [`Stored`](Self::Stored). It proves what the server
+    /// means by it: OpenTSDB, VictoriaMetrics and InfluxDB have parsed the points then.
+    Response,
+    /// For `http://` and `https://` endpoints of an OpenTSDB: asks it to answer when it has stored
+    /// the points (`?sync`), and has it give up before the exporter does. A point that is not stored
+    /// is sent again, not counted as rejected; what a TSD refuses for good is.
+    Stored,
 }
 
 /// Declares a reading for the user, and the counters that the threads add to and it is taken from.
@@ -263,7 +271,8 @@ pub(crate) struct InForce(AtomicU8);
 
 impl Read<Option<Confirmation>> for InForce {
     fn read(&self) -> Option<Confirmation> {
-        [Confirmation::Version, Confirmation::HalfClose, Confirmation::Written]
+        use Confirmation::{HalfClose, Response, Stored, Version, Written};
+        [Version, HalfClose, Written, Response, Stored]
             .into_iter()
             .find(|&confirmation| confirmation as u8 == self.0.load(Ordering::Relaxed))
     }

@@ -4,12 +4,13 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use super::OpenTsdbBuilder;
-use super::options::{Flavor, HostTag, InstanceTag, Limits, MOST_TAGS};
+use super::options::{Address, Flavor, HostTag, InstanceTag, Limits, MOST_TAGS};
 use crate::error::BuildError;
 use crate::flush::distribution::{Distribution, Plans};
 use crate::flush::schedule::TimestampPrecision;
 use crate::host;
-use crate::send::endpoint::Endpoint;
+use crate::send::endpoint::{Endpoint, redact};
+use crate::stats::Confirmation;
 use crate::wire::series::Rules;
 
 /// No duration may be longer: beyond it is a mistake, and arithmetic with the clock has an end.
@@ -23,7 +24,7 @@ const HOST_KEY: &str = "host";
 type Check<'a> = (&'static str, &'a dyn Debug, bool, &'static str);
 
 /// Refuses the first value that cannot work.
-fn check(checks: &[Check<'_>]) -> Result<(), BuildError> {
+pub(super) fn check(checks: &[Check<'_>]) -> Result<(), BuildError> {
     match checks.iter().find(|&&(.., works, _)| !works) {
         Some(&(option, value, _, fix)) => Err(BuildError::invalid(option, value, fix)),
         None => Ok(()),
@@ -85,6 +86,8 @@ impl OpenTsdbBuilder {
                 "use TimestampPrecision::Seconds: InfluxDB stores milliseconds of the put protocol at wrong times",
             ),
         ])?;
+        #[cfg(feature = "http")]
+        self.check_http()?;
         self.check_spool()
     }
 
@@ -108,11 +111,28 @@ impl OpenTsdbBuilder {
     }
 
     pub(super) fn endpoints(&self) -> Result<Vec<Endpoint>, BuildError> {
-        let parse = |address: &String| {
+        let parse = |Address(address): &Address| {
             Endpoint::parse(address)
-                .map_err(|reason| BuildError::InvalidAddress { address: address.clone(), reason })
+                .map_err(|reason| BuildError::InvalidAddress { address: redact(address), reason })
         };
-        self.addresses.iter().map(parse).collect()
+        let endpoints: Vec<_> = self.addresses.iter().map(parse).collect::<Result<_, _>>()?;
+        let is_http = !endpoints.iter().any(Endpoint::is_telnet);
+        let (wanted, is_tsd) = (self.confirmation, self.flavor == Flavor::OpenTsdb);
+        check(&[
+            (
+                "with_confirmation",
+                &wanted,
+                is_http || !matches!(wanted, Confirmation::Stored | Confirmation::Response),
+                "give http:// or https:// addresses alone: the telnet protocol has no such answer",
+            ),
+            (
+                "with_confirmation",
+                &wanted,
+                is_tsd || wanted != Confirmation::Stored,
+                "use it with Flavor::OpenTsdb: no other server says when a point is stored",
+            ),
+        ])?;
+        Ok(endpoints)
     }
 
     pub(super) fn rules(&self) -> Result<Rules, BuildError> {
@@ -207,7 +227,7 @@ impl OpenTsdbBuilder {
         ])
     }
 
-    pub(super) fn plans(&self, rules: &Rules) -> Result<Plans, BuildError> {
+    pub(super) fn plans(&self, rules: &Rules, endpoints: &[Endpoint]) -> Result<Plans, BuildError> {
         use Distribution::{Native, VmRange};
         let plans = Plans::new(&self.distributions, self.flavor.limits().charset)?;
         let tags = rules.default_tags() + own_tags(&plans);
@@ -223,6 +243,12 @@ impl OpenTsdbBuilder {
                 &Native,
                 !plans.uses(Native) || self.flavor == Flavor::OpenTsdb,
                 "use it with Flavor::OpenTsdb: no other server has the histogram command",
+            ),
+            (
+                "set_distribution",
+                &Native,
+                !plans.uses(Native) || endpoints.iter().all(Endpoint::is_telnet),
+                "give addresses without http://: POST /api/put takes no histograms",
             ),
             (
                 "with_max_tags",

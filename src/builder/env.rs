@@ -19,12 +19,17 @@ use metrics_util::MetricKindMask;
 use super::OpenTsdbBuilder;
 #[cfg(feature = "spool")]
 use super::options::Spool;
-use super::options::{ConnectivityCheck, Flavor, HostTag, InstanceTag};
+use super::options::{Address, ConnectivityCheck, Flavor, HostTag, InstanceTag};
 use crate::error::BuildError;
 use crate::flush::distribution::{Distribution, Plans};
 use crate::flush::reading::CounterMode;
 use crate::flush::schedule::TimestampPrecision;
-use crate::send::endpoint::Endpoint;
+use crate::send::endpoint::{Endpoint, redact};
+#[cfg(feature = "http")]
+use crate::send::http::{
+    head::{Header, HttpCompression},
+    url::Secret,
+};
 use crate::send::limiter::RateLimit;
 use crate::send::rotation::EndpointOrder;
 use crate::stats::Confirmation;
@@ -39,8 +44,8 @@ type Set = fn(&mut OpenTsdbBuilder, &str) -> Result<(), String>;
 
 /// A row for each variable: its name behind [`PREFIX`], the option, and what reads the text.
 macro_rules! variables {
-    ($($name:literal $($option:ident).+ = $read:expr;)*) => {
-        &[$((concat!("OPENTSDB_", $name), |builder, text| {
+    ($($(#[$cfg:meta])* $name:literal $($option:ident).+ = $read:expr;)*) => {
+        &[$($(#[$cfg])* (concat!("OPENTSDB_", $name), |builder, text| {
             builder.$($option).+ = $read(text)?;
             Ok(())
         })),*]
@@ -72,6 +77,7 @@ const VARIABLES: &[(&str, Set)] = variables! {
     "CONFIRMATION" confirmation = word(&[
         ("auto", Confirmation::Auto), ("version", Confirmation::Version),
         ("half-close", Confirmation::HalfClose), ("written", Confirmation::Written),
+        ("response", Confirmation::Response), ("stored", Confirmation::Stored),
     ]);
     "HOST_TAG" host_tag =
         word_or(&[("auto", HostTag::Auto), ("none", HostTag::None)], HostTag::Value);
@@ -95,6 +101,13 @@ const VARIABLES: &[(&str, Set)] = variables! {
     "MIN_LEVEL_FOR_TARGET" target_levels = target_levels;
     "UNIT_SUFFIXES" unit_suffixes = word(SWITCH);
     "TELEMETRY" telemetry = word(SWITCH);
+    #[cfg(feature = "http")]
+    "HTTP_HEADERS" http.headers = headers;
+    #[cfg(feature = "http")]
+    "HTTP_COMPRESSION" http.compression =
+        word(&[("gzip", HttpCompression::Gzip), ("off", HttpCompression::Off)]);
+    #[cfg(feature = "http")]
+    "HTTP_BATCH_BYTES" http.batch_bytes = some(number);
 };
 const LEVELS: &[(&str, Level)] = &[
     ("trace", Level::TRACE),
@@ -160,7 +173,7 @@ impl OpenTsdbBuilder {
         let mut builder = OpenTsdbBuilder::new("");
         for &(name, set) in rows() {
             let Some(text) = variables.get(name) else { continue };
-            let invalid = |fix| BuildError::invalid(name, text, fix);
+            let invalid = |fix| BuildError::invalid(name, shown(name, text), fix);
             let mut alone = OpenTsdbBuilder::new("");
             set(&mut alone, text).and_then(|()| check(&alone)).map_err(invalid)?;
             set(&mut builder, text).map_err(invalid)?;
@@ -179,7 +192,7 @@ fn collect(
         let text = value.to_string_lossy().trim().to_owned();
         let known = rows().find(|row| row.0 == name);
         if let (Some(&(name, _)), None) = (known, value.to_str()) {
-            return Err(BuildError::invalid(name, &text, "give text in UTF-8"));
+            return Err(BuildError::invalid(name, shown(name, &text), "give text in UTF-8"));
         }
         if !text.is_empty() {
             variables.insert(name.to_owned(), text);
@@ -207,10 +220,19 @@ fn check(builder: &OpenTsdbBuilder) -> Result<(), String> {
     })
 }
 
-fn addresses(text: &str) -> Result<Vec<String>, String> {
+/// The value of a variable without what may be a secret.
+fn shown(name: &str, text: &str) -> String {
+    match name {
+        ADDRESS => text.split(',').map(redact).collect::<Vec<_>>().join(","),
+        "OPENTSDB_HTTP_HEADERS" => "***".to_owned(),
+        _ => text.to_owned(),
+    }
+}
+
+fn addresses(text: &str) -> Result<Vec<Address>, String> {
     let address = |text: &str| match Endpoint::parse(text.trim()) {
-        Ok(_) => Ok(text.trim().to_owned()),
-        Err(reason) => Err(format!("{:?} is wrong: {reason}", text.trim())),
+        Ok(_) => Ok(Address(text.trim().to_owned())),
+        Err(reason) => Err(format!("{:?} is wrong: {reason}", redact(text.trim()))),
     };
     text.split(',').map(address).collect()
 }
@@ -282,6 +304,18 @@ fn target_levels(text: &str) -> Result<Vec<(String, Level)>, String> {
     labels(text).map_err(form)?.iter().map(target).collect()
 }
 
+#[cfg(feature = "http")]
+fn headers(text: &str) -> Result<Vec<Header>, String> {
+    let header = |text: &str| match text.split_once('=') {
+        Some((name, value)) => {
+            let value = Secret(value.trim().to_owned());
+            Ok(Header { name: name.trim().to_owned(), value })
+        }
+        None => Err("give headers separated by commas, as in X-Scope-OrgID=7".to_owned()),
+    };
+    text.split(',').map(header).collect()
+}
+
 fn rate_limit(text: &str) -> Result<RateLimit, String> {
     if let Ok(points) = text.parse() {
         return Ok(RateLimit::PerSecond(points));
@@ -350,6 +384,12 @@ mod tests {
             ("SPOOL_MAX_BYTES", "7", tsd().with_spool(Spool::new("").max_bytes(7))),
             ("SPOOL_MAX_AGE", "3h", tsd().with_spool(Spool::new("").max_age(3 * 3600 * second))),
             ("SPOOL_WRITE_AHEAD", "true", tsd().with_spool(Spool::new("").write_ahead(true))),
+            #[cfg(feature = "http")]
+            ("HTTP_HEADERS", "X-Scope-OrgID=7, x = y=z", tsd().add_http_header("X-Scope-OrgID", "7").add_http_header("x", "y=z")),
+            #[cfg(feature = "http")]
+            ("HTTP_COMPRESSION", "off", tsd().with_http_compression(HttpCompression::Off)),
+            #[cfg(feature = "http")]
+            ("HTTP_BATCH_BYTES", "4000", tsd().with_http_batch_bytes(4000)),
         ];
         for (name, value, expected) in &cases {
             let name = format!("{PREFIX}{name}");
@@ -367,6 +407,13 @@ mod tests {
         let cases = [
             ("OPENTSDB_ADDRESS", "tsd,", "names no host"),
             ("OPENTSDB_ADDRESS", "tsd:x", "\"tsd:x\" is wrong"),
+            ("OPENTSDB_ADDRESS", "me:secret@tsd", "\"***@tsd\" is wrong"),
+            #[cfg(feature = "http")]
+            ("OPENTSDB_HTTP_BATCH_BYTES", "63", "at least 64"),
+            #[cfg(feature = "http")]
+            ("OPENTSDB_HTTP_HEADERS", "Content-Length=secret", "sets it by itself"),
+            #[cfg(feature = "http")]
+            ("OPENTSDB_HTTP_HEADERS", "Bearer secret", "as in X-Scope-OrgID=7"),
             ("OPENTSDB_FLAVOR", "graphite", "give one of opentsdb, victoriametrics, influxdb"),
             ("OPENTSDB_FLUSH_INTERVAL", "10", "give a duration with its unit"),
             ("OPENTSDB_FLUSH_INTERVAL", "0s", "give more than 0"),
@@ -392,8 +439,9 @@ mod tests {
         for (name, value, fix) in cases {
             let error = build(&[("OPENTSDB_ADDRESS", "tsd"), (name, value)]).unwrap_err();
             let text = error.to_string();
-            let is_named = text.starts_with(&format!("{name}({value:?}): "));
+            let is_named = text.starts_with(&format!("{name}({:?}): ", shown(name, value)));
             assert!(is_named && text.contains(fix), "{name}={value}: {text}");
+            assert!(!text.contains("secret"), "{name}={value}: {text}");
         }
     }
 

@@ -1,5 +1,10 @@
 //! The options that only the builder acts on.
 
+use std::fmt;
+
+use crate::send::endpoint::redact;
+#[cfg(feature = "http")]
+use crate::send::http::head::{Header, HttpCompression};
 #[cfg(feature = "spool")]
 pub(super) use crate::send::spool::options::Spool;
 use crate::stats::Confirmation;
@@ -57,6 +62,36 @@ pub enum Flavor {
     KairosDb,
 }
 
+/// An address as it was given, which shows no password.
+#[derive(Clone)]
+pub(super) struct Address(pub(super) String);
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        redact(&self.0).fmt(f)
+    }
+}
+
+/// The options of HTTP as they were set.
+#[cfg(feature = "http")]
+#[derive(Clone, Default)]
+pub(super) struct Http {
+    pub(super) headers: Vec<Header>,
+    pub(super) compression: HttpCompression,
+    pub(super) batch_bytes: Option<usize>,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<std::sync::Arc<rustls::ClientConfig>>,
+}
+
+/// Without what a configuration of TLS may show.
+#[cfg(feature = "http")]
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Http { headers, compression, batch_bytes, .. } = self;
+        f.debug_tuple("Http").field(headers).field(compression).field(batch_bytes).finish()
+    }
+}
+
 /// What a server takes.
 pub(super) struct Limits {
     /// Tags of a series.
@@ -92,7 +127,8 @@ impl Flavor {
 #[non_exhaustive]
 pub enum ConnectivityCheck {
     /// Tries the addresses until one takes a connection, for at most 3 s, and closes it at once
-    /// without sending anything. The default.
+    /// without sending anything. An `http://` or `https://` endpoint is sent a request without
+    /// points, and has to answer as if it would take some. The default.
     #[default]
     Connect,
     /// No: the application starts while the server is away, and the exporter connects when it has

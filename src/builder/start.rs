@@ -24,7 +24,7 @@ use crate::record::levels::Levels;
 use crate::record::recorder::OpenTsdbRecorder;
 use crate::record::registry::{self, Registry};
 use crate::send::endpoint::Endpoint;
-use crate::send::{self, Keeper, Writer};
+use crate::send::{self, Keeper, Protocols, Writer};
 use crate::stats::Counters;
 #[cfg(feature = "spool")]
 use crate::wire::sendable::LineRules;
@@ -42,9 +42,10 @@ impl OpenTsdbBuilder {
         self.check_numbers()?;
         let endpoints = self.endpoints()?;
         let mut rules = self.rules()?;
-        let plans = self.plans(&rules)?;
+        let plans = self.plans(&rules, &endpoints)?;
+        let protocols = self.protocols(&endpoints)?;
         if self.connectivity_check == ConnectivityCheck::Connect {
-            send::check(&endpoints, CONNECT_TIMEOUT)
+            send::check(&endpoints, CONNECT_TIMEOUT, &protocols)
                 .map_err(|source| BuildError::EventQueue { source: error::cause(source) })?
                 .map_err(|unreached| BuildError::Unreachable {
                     address: unreached.address,
@@ -56,7 +57,7 @@ impl OpenTsdbBuilder {
         let exporter = self.exporter(rules, plans);
         let Exporter { rules, registry, queue, counters, clock, .. } = &*exporter;
         let keeper = self.keeper(&exporter)?;
-        let sending = self.sending(endpoints, keeper, claim);
+        let sending = self.sending(endpoints, protocols, keeper, claim);
         let spawn_error = |name, source| BuildError::Spawn { name, source: error::cause(source) };
         let writer = Writer::new(sending, Arc::clone(queue), Arc::clone(counters), clock.clone())
             .map_err(|source| BuildError::EventQueue { source: error::cause(source) })?
@@ -154,9 +155,19 @@ impl OpenTsdbBuilder {
         Ok(self.spool.map(|none| match none {}))
     }
 
+    fn protocols(&self, endpoints: &[Endpoint]) -> Result<Protocols, BuildError> {
+        let _ = endpoints;
+        Ok(Protocols {
+            confirmation: self.flavor.confirmation(self.confirmation),
+            #[cfg(feature = "http")]
+            http: self.http(endpoints)?,
+        })
+    }
+
     fn sending(
         &self,
         endpoints: Vec<Endpoint>,
+        protocols: Protocols,
         keeper: Option<Keeper>,
         claim: Option<Claim>,
     ) -> send::Options {
@@ -169,7 +180,7 @@ impl OpenTsdbBuilder {
             connect_timeout: self.connect_timeout,
             write_timeout: self.write_timeout,
             backoff: self.backoff.0..=self.backoff.1,
-            confirmation: self.flavor.confirmation(self.confirmation),
+            protocols,
             keeper,
             held: claim.map(|claim| Box::new(claim) as Box<_>),
         }

@@ -30,6 +30,12 @@ pub(super) enum Wait {
     /// TSD whose worker is blocked sees our end only later, and the next connection would block its
     /// next worker.
     AtLeastMin,
+    /// Not less than the server asks for.
+    #[cfg(feature = "http")]
+    AtLeast(Duration),
+    /// The upper half of the highest ceiling: nothing will change until a person changes it.
+    #[cfg(feature = "http")]
+    Slowest,
 }
 
 impl Backoff {
@@ -45,6 +51,10 @@ impl Backoff {
         match kind {
             Wait::Jittered => wait,
             Wait::AtLeastMin => wait.max(self.min),
+            #[cfg(feature = "http")]
+            Wait::AtLeast(time) => wait.max(time),
+            #[cfg(feature = "http")]
+            Wait::Slowest => self.max.mul_f64(1.0 - self.random.f64() / 2.0),
         }
     }
 
@@ -97,6 +107,17 @@ mod tests {
     fn after_a_connection_was_given_up_the_wait_is_at_least_the_minimum() {
         let mut backoff = Backoff::new(MIN, MAX);
         assert!((0..100).all(|_| backoff.next(Wait::AtLeastMin) >= MIN));
+    }
+
+    #[cfg(feature = "http")]
+    #[test]
+    fn a_server_s_wait_is_kept_and_a_mistake_is_tried_seldom() {
+        let mut backoff = Backoff::new(MIN, MAX);
+        for _ in 0..100 {
+            backoff.reset();
+            assert!(backoff.next(Wait::AtLeast(2 * MAX)) == 2 * MAX);
+            assert!((MAX / 2..=MAX).contains(&backoff.next(Wait::Slowest)));
+        }
     }
 
     #[test]

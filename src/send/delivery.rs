@@ -1,5 +1,6 @@
 //! What outlives a connection: the lines that are not confirmed, and how fast they may be sent.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,14 @@ pub(super) struct Delivery {
     /// How long a connection may make no progress.
     pub(super) write_timeout: Duration,
     pub(super) keeper: Option<Keeper>,
+}
+
+/// What a turn works on.
+pub(super) struct Turn<'a> {
+    pub(super) delivery: &'a mut Delivery,
+    /// The endpoint, for the log.
+    pub(super) name: &'a dyn Display,
+    pub(super) now: Instant,
 }
 
 impl Delivery {
@@ -85,6 +94,23 @@ impl Delivery {
         self.counters.points_resent.add(written.resent as u64);
         self.limiter.spend(written.points, now);
         written.points
+    }
+
+    /// A request with so many of the granted lines was made.
+    #[cfg(feature = "http")]
+    pub(super) fn wrote_points(&mut self, points: usize) {
+        let written = self.window.wrote_points(points);
+        self.counters.points_sent.add(written.points as u64);
+        self.counters.points_resent.add(written.resent as u64);
+    }
+
+    /// Drops the next line, before which everything is confirmed: no request has room for it.
+    #[cfg(feature = "http")]
+    pub(super) fn drop_too_long(&mut self) {
+        self.window.wrote_points(1);
+        let queue = &self.queue;
+        let points = self.window.confirm(self.window.written(), |batch| queue.recycle(batch));
+        self.queue.drop_too_long(points, self.window.batches());
     }
 
     /// Everything before `place` was parsed; answers how many points that confirmed.

@@ -1,4 +1,4 @@
-//! Where a server is: a host and a port.
+//! Where a server is: a host and a port, and the protocol that is spoken there.
 //!
 //! A name stays a name and is resolved anew on each attempt to connect: a server that moved is the
 //! usual reason for one.
@@ -6,10 +6,19 @@
 use std::fmt;
 use std::net::Ipv6Addr;
 
+#[cfg(feature = "http")]
+use super::http::url::Url;
+
 /// The port of a TSD.
 const DEFAULT_PORT: u16 = 4242;
 /// The scheme of the telnet protocol.
 const SCHEME: &str = "tcp";
+/// Why such an address is refused.
+#[cfg(not(feature = "http"))]
+const NEEDS_HTTP: &str = "it needs the feature `http` of metrics-exporter-opentsdb; turn it on in \
+     Cargo.toml, or write \"host:4242\" for the telnet protocol";
+const NEEDS_TLS: &str = "it needs TLS; turn on the feature `tls-ring` or `tls-aws-lc-rs` of \
+     metrics-exporter-opentsdb in Cargo.toml, or `tls` and give a configuration by with_tls_config";
 /// The longest name that DNS has.
 const MAX_HOST: usize = 253;
 
@@ -19,48 +28,118 @@ pub(crate) struct Endpoint {
     /// A name, or an address without brackets.
     pub(super) host: String,
     pub(super) port: u16,
+    /// What else there is to know where HTTP is spoken.
+    #[cfg(feature = "http")]
+    pub(super) url: Option<Url>,
 }
 
 impl Endpoint {
-    /// Reads `host`, `host:port`, `v6`, `[v6]` or `[v6]:port`, each with or without `tcp://`. The
-    /// error says what would be right.
+    /// Reads `host`, `host:port`, `v6`, `[v6]` or `[v6]:port`, each with or without `tcp://`, or a
+    /// URL of HTTP. The error says what would be right, and holds nothing of the address that may
+    /// be a secret.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let rest = strip_scheme(text)?;
-        if let Some(found) = rest.chars().find(|&c| c.is_whitespace() || c.is_control()) {
+        if let Some(found) = text.chars().find(|&c| c.is_whitespace() || c.is_control()) {
             return Err(format!("it holds {found:?}; leave it out"));
         }
+        let (scheme, rest) = text.split_once("://").unwrap_or((SCHEME, text));
+        match scheme.to_ascii_lowercase().as_str() {
+            SCHEME => Self::parse_telnet(rest),
+            "http" => Self::parse_url(false, rest),
+            "https" => Self::parse_url(true, rest),
+            scheme => Err(format!(
+                "{scheme}:// is not supported; write \"host:{DEFAULT_PORT}\" for the telnet \
+                 protocol, or \"http://host:{DEFAULT_PORT}\""
+            )),
+        }
+    }
+
+    fn parse_telnet(rest: &str) -> Result<Self, String> {
         if let Some(found) = rest.chars().find(|c| "/?#@".contains(*c)) {
             return Err(format!(
-                "it holds {found:?}, but this protocol has no paths and no users; give the host \
-                 and the port alone"
+                "it holds {found:?}, but the telnet protocol has no paths and no users; give the \
+                 host and the port alone, or begin with http://"
             ));
         }
-        let (host, port) = split_port(rest)?;
-        check_host(host)?;
-        let port = port.map_or(Ok(DEFAULT_PORT), parse_port)?;
-        Ok(Endpoint { host: host.to_owned(), port })
+        let (host, port) = host_and_port(rest, DEFAULT_PORT)?;
+        Ok(Endpoint {
+            host,
+            port,
+            #[cfg(feature = "http")]
+            url: None,
+        })
     }
-}
 
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    #[cfg(feature = "http")]
+    fn parse_url(is_tls: bool, rest: &str) -> Result<Self, String> {
+        if is_tls && cfg!(not(feature = "tls")) {
+            return Err(NEEDS_TLS.to_owned());
+        }
+        let (authority, url) = Url::parse(is_tls, rest)?;
+        let default_port = if is_tls { 443 } else { DEFAULT_PORT };
+        let (host, port) = host_and_port(authority, default_port)?;
+        #[cfg(feature = "tls")]
+        if is_tls && super::http::tls::server_name(&host).is_none() {
+            return Err(format!(
+                "no certificate can be for {host:?}; write an international name in \
+                 its form of ASCII, as in \"xn--mnchen-3ya.example\""
+            ));
+        }
+        Ok(Endpoint { host, port, url: Some(url) })
+    }
+
+    #[cfg(not(feature = "http"))]
+    fn parse_url(is_tls: bool, _rest: &str) -> Result<Self, String> {
+        Err(if is_tls { NEEDS_TLS } else { NEEDS_HTTP }.to_owned())
+    }
+
+    /// Whether the telnet protocol is spoken there.
+    pub(crate) fn is_telnet(&self) -> bool {
+        #[cfg(feature = "http")]
+        return self.url.is_none();
+        #[cfg(not(feature = "http"))]
+        true
+    }
+
+    /// Whether it is encrypted.
+    #[cfg(feature = "tls")]
+    pub(crate) fn is_tls(&self) -> bool {
+        self.url.as_ref().is_some_and(|url| url.is_tls)
+    }
+
+    /// The host and the port, as a URL has them.
+    pub(super) fn authority(&self) -> String {
         if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
+            format!("[{}]:{}", self.host, self.port)
         } else {
-            write!(f, "{}:{}", self.host, self.port)
+            format!("{}:{}", self.host, self.port)
         }
     }
 }
 
-fn strip_scheme(text: &str) -> Result<&str, String> {
-    match text.split_once("://") {
-        None => Ok(text),
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case(SCHEME) => Ok(rest),
-        Some((scheme, _)) => Err(format!(
-            "{scheme}:// is not supported; points are sent over the telnet protocol, so write \
-             \"host:{DEFAULT_PORT}\" or \"{SCHEME}://host:{DEFAULT_PORT}\""
-        )),
+/// Without credentials and query.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        #[cfg(feature = "http")]
+        if let Some(url) = &self.url {
+            return write!(f, "{}://{}{}", url.scheme(), self.authority(), url.path());
+        }
+        f.write_str(&self.authority())
     }
+}
+
+/// An address as it may be shown to anybody: its user, password and query are left out.
+pub(crate) fn redact(address: &str) -> String {
+    let (scheme, rest) = address.split_at(address.find("://").map_or(0, |at| at + 3));
+    let (user, rest) = rest.split_at(rest.rfind('@').map_or(0, |at| at + 1));
+    let (rest, query) = rest.split_at(rest.find('?').unwrap_or(rest.len()));
+    let hide = |hidden: &str, shown| if hidden.is_empty() { "" } else { shown };
+    [scheme, hide(user, "***@"), rest, hide(query, "?***")].concat()
+}
+
+fn host_and_port(text: &str, default: u16) -> Result<(String, u16), String> {
+    let (host, port) = split_port(text)?;
+    check_host(host)?;
+    Ok((host.to_owned(), port.map_or(Ok(default), parse_port)?))
 }
 
 /// The host without brackets, and the port's text if there is one.
@@ -144,8 +223,10 @@ mod tests {
             ("", "names no host"),
             (":4242", "names no host"),
             ("tcp://", "names no host"),
-            ("http://tsd:4242", "telnet"),
-            ("https://tsd", "telnet"),
+            #[cfg(not(feature = "http"))]
+            ("http://tsd:4242", "the feature `http`"),
+            #[cfg(not(feature = "tls"))]
+            ("https://tsd", "the feature `tls-ring` or"),
             ("udp://tsd", "telnet"),
             ("tsd:0", "1 to 65535"),
             ("tsd:65536", "1 to 65535"),
@@ -172,5 +253,51 @@ mod tests {
             assert!(reason.contains(expected), "{text:?}: {reason}");
         }
         assert!(Endpoint::parse(&"a".repeat(254)).is_err());
+    }
+
+    #[test]
+    fn what_is_shown_of_an_address_holds_no_secret() {
+        let cases = [
+            ("tsd:4242", "tsd:4242"),
+            ("https://u:p@tsd/x?token=t", "https://***@tsd/x?***"),
+            ("http://u:p/w@d@tsd", "http://***@tsd"),
+            ("u:p@tsd", "***@tsd"),
+            ("nothing://u:p?@", "nothing://***@"),
+        ];
+        for (address, expected) in cases {
+            assert_eq!(redact(address), expected);
+        }
+    }
+
+    #[cfg(feature = "http")]
+    #[test]
+    fn a_url_has_ports_and_a_path_of_its_own() {
+        let cases = [
+            ("http://tsd", "http://tsd:4242/api/put"),
+            ("HTTP://tsd/", "http://tsd:4242/api/put"),
+            #[cfg(feature = "tls")]
+            ("https://tsd?db=x", "https://tsd:443/api/put"),
+            (
+                "http://u:p@[::1]:1/insert/0/opentsdb/api/put",
+                "http://[::1]:1/insert/0/opentsdb/api/put",
+            ),
+            #[cfg(feature = "tls")]
+            ("https://10.0.0.7:8443", "https://10.0.0.7:8443/api/put"),
+        ];
+        for (text, expected) in cases {
+            let endpoint = Endpoint::parse(text).unwrap();
+            assert_eq!(endpoint.to_string(), expected, "{text}");
+            assert!(!endpoint.is_telnet());
+        }
+        for (text, expected) in [
+            ("http://", "names no host"),
+            ("http://u:p@", "names no host"),
+            ("http://tsd:0", "1 to 65535"),
+            ("http://tsd/#a", "holds '#'"),
+            ("http://tsd/ä", "percent"),
+        ] {
+            let reason = Endpoint::parse(text).expect_err(text);
+            assert!(reason.contains(expected), "{text}: {reason}");
+        }
     }
 }

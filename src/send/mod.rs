@@ -5,17 +5,22 @@
 //! 3. [`dial`]: an attempt to reach a server, with [`resolve`] and [`rotation`] behind it;
 //! 4. [`backoff`]: how long to stay away when it failed;
 //! 5. [`connection`]: one socket;
-//! 6. [`peer`]: an endpoint and the connection to it, in the protocol of its address: [`telnet`];
+//! 6. [`peer`]: an endpoint and the connection to it, in the protocol of its address: [`telnet`]
+//!    or `http`;
 //! 7. [`delivery`]: what outlives a connection: the [`window`] of unconfirmed lines, and the
 //!    [`limiter`];
 //! 8. [`replies`]: what a server says of points, counted and logged;
-//! 9. [`status`]: how a connection ended, and what the log says of it.
+//! 9. [`status`]: how a connection ended, and what the log says of it;
+//! 10. [`check`](mod@check): the start-up check.
 
 mod backoff;
+mod check;
 mod connection;
 mod delivery;
 mod dial;
 pub(crate) mod endpoint;
+#[cfg(feature = "http")]
+pub(crate) mod http;
 pub(crate) mod limiter;
 #[cfg(not(feature = "spool"))]
 mod no_spool;
@@ -32,6 +37,7 @@ mod tests;
 mod window;
 mod writer;
 
+pub(crate) use self::check::check;
 pub(crate) use self::delivery::Keeper;
-pub(crate) use self::dial::check;
+pub(crate) use self::peer::Protocols;
 pub(crate) use self::writer::{Options, THREAD, Writer};

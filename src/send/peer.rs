@@ -2,12 +2,13 @@
 //! connection to it, whatever protocol it speaks.
 //!
 //! Its address chooses the protocol. Everything that outlives a connection and is no matter of the
-//! protocol is in [`Delivery`]; a protocol takes lines from it and says which are confirmed.
-
-use std::fmt::Display;
+//! protocol is in [`Delivery`](super::delivery::Delivery); a protocol takes lines from it and says which are confirmed.
 
 use super::connection::{Connection, Released};
-use super::delivery::Delivery;
+use super::delivery::Turn;
+use super::endpoint::Endpoint;
+#[cfg(feature = "http")]
+use super::http;
 use super::status::End;
 use super::telnet;
 use super::window::Window;
@@ -16,14 +17,17 @@ use crate::stats::Confirmation;
 
 pub(super) enum Peer {
     Telnet(telnet::Peer),
+    #[cfg(feature = "http")]
+    Http(Box<http::Peer>),
 }
 
-/// What a turn works on.
-pub(super) struct Turn<'a> {
-    pub(super) delivery: &'a mut Delivery,
-    /// The endpoint, for the log.
-    pub(super) name: &'a dyn Display,
-    pub(super) now: Instant,
+/// How the protocols are spoken.
+#[derive(Clone, Debug)]
+pub(crate) struct Protocols {
+    /// How telnet endpoints confirm.
+    pub(crate) confirmation: Confirmation,
+    #[cfg(feature = "http")]
+    pub(crate) http: http::head::Options,
 }
 
 /// Asks the protocol.
@@ -31,11 +35,23 @@ macro_rules! ask {
     ($self:ident, $peer:ident => $answer:expr) => {
         match $self {
             Peer::Telnet($peer) => $answer,
+            #[cfg(feature = "http")]
+            Peer::Http($peer) => $answer,
         }
     };
 }
 
 impl Peer {
+    /// The peer at this endpoint, by the protocol of its address.
+    pub(super) fn new(endpoint: &Endpoint, protocols: &Protocols) -> Self {
+        #[cfg(feature = "http")]
+        if let Some(url) = &endpoint.url {
+            return Peer::Http(Box::new(http::Peer::new(endpoint, url, &protocols.http)));
+        }
+        let _ = endpoint;
+        Peer::Telnet(telnet::Peer::new(protocols.confirmation))
+    }
+
     /// How it confirms; [`Confirmation::Auto`] while that is not known.
     pub(super) fn confirmation(&self) -> Confirmation {
         ask!(self, peer => peer.confirmation())
@@ -59,16 +75,30 @@ impl Peer {
 
     /// Whether the server has shown on this connection that it takes points.
     pub(super) fn is_proved(&self, now: Instant) -> bool {
-        ask!(self, peer => peer.is_proved(now))
+        match self {
+            Peer::Telnet(peer) => peer.is_proved(now),
+            #[cfg(feature = "http")]
+            Peer::Http(peer) => peer.is_proved(),
+        }
     }
 
     /// A connection to it failed, or none could be made.
     pub(super) fn failed(&mut self) {
-        ask!(self, peer => peer.failed());
+        match self {
+            Peer::Telnet(peer) => peer.failed(),
+            // Its answers say more than the end of a connection.
+            #[cfg(feature = "http")]
+            Peer::Http(_) => {}
+        }
     }
 
     /// Gives the connection up, if there is one.
     pub(super) fn release(&mut self, window: &Window, now: Instant) -> Option<Released> {
-        ask!(self, peer => peer.release(window, now))
+        match self {
+            Peer::Telnet(peer) => peer.release(window, now),
+            // Half a request is none, wherever it ends.
+            #[cfg(feature = "http")]
+            Peer::Http(peer) => peer.release(now),
+        }
     }
 }

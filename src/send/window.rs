@@ -117,6 +117,44 @@ impl Window {
         &batch.lines()[from..from + self.granted.since(self.written) as usize]
     }
 
+    /// The lines between two places, which are both between lines.
+    #[cfg(feature = "http")]
+    pub(super) fn lines(&self, places: Range<Place>) -> impl Iterator<Item = &[u8]> + Clone {
+        let within = move |(begin, batch): &'_ (Place, Batch)| -> Range<usize> {
+            let from = places.start.since(*begin) as usize;
+            let upto = places.end.since(*begin) as usize;
+            from.min(batch.lines().len())..upto.min(batch.lines().len())
+        };
+        let batches = self.batches.iter();
+        let pieces = batches.map(move |held| &held.1.lines()[within(held)]);
+        pieces.flat_map(|lines| lines.split_inclusive(|&byte| byte == b'\n'))
+    }
+
+    /// A request with the next `points` lines that were granted was made.
+    #[cfg(feature = "http")]
+    pub(super) fn wrote_points(&mut self, points: usize) -> Written {
+        let mut written = Written::default();
+        while written.points < points {
+            let left = points - written.points;
+            let bytes = length_of(self.to_write_of_batch(), left);
+            let more = self.wrote(bytes);
+            if more.points == 0 {
+                break;
+            }
+            written.points += more.points;
+            written.resent += more.resent;
+        }
+        written
+    }
+
+    /// What was granted and is not written yet, of the first batch that has any.
+    #[cfg(feature = "http")]
+    fn to_write_of_batch(&self) -> &[u8] {
+        let Some((batch, from)) = self.batch_at(self.written) else { return &[] };
+        let upto = from + self.granted.since(self.written) as usize;
+        &batch.lines()[from..upto.min(batch.lines().len())]
+    }
+
     /// What is missing of the line that was begun; nothing between two lines.
     pub(super) fn rest_of_line(&self) -> &[u8] {
         let Some((batch, from)) = self.batch_at(self.written) else { return &[] };
@@ -198,6 +236,18 @@ impl Window {
 
     pub(super) fn written(&self) -> Place {
         self.written
+    }
+
+    /// How far may be written.
+    #[cfg(feature = "http")]
+    pub(super) fn granted_place(&self) -> Place {
+        self.granted
+    }
+
+    /// Bytes of the lines that a write was granted for and that are not written.
+    #[cfg(feature = "http")]
+    pub(super) fn unwritten(&self) -> usize {
+        self.granted.since(self.written) as usize
     }
 
     /// What is held, oldest first.

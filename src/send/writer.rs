@@ -37,18 +37,17 @@ use std::time::Duration;
 
 use super::backoff::{Backoff, Wait};
 use super::connection::Released;
-use super::delivery::{Delivery, Keeper};
+use super::delivery::{Delivery, Keeper, Turn};
 use super::dial::{Attempt, Dialer, Progress};
 use super::endpoint::Endpoint;
 use super::limiter::{Limiter, RateLimit};
-use super::peer::{Peer, Turn};
+use super::peer::{Peer, Protocols};
 use super::rotation::{EndpointOrder, Rotation};
 use super::status::{End, Failure, Status};
-use super::telnet;
 use super::window::Window;
 use crate::clock::{Clock, Instant};
 use crate::queue::{Link, Phase, Queue};
-use crate::stats::{Confirmation, Counters};
+use crate::stats::Counters;
 
 /// The name of the thread.
 pub(crate) const THREAD: &str = "opentsdb-writer";
@@ -76,7 +75,7 @@ pub(crate) struct Options {
     pub(crate) write_timeout: Duration,
     /// The first and the last ceiling of the wait after a failure.
     pub(crate) backoff: RangeInclusive<Duration>,
-    pub(crate) confirmation: Confirmation,
+    pub(crate) protocols: Protocols,
     /// What has a spool.
     pub(crate) keeper: Option<Keeper>,
     /// Dropped when nothing more is sent, before anybody is told so.
@@ -120,6 +119,8 @@ impl Writer {
     ) -> io::Result<Self> {
         let count = options.endpoints.len();
         let rotation = Rotation::new(count, options.order, options.max_age);
+        let peer = |endpoint| Peer::new(endpoint, &options.protocols);
+        let peers = options.endpoints.iter().map(peer).collect();
         let (min, max) = options.backoff.into_inner();
         Ok(Writer {
             dialer: Dialer::new(options.endpoints, rotation, options.connect_timeout)?,
@@ -132,9 +133,7 @@ impl Writer {
                 write_timeout: options.write_timeout,
                 keeper: options.keeper,
             },
-            peers: (0..count)
-                .map(|_| Peer::Telnet(telnet::Peer::new(options.confirmation)))
-                .collect(),
+            peers,
             backoff: Backoff::new(min, max),
             clock,
             state: State::Idle(None),

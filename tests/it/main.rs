@@ -9,6 +9,8 @@ mod docs;
 mod endpoints;
 mod ends;
 mod flushes;
+mod http;
+mod http_faults;
 mod idle;
 #[cfg(target_os = "linux")]
 mod instances;

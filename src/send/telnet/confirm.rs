@@ -295,7 +295,7 @@ impl Agenda<'_> {
                     self.is_full() || self.is_long() || (self.is_over() && is_rested)
                 }
                 Confirmation::Auto => self.barrier.silent_at().is_some_and(|at| self.now >= at),
-                Confirmation::Version | Confirmation::Written => false,
+                _ => false,
             }
     }
 
@@ -303,7 +303,7 @@ impl Agenda<'_> {
         self.barrier.due_at().is_some_and(|due_at| match self.profile.mode() {
             Confirmation::Auto => true,
             Confirmation::Version => self.is_over() || self.now >= due_at,
-            Confirmation::HalfClose | Confirmation::Written => false,
+            _ => false,
         })
     }
 

@@ -4,7 +4,7 @@ use super::confirm::Profile;
 use super::session::{Context, Session};
 use crate::clock::Instant;
 use crate::send::connection::{Connection, Released};
-use crate::send::peer::Turn;
+use crate::send::delivery::Turn;
 use crate::send::status::End;
 use crate::send::window::Window;
 use crate::stats::Confirmation;

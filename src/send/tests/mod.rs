@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::endpoint::Endpoint;
 use super::limiter::RateLimit;
 use super::rotation::EndpointOrder;
-use super::{Options, Writer};
+use super::{Options, Protocols, Writer};
 use crate::builder::Flavor;
 use crate::clock::{Clock, Instant};
 use crate::queue::Queue;
@@ -46,7 +46,11 @@ fn options(addresses: &[SocketAddr], confirmation: Confirmation) -> Options {
         connect_timeout: SECOND,
         write_timeout: 5 * SECOND,
         backoff: Duration::from_millis(5)..=Duration::from_millis(20),
-        confirmation,
+        protocols: Protocols {
+            confirmation,
+            #[cfg(feature = "http")]
+            http: Default::default(),
+        },
         keeper: None,
         held: None,
     }

@@ -1,0 +1,123 @@
+//! What concerns `http://` and `https://` endpoints alone.
+
+#[cfg(feature = "tls")]
+use std::sync::Arc;
+
+use super::OpenTsdbBuilder;
+use super::check::check;
+use super::options::{Flavor, Http};
+use crate::error::BuildError;
+use crate::send::endpoint::Endpoint;
+use crate::send::http::head::{self, Ask, Header, HttpCompression};
+use crate::send::http::url::Secret;
+use crate::stats::Confirmation;
+
+/// Most bytes of a body for a TSD, whose limit is 8,192 unless it is set otherwise.
+const TSD_BATCH: usize = 8_000;
+/// The same for the other servers, which take tens of megabytes.
+const LENIENT_BATCH: usize = 1024 * 1024;
+/// Less holds no point.
+const LEAST_BATCH: usize = 64;
+/// Headers that the exporter sets by itself.
+const OWN_HEADERS: [&str; 6] = [
+    "Content-Length",
+    "Content-Encoding",
+    "Content-Type",
+    "Transfer-Encoding",
+    "Connection",
+    "Expect",
+];
+
+#[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+impl OpenTsdbBuilder {
+    /// Adds a header to every request to `http://` and `https://` endpoints: a token, a tenant. One
+    /// that the exporter would send by itself (`Authorization` of an address with a user, `Host`,
+    /// `User-Agent`) is replaced. The value is taken for a secret: no error, log line and `Debug`
+    /// has it. Needs the feature `http`.
+    pub fn add_http_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.http.headers.push(Header { name: name.into(), value: Secret(value.into()) });
+        self
+    }
+
+    /// Sets whether the bodies of requests are compressed. Defaults to [`HttpCompression::Gzip`].
+    /// Needs the feature `http`.
+    pub fn with_http_compression(mut self, compression: HttpCompression) -> Self {
+        self.http.compression = compression;
+        self
+    }
+
+    /// Sets the most bytes of a request's body on the wire, which is after compression. A point that
+    /// needs more alone is dropped and counted (`too_long`). A server that refuses a body as too
+    /// large is sent half as much for ten minutes. At least 64. Defaults to 8,000 for
+    /// [`Flavor::OpenTsdb`], since a TSD reads no more than 8,192 unless it is set otherwise
+    /// (`tsd.http.request.max_chunk` with `enable_chunked`), and to 1 MiB for the others. Needs the
+    /// feature `http`.
+    pub fn with_http_batch_bytes(mut self, bytes: usize) -> Self {
+        self.http.batch_bytes = Some(bytes);
+        self
+    }
+
+    /// Sets how `https://` endpoints are spoken to: which certificates are trusted, a certificate of
+    /// the client's own. Without it, the cryptography is the process's default provider or that of
+    /// the feature `tls-aws-lc-rs` or `tls-ring`, and the system's root certificates are trusted.
+    /// Needs the feature `tls`.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn with_tls_config(mut self, config: Arc<rustls::ClientConfig>) -> Self {
+        self.http.tls = Some(config);
+        self
+    }
+}
+
+impl OpenTsdbBuilder {
+    /// Checks the options that depend on no other.
+    pub(super) fn check_http(&self) -> Result<(), BuildError> {
+        let Http { headers, batch_bytes, .. } = &self.http;
+        for Header { name, value } in headers {
+            let is_name = !name.is_empty()
+                && name
+                    .bytes()
+                    .all(|it| it.is_ascii_alphanumeric() || b"-_.!#$%&'*+^`|~".contains(&it));
+            let is_value = value.0.bytes().all(|it| it == b'\t' || (it >= b' ' && it != 0x7f));
+            let is_own = OWN_HEADERS.iter().any(|own| own.eq_ignore_ascii_case(name));
+            const HEADER: &str = "add_http_header";
+            check(&[
+                // Without the name, which may be the value by mistake.
+                (HEADER, &"***", is_name, "give a name of letters, digits and hyphens"),
+                (HEADER, name, is_value, "give a value without control characters"),
+                (HEADER, name, !is_own, "leave it out: the exporter sets it by itself"),
+            ])?;
+        }
+        let is_enough = batch_bytes.is_none_or(|bytes| bytes >= LEAST_BATCH);
+        check(&[("with_http_batch_bytes", batch_bytes, is_enough, "give at least 64")])
+    }
+
+    /// How requests are made.
+    pub(super) fn http(&self, endpoints: &[Endpoint]) -> Result<head::Options, BuildError> {
+        let is_tsd = self.flavor == Flavor::OpenTsdb;
+        let default = if is_tsd { TSD_BATCH } else { LENIENT_BATCH };
+        let _ = endpoints;
+        Ok(head::Options {
+            ask: match self.confirmation {
+                Confirmation::Stored => Ask::stored_within(self.write_timeout),
+                _ if is_tsd => Ask::Details,
+                _ => Ask::Status,
+            },
+            headers: self.http.headers.clone(),
+            compression: self.http.compression,
+            batch_bytes: self.http.batch_bytes.unwrap_or(default),
+            #[cfg(feature = "tls")]
+            tls: self.tls(endpoints)?,
+        })
+    }
+
+    #[cfg(feature = "tls")]
+    fn tls(&self, endpoints: &[Endpoint]) -> Result<Option<Arc<rustls::ClientConfig>>, BuildError> {
+        use crate::send::http::tls::default_config;
+        if self.http.tls.is_some() || !endpoints.iter().any(Endpoint::is_tls) {
+            return Ok(self.http.tls.clone());
+        }
+        let invalid = |fix| BuildError::invalid("with_tls_config", None::<()>, fix);
+        default_config().map(Some).map_err(invalid)
+    }
+}

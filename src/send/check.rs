@@ -1,0 +1,168 @@
+//! The start-up check: whether any server can be reached, and would take points.
+
+use std::io;
+use std::time::Duration;
+
+use super::connection::Connection;
+use super::dial::{Attempt, Dialer, Progress};
+use super::endpoint::Endpoint;
+use super::peer::Protocols;
+use super::rotation::{EndpointOrder, Rotation};
+use super::status::Unreached;
+#[cfg(feature = "http")]
+use super::{dial::timed_out, http};
+use crate::clock::{Clock, Instant};
+
+/// Whether any endpoint takes points, as far as that can be found out without sending one, within
+/// `timeout`, of which each has an equal share. If none does, the error is the last one, with its
+/// address. The outer error is that of the event queue.
+pub(crate) fn check(
+    endpoints: &[Endpoint],
+    timeout: Duration,
+    protocols: &Protocols,
+) -> io::Result<Result<(), Unreached>> {
+    let share = timeout / u32::try_from(endpoints.len()).unwrap_or(u32::MAX).max(1);
+    let mut result = Ok(());
+    for endpoint in endpoints {
+        let rotation = Rotation::new(1, EndpointOrder::Preferred, None);
+        let mut dialer = Dialer::new(vec![endpoint.clone()], rotation, share)?;
+        result = dialer.check(&Clock::default(), protocols)?;
+        if result.is_ok() {
+            break;
+        }
+    }
+    Ok(result)
+}
+
+impl Dialer {
+    /// Checks the one endpoint.
+    fn check(&mut self, clock: &Clock, protocols: &Protocols) -> io::Result<Result<(), Unreached>> {
+        let mut attempt = Attempt::new(self, clock.now());
+        loop {
+            let until = match attempt.turn(self, clock.now()) {
+                Progress::Wait(until) => until,
+                Progress::Connected(_, connection) => {
+                    return self.check_protocol(connection, attempt.deadline, clock, protocols);
+                }
+                Progress::Failed(_, unreached) => return Ok(Err(unreached)),
+            };
+            let left = until.saturating_duration_since(clock.now());
+            self.wait(Some(left))?;
+        }
+    }
+
+    /// A server that speaks HTTP says whether it would take points; of another it is enough that it
+    /// takes a connection.
+    #[cfg(feature = "http")]
+    fn check_protocol(
+        &mut self,
+        connection: Connection,
+        deadline: Instant,
+        clock: &Clock,
+        protocols: &Protocols,
+    ) -> io::Result<Result<(), Unreached>> {
+        let endpoint = self.endpoints[0].clone();
+        let Some(url) = &endpoint.url else { return Ok(Ok(())) };
+        let address = endpoint.to_string();
+        let unreached = |source| Ok(Err(Unreached { action: "send to", address, source }));
+        let options = &protocols.http;
+        let mut check = match http::Check::begin(connection, &endpoint, url, options, clock.now()) {
+            Ok(check) => check,
+            Err(source) => return unreached(source),
+        };
+        loop {
+            let now = clock.now();
+            match check.turn(now) {
+                Ok(true) => return Ok(Ok(())),
+                Ok(false) if now < deadline => {
+                    self.wait(Some(deadline.saturating_duration_since(now)))?;
+                }
+                Ok(false) => return unreached(timed_out()),
+                Err(source) => return unreached(source),
+            }
+        }
+    }
+
+    #[cfg(not(feature = "http"))]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "its twin needs them")]
+    fn check_protocol(
+        &mut self,
+        _connection: Connection,
+        _deadline: Instant,
+        _clock: &Clock,
+        _protocols: &Protocols,
+    ) -> io::Result<Result<(), Unreached>> {
+        Ok(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Read};
+    use std::net::{SocketAddr, TcpListener};
+
+    use super::*;
+    use crate::stats::Confirmation;
+
+    fn endpoints(texts: &[&str]) -> Vec<Endpoint> {
+        texts.iter().map(|text| Endpoint::parse(text).unwrap()).collect()
+    }
+
+    fn check(texts: &[&str], timeout: Duration) -> Result<(), Unreached> {
+        let protocols = Protocols {
+            confirmation: Confirmation::Auto,
+            #[cfg(feature = "http")]
+            http: http::head::Options::default(),
+        };
+        super::check(&endpoints(texts), timeout, &protocols).unwrap()
+    }
+
+    /// An address on which nobody listens, held so that nobody else does.
+    fn nobody() -> (socket2::Socket, String) {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap().to_string();
+        (socket, address)
+    }
+
+    #[test]
+    fn any_server_that_answers_will_do_and_gets_no_byte() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (_held, absent) = nobody();
+        check(&[&absent, &address], Duration::from_secs(5)).unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).unwrap();
+        assert!(received.is_empty());
+    }
+
+    #[test]
+    fn every_address_of_a_name_is_tried() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        check(&[&format!("localhost:{port}")], Duration::from_secs(5)).unwrap();
+    }
+
+    #[test]
+    fn when_nobody_answers_the_error_names_the_address_and_the_cause() {
+        let (_held, absent) = nobody();
+        let error = check(&[&absent], Duration::from_secs(5)).unwrap_err();
+        assert_eq!((error.address, error.source.kind()), (absent, ErrorKind::ConnectionRefused));
+    }
+
+    #[test]
+    fn a_server_that_never_answers_holds_nobody_past_the_timeout() {
+        // A full backlog drops the next SYN without an answer.
+        let (socket, address) = nobody();
+        socket.listen(0).unwrap();
+        let _fill: Vec<_> =
+            (0..2).map(|_| mio::net::TcpStream::connect(address.parse().unwrap())).collect();
+        let timeout = Duration::from_millis(200);
+        let start = Instant::now();
+        let error = check(&[&address], timeout).unwrap_err();
+        assert!(start.elapsed() < timeout + Duration::from_millis(100));
+        assert_eq!((error.address, error.source.kind()), (address, ErrorKind::TimedOut));
+    }
+}

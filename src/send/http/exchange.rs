@@ -1,0 +1,94 @@
+//! One request and its answer on a stream, and the next.
+//!
+//! Progress is made when the kernel takes bytes and when some come. A server that makes none for the
+//! whole timeout is left, and so is one that makes a little each time, after [`MAX_TIMEOUTS`].
+
+use std::io;
+use std::time::Duration;
+
+use super::answer::{Answer, Reader};
+use super::stream::Stream;
+use crate::clock::Instant;
+use crate::send::connection::Received;
+
+/// How many timeouts a request lasts at most, whatever progress is made.
+const MAX_TIMEOUTS: u32 = 5;
+
+pub(super) struct Exchange {
+    stream: Stream,
+    /// The request, and how much of it is written.
+    request: Vec<u8>,
+    written: usize,
+    reader: Reader,
+    began: Instant,
+    progressed: Instant,
+}
+
+impl Exchange {
+    pub(super) fn new(stream: Stream, now: Instant) -> Self {
+        Exchange {
+            stream,
+            request: Vec::new(),
+            written: 0,
+            reader: Reader::default(),
+            began: now,
+            progressed: now,
+        }
+    }
+
+    /// Begins with the request that `write` puts into the buffer.
+    pub(super) fn begin(&mut self, write: impl FnOnce(&mut Vec<u8>), now: Instant) {
+        write(&mut self.request);
+        self.written = 0;
+        (self.began, self.progressed) = (now, now);
+    }
+
+    /// Reads once.
+    pub(super) fn read(&mut self, now: Instant) -> io::Result<Received> {
+        let received = self.stream.read(|bytes| self.reader.feed(bytes))?;
+        match received {
+            Received::Empty => {}
+            Received::More => self.progressed = now,
+            Received::Ended => self.reader.end(),
+        }
+        Ok(received)
+    }
+
+    /// Writes once; answers how many bytes the kernel took.
+    pub(super) fn write(&mut self, now: Instant) -> io::Result<u64> {
+        self.written += self.stream.write(&self.request[self.written..])?;
+        let taken = self.stream.taken();
+        if taken > 0 {
+            self.progressed = now;
+        }
+        Ok(taken)
+    }
+
+    /// The answer, when it is whole.
+    pub(super) fn answer(&self) -> Option<&Answer> {
+        self.reader.answer()
+    }
+
+    /// Whether any byte of an answer has come.
+    pub(super) fn has_begun_to_answer(&self) -> bool {
+        self.reader.has_begun
+    }
+
+    /// The answer was read; answers whether another request may follow.
+    pub(super) fn finish(&mut self) -> bool {
+        let keeps_open = self.answer().is_some_and(|answer| answer.keeps_open)
+            && self.written == self.request.len();
+        self.reader.reset();
+        keeps_open
+    }
+
+    /// When the server is given up.
+    pub(super) fn ends_at(&self, timeout: Duration) -> Instant {
+        (self.progressed + timeout).min(self.began + timeout.saturating_mul(MAX_TIMEOUTS))
+    }
+
+    /// Gives the stream back.
+    pub(super) fn into_stream(self) -> Stream {
+        self.stream
+    }
+}

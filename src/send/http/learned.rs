@@ -1,0 +1,175 @@
+//! What is known of an endpoint beyond its present connection.
+
+use std::time::Duration;
+
+use crate::clock::Instant;
+use crate::send::limiter::Brake;
+
+/// How long it is remembered that a body was too large.
+const REMEMBERED: Duration = Duration::from_secs(600);
+/// A body of at most this is not taken for too large when the server closes without an answer.
+const UNSUSPICIOUS: usize = 1024;
+/// How many answers of 500 in a row put the blame on the points.
+const PATIENCE: u32 = 4;
+
+/// What a server makes of compressed bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gzip {
+    Unknown,
+    Takes,
+    /// It refused one, which is sent as plain text.
+    Suspected,
+    /// It refused that too, so the points are at fault, and gzip perhaps as well.
+    Acquitted,
+    Refuses,
+}
+
+#[derive(Debug)]
+pub(super) struct Learned {
+    /// What bodies may have since one was too large, and when that was.
+    max_bytes: Option<(usize, Instant)>,
+    /// How many points a request may hold: fewer while a bad one is looked for.
+    pub(super) max_points: usize,
+    /// How many answers of 500 there were in a row.
+    failing: u32,
+    gzip: Gzip,
+    /// How far its complaints slow down the sending.
+    pub(super) brake: Brake,
+}
+
+impl Learned {
+    pub(super) fn new() -> Self {
+        Learned {
+            max_bytes: None,
+            max_points: usize::MAX,
+            failing: 0,
+            gzip: Gzip::Unknown,
+            brake: Brake::default(),
+        }
+    }
+
+    /// The most bytes of a body, where `limit` is configured.
+    pub(super) fn max_bytes(&self, limit: usize, now: Instant) -> usize {
+        let recent = |&(_, at): &(usize, Instant)| now.saturating_duration_since(at) < REMEMBERED;
+        self.max_bytes.filter(recent).map_or(limit, |(bytes, _)| bytes.min(limit))
+    }
+
+    /// A body of so many bytes was too large.
+    pub(super) fn too_large(&mut self, bytes: usize, now: Instant) {
+        self.max_bytes = Some(((bytes / 2).max(1), now));
+    }
+
+    /// The server has closed a new connection on which it was sent a body of so many bytes, without
+    /// an answer: as one does that is sent more than it reads, and one that ends.
+    pub(super) fn closed_silently(&mut self, bytes: usize, now: Instant) {
+        if bytes > UNSUSPICIOUS {
+            self.too_large(bytes, now);
+        }
+    }
+
+    /// A request of so many points was taken.
+    pub(super) fn taken(&mut self, points: usize, is_gzip: bool) {
+        self.failing = 0;
+        self.gzip = match self.gzip {
+            _ if is_gzip => Gzip::Takes,
+            Gzip::Suspected => Gzip::Refuses,
+            Gzip::Acquitted => Gzip::Unknown,
+            other => other,
+        };
+        if points >= self.max_points {
+            self.max_points = self.max_points.saturating_mul(2);
+        }
+    }
+
+    /// A request of so many points was refused as a whole; answers whether a part of it, or the same
+    /// without gzip, may be taken.
+    pub(super) fn refused(&mut self, points: usize, is_gzip: bool) -> bool {
+        match self.gzip {
+            Gzip::Unknown if is_gzip => {
+                self.gzip = Gzip::Suspected;
+                return true;
+            }
+            Gzip::Suspected => self.gzip = Gzip::Acquitted,
+            _ => {}
+        }
+        self.max_points = (points / 2).max(1);
+        points > 1
+    }
+
+    /// The answer was 500; answers whether to take that for a refusal.
+    pub(super) fn failing(&mut self) -> bool {
+        self.failing = self.failing.saturating_add(1);
+        self.failing >= PATIENCE
+    }
+
+    pub(super) fn may_gzip(&self) -> bool {
+        matches!(self.gzip, Gzip::Unknown | Gzip::Takes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_point_is_found_by_halving_and_the_rest_goes_on_as_before() {
+        let (mut learned, bad, all) = (Learned::new(), 333, 1000);
+        let (mut at, mut requests, mut rejected) = (0, 0, Vec::new());
+        while at < all {
+            let points = learned.max_points.min(all - at);
+            requests += 1;
+            if !(at..at + points).contains(&bad) {
+                learned.taken(points, false);
+                at += points;
+            } else if !learned.refused(points, false) {
+                rejected.push(at);
+                at += 1;
+            }
+        }
+        assert_eq!(rejected, [bad]);
+        assert!(requests < 40, "{requests}");
+        assert!(learned.max_points > 100, "{}", learned.max_points);
+    }
+
+    #[test]
+    fn a_server_that_refuses_its_first_body_in_gzip_gets_plain_text() {
+        let mut learned = Learned::new();
+        assert!(learned.may_gzip() && learned.refused(100, true));
+        assert!(!learned.may_gzip());
+        assert_eq!(learned.max_points, usize::MAX);
+        learned.taken(100, false);
+        assert_eq!(learned.gzip, Gzip::Refuses);
+        // Had it refused that too, gzip would be tried again.
+        let mut learned = Learned::new();
+        assert!(learned.refused(100, true) && learned.refused(100, false));
+        assert_eq!((learned.max_points, learned.may_gzip()), (50, false));
+        learned.taken(50, false);
+        assert!(learned.may_gzip());
+        let mut learned = Learned::new();
+        learned.taken(100, true);
+        assert!(learned.refused(100, true) && learned.may_gzip());
+        assert_eq!(learned.max_points, 50);
+    }
+
+    #[test]
+    fn a_size_that_was_too_large_is_halved_for_ten_minutes() {
+        let (mut learned, start) = (Learned::new(), Instant::now());
+        assert_eq!(learned.max_bytes(8000, start), 8000);
+        learned.closed_silently(1024, start);
+        assert_eq!(learned.max_bytes(8000, start), 8000);
+        learned.closed_silently(8000, start);
+        assert_eq!(learned.max_bytes(8000, start), 4000);
+        learned.too_large(1000, start);
+        assert_eq!(learned.max_bytes(8000, start + REMEMBERED / 2), 500);
+        assert_eq!(learned.max_bytes(8000, start + REMEMBERED), 8000);
+    }
+
+    #[test]
+    fn a_500_that_stays_is_a_refusal() {
+        let mut learned = Learned::new();
+        let answers: Vec<_> = (0..5).map(|_| learned.failing()).collect();
+        assert_eq!(answers, [false, false, false, true, true]);
+        learned.taken(1, false);
+        assert!(!learned.failing());
+    }
+}

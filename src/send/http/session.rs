@@ -1,0 +1,284 @@
+//! One connection, from its first request to its end.
+//!
+//! Each turn reads, judges an answer that is whole, makes the next request when none is out, and
+//! writes once. Lines are gathered as the rate allows them, until they fill a body, until no more
+//! have come for a moment, or until the first has waited for [`GATHER`].
+//!
+//! A request that is refused as a whole is made again of fewer points, or of fewer bytes: nothing
+//! of it is confirmed, and the window begins at its first line again. A connection that the server
+//! has closed after an answer, before the first byte of the next one, is no failure: the server had
+//! done with it before it was sent more.
+
+use std::fmt::Display;
+use std::io;
+use std::time::Duration;
+
+use super::body::Body;
+use super::exchange::Exchange;
+use super::head::{Ask, Head};
+use super::learned::Learned;
+use super::status::{self, Verdict};
+use super::stream::Stream;
+use crate::clock::Instant;
+use crate::send::backoff::Wait;
+use crate::send::connection::{Connection, Received};
+use crate::send::delivery::Delivery;
+use crate::send::replies::ReplyTally;
+use crate::send::status::{End, Failure};
+use crate::wire::reply::Reply;
+
+/// How long lines are gathered while the rate holds others back: a limit holds for any second.
+const GATHER: Duration = Duration::from_millis(100);
+/// How long nothing has come for a burst to be over: a snapshot comes in several batches.
+const QUIET: Duration = Duration::from_millis(20);
+
+pub(super) struct Session {
+    exchange: Exchange,
+    /// When it is too old, so that a preferred endpoint can be tried.
+    leave_at: Option<Instant>,
+    request: Option<Request>,
+    /// When the first and the last of the lines were gathered that wait for their request.
+    gathered: Option<(Instant, Instant)>,
+    /// How many requests were answered.
+    answers: usize,
+    /// Whether the server has taken points.
+    has_confirmed: bool,
+}
+
+/// What is out.
+#[derive(Clone, Copy)]
+struct Request {
+    points: usize,
+    /// Of the body.
+    bytes: usize,
+    is_gzip: bool,
+}
+
+/// What a turn of a session works on.
+pub(super) struct Context<'a> {
+    pub(super) delivery: &'a mut Delivery,
+    /// Of the session's endpoint.
+    pub(super) learned: &'a mut Learned,
+    pub(super) body: &'a mut Body,
+    pub(super) head: &'a Head,
+    pub(super) settings: Settings,
+    /// The endpoint, for the log.
+    pub(super) name: &'a dyn Display,
+    pub(super) now: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) ask: Ask,
+    pub(super) is_gzip: bool,
+    /// The most bytes of a body.
+    pub(super) batch_bytes: usize,
+}
+
+impl Session {
+    pub(super) fn new(stream: Stream, leave_at: Option<Instant>, now: Instant) -> Self {
+        Session {
+            exchange: Exchange::new(stream, now),
+            leave_at,
+            request: None,
+            gathered: None,
+            answers: 0,
+            has_confirmed: false,
+        }
+    }
+
+    /// Goes on as far as it can without waiting; answers when to go on should nothing happen until
+    /// then.
+    pub(super) fn turn(&mut self, cx: &mut Context<'_>) -> Result<Option<Instant>, End> {
+        let received = self.exchange.read(cx.now);
+        let received = received.map_err(|error| self.broken("reading", error, cx))?;
+        if self.request.is_some() && self.exchange.answer().is_some() {
+            self.answered(cx)?;
+        } else if received == Received::Ended || self.has_unasked() {
+            return Err(self.lost(Failure::Closed, cx));
+        }
+        let next = if self.request.is_none() { self.advance(cx)? } else { None };
+        let taken = self.exchange.write(cx.now);
+        let taken = taken.map_err(|error| self.broken("writing", error, cx))?;
+        cx.delivery.counters.bytes_sent.add(taken);
+        let goes_on = (taken > 0 || received == Received::More).then_some(cx.now);
+        let deadline = self.check_deadline(cx)?;
+        Ok([next, goes_on, deadline].into_iter().flatten().min())
+    }
+
+    /// Gives the connection up.
+    pub(super) fn release(self) -> Connection {
+        self.exchange.into_stream().close()
+    }
+
+    /// Whether the server has shown on this connection that it takes points.
+    pub(super) fn is_proved(&self) -> bool {
+        self.has_confirmed
+    }
+
+    /// Whether the server has said something that it was not asked.
+    fn has_unasked(&self) -> bool {
+        self.request.is_none() && self.exchange.has_begun_to_answer()
+    }
+
+    fn answered(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        let (Some(request), Some(answer)) = (self.request.take(), self.exchange.answer()) else {
+            return Ok(());
+        };
+        let Delivery { window, counters, status: log, .. } = &mut *cx.delivery;
+        let mut tally = ReplyTally::default();
+        let mut take = |reply, text: &str| tally.take(reply, text, counters, &mut log.log, cx.now);
+        let Request { points, bytes, is_gzip } = request;
+        let (mut is_settled, mut end) = (false, None);
+        match status::judge(answer, cx.settings.ask) {
+            Verdict::Taken(details) => {
+                if let Some(details) = details {
+                    details.each(window.lines(window.confirmed()..window.written()), take);
+                }
+                cx.learned.taken(points, is_gzip);
+                (self.has_confirmed, is_settled) = (true, true);
+            }
+            Verdict::TooLarge(_) if points > 1 => cx.learned.too_large(bytes, cx.now),
+            Verdict::Refused(_) if cx.learned.refused(points, is_gzip) => {}
+            Verdict::TooLarge(text) | Verdict::Refused(text) => {
+                take(Reply::IllegalArgument, &text);
+                is_settled = true;
+            }
+            Verdict::Failing(text) => {
+                if cx.learned.failing() && !cx.learned.refused(points, is_gzip) {
+                    take(Reply::Other, &text);
+                    is_settled = true;
+                }
+                end = Some(Failure::Refused(text, Wait::Jittered));
+            }
+            Verdict::Later(reason, wait) => end = Some(Failure::Refused(reason, wait)),
+        }
+        let keeps_open = self.exchange.finish();
+        if tally.is_complaint {
+            cx.learned.brake.complained(window.confirmed(), window.written(), cx.now);
+        }
+        if is_settled {
+            // First, so that a flush that returns sees it.
+            cx.delivery.counters.set_confirmation(cx.settings.ask.confirmation());
+            cx.delivery.confirm(cx.delivery.window.written());
+        } else {
+            window.rewind();
+        }
+        self.answers += 1;
+        tally.log(cx.name);
+        match end {
+            Some(failure) => Err(End::Failed(failure)),
+            None if keeps_open => Ok(()),
+            None => Err(End::Finished),
+        }
+    }
+
+    /// Gathers lines, and makes the next request of them when it is time.
+    fn advance(&mut self, cx: &mut Context<'_>) -> Result<Option<Instant>, End> {
+        let limit = cx.learned.max_bytes(cx.settings.batch_bytes, cx.now);
+        let is_gzip = cx.settings.is_gzip && cx.learned.may_gzip();
+        let capacity = cx.body.capacity(limit, is_gzip);
+        let later = loop {
+            let demand = cx.delivery.demand();
+            let window = &cx.delivery.window;
+            let room = cx.learned.max_points.saturating_sub(window.granted());
+            let is_full = window.unwritten() >= capacity || room == 0 || window.is_full();
+            if demand.unsent == 0 || is_full {
+                break None;
+            }
+            match cx.delivery.limiter.allow(demand, cx.learned.brake, cx.now) {
+                Ok(points) => self.gather(points.min(room), cx),
+                Err(later) => break Some(later),
+            }
+        };
+        let demand = cx.delivery.demand();
+        let window = &cx.delivery.window;
+        if window.unwritten() == 0 {
+            self.gathered = None;
+            let is_old = self.leave_at.is_some_and(|at| cx.now >= at);
+            let is_leaving = demand.is_closing || (is_old && !demand.is_expedited);
+            if window.is_empty() && demand.unsent == 0 && is_leaving {
+                return Err(End::Finished);
+            }
+            return Ok(later.or(self.leave_at.filter(|at| *at > cx.now)));
+        }
+        let (first, last) = *self.gathered.get_or_insert((cx.now, cx.now));
+        let is_full = window.unwritten() >= capacity
+            || window.granted() >= cx.learned.max_points
+            || window.is_full();
+        let quiet = last + if demand.is_expedited { Duration::ZERO } else { QUIET };
+        let is_over = demand.unsent == 0 && cx.now >= quiet;
+        if !(is_full || is_over || cx.now >= first + GATHER) {
+            let times = [later, Some(first + GATHER), (demand.unsent == 0).then_some(quiet)];
+            return Ok(times.into_iter().flatten().min());
+        }
+        self.gathered = None;
+        self.request(limit, is_gzip, cx);
+        Ok(Some(cx.now))
+    }
+
+    /// Takes so many lines at most of the next batch.
+    fn gather(&mut self, points: usize, cx: &mut Context<'_>) {
+        let before = cx.delivery.window.granted();
+        cx.delivery.grant(points);
+        cx.delivery.limiter.spend(cx.delivery.window.granted() - before, cx.now);
+        self.gathered.get_or_insert((cx.now, cx.now)).1 = cx.now;
+    }
+
+    /// Begins a request of lines that were gathered.
+    fn request(&mut self, limit: usize, is_gzip: bool, cx: &mut Context<'_>) {
+        let window = &cx.delivery.window;
+        let lines = window.lines(window.written()..window.granted_place());
+        let mut points = cx.body.make(&lines, cx.learned.max_points, limit, is_gzip);
+        if points == 0 && limit < cx.settings.batch_bytes {
+            // What an endpoint took for too large may be one line, which is its to refuse.
+            points = cx.body.make(&lines, 1, cx.settings.batch_bytes, is_gzip);
+        }
+        drop(lines);
+        if points == 0 {
+            cx.delivery.drop_too_long();
+            return;
+        }
+        let body = cx.body.bytes(is_gzip);
+        self.request = Some(Request { points, bytes: body.len(), is_gzip });
+        self.exchange.begin(|request| cx.head.write(is_gzip, body, request), cx.now);
+        cx.delivery.wrote_points(points);
+    }
+
+    /// Ends what makes no progress; answers when to look again.
+    fn check_deadline(&self, cx: &Context<'_>) -> Result<Option<Instant>, End> {
+        if self.request.is_none() {
+            return Ok(None);
+        }
+        let time = cx.delivery.write_timeout;
+        let due = self.exchange.ends_at(time);
+        if cx.now < due {
+            return Ok(Some(due));
+        }
+        let omission = "has not answered a request";
+        Err(End::Failed(Failure::Unresponsive { omission, time }))
+    }
+
+    fn broken(&self, during: &'static str, source: io::Error, cx: &mut Context<'_>) -> End {
+        #[cfg(feature = "tls")]
+        if super::tls::is_distrust(&source) {
+            return End::Failed(Failure::Refused(super::tls::advice(&source), Wait::Slowest));
+        }
+        if source.kind() == io::ErrorKind::InvalidData {
+            return End::Failed(Failure::Lost { during, source });
+        }
+        self.lost(Failure::Lost { during, source }, cx)
+    }
+
+    /// The connection is gone.
+    fn lost(&self, failure: Failure, cx: &mut Context<'_>) -> End {
+        let is_silent = !self.exchange.has_begun_to_answer();
+        match self.request {
+            // It was closed before the request came: not even the backoff is for that.
+            _ if is_silent && self.answers > 0 => return End::Closed,
+            Some(request) if is_silent => cx.learned.closed_silently(request.bytes, cx.now),
+            _ => {}
+        }
+        End::Failed(failure)
+    }
+}

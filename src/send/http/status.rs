@@ -1,0 +1,215 @@
+//! What an answer means.
+//!
+//! | answer | the request's points |
+//! |---|---|
+//! | 2xx, empty or JSON | are confirmed |
+//! | 200 or 400 with a TSD's details | are confirmed, those that it names as refused; with [`Ask::Stored`] sent again if one is not stored |
+//! | 413, or 400 `Chunked request not supported` | are too many bytes |
+//! | any other 400, 422 | hold at least one that the server does not take |
+//! | 500 | hold one if it stays |
+//! | 408, 429, any other 5xx | are sent again, after `Retry-After` where it is given |
+//! | 3xx, 401, 403, 404, 405, any other 4xx, HTML | are sent again, seldom: it takes a person to mend |
+
+use std::time::Duration;
+
+use serde::de::IgnoredAny;
+
+use super::answer::Answer;
+use super::details::Details;
+use super::head::Ask;
+use crate::send::backoff::Wait;
+use crate::send::endpoint::redact;
+
+/// How much of a text is logged.
+const SHOWN: usize = 200;
+/// The longest wait that a server may ask for.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
+/// How a TSD refuses what is longer than it reads (net.opentsdb.tsd.PipelineFactory).
+const TOO_LONG: &str = "Chunked request not supported";
+
+#[derive(Debug)]
+pub(super) enum Verdict<'a> {
+    Taken(Option<Details<'a>>),
+    TooLarge(String),
+    /// All or none: one point at least cannot be taken.
+    Refused(String),
+    /// It is not known whether the points are at fault.
+    Failing(String),
+    /// Not now.
+    Later(String, Wait),
+}
+
+/// What an answer means to a request of points.
+pub(super) fn judge(answer: &Answer, ask: Ask) -> Verdict<'_> {
+    let body = answer.body.trim_ascii();
+    let is_json = || serde_json::from_slice::<IgnoredAny>(body).is_ok();
+    let details = matches!(answer.status, 200 | 400).then(|| Details::parse(body)).flatten();
+    if let Some(details) = details {
+        let is_lacking = matches!(ask, Ask::Stored(_)) && details.has_storage_failures();
+        return if is_lacking {
+            let reason =
+                format!("the server did not store every point: {}", shown(details.first()));
+            Verdict::Later(reason, Wait::AtLeastMin)
+        } else {
+            Verdict::Taken(Some(details))
+        };
+    }
+    let text = String::from_utf8_lossy(&body[..body.len().min(2 * SHOWN)]);
+    let said = || format!("the server answered {}: {}", name(answer.status), shown(&text));
+    match answer.status {
+        200..=299 if body.is_empty() || is_json() => Verdict::Taken(None),
+        413 => Verdict::TooLarge(said()),
+        400 if text.contains(TOO_LONG) => Verdict::TooLarge(said()),
+        400 | 422 if !body.starts_with(b"<") => Verdict::Refused(said()),
+        500 => Verdict::Failing(said()),
+        408 | 429 | 502..=599 => Verdict::Later(said(), retry_after(answer)),
+        // Without what it says, which may hold what it was sent: a header, a token.
+        _ => Verdict::Later(mistake(answer), Wait::Slowest),
+    }
+}
+
+/// Why a server that was sent no points would take none, if it would not.
+pub(super) fn judge_check(answer: &Answer) -> Option<String> {
+    match judge(answer, Ask::Status) {
+        // A TSD refuses a request without points.
+        Verdict::Taken(_) | Verdict::Refused(_) | Verdict::TooLarge(_) | Verdict::Failing(_) => {
+            None
+        }
+        Verdict::Later(reason, _) => Some(reason),
+    }
+}
+
+fn retry_after(answer: &Answer) -> Wait {
+    answer.retry_after.map_or(Wait::Jittered, |time| Wait::AtLeast(time.min(MAX_RETRY_AFTER)))
+}
+
+/// What to change.
+fn mistake(answer: &Answer) -> String {
+    let advice = match answer.status {
+        401 | 407 => "give a user and a password in the address, or a token with add_http_header",
+        403 => "the credentials in the address or of add_http_header may not write there",
+        404 => "correct the path of the address",
+        405 => "correct the path of the address: it takes no POST",
+        200..=299 => "with text that is no JSON; is the address that of a proxy or of a web site?",
+        300..=399 => {
+            let place = answer.location.as_deref().map(redact).unwrap_or_default();
+            let status = name(answer.status);
+            return format!(
+                "the server answered {status}: redirects are not followed; give the address that \
+                 it leads to: \"{}\"",
+                shown(&place)
+            );
+        }
+        _ => "correct the address, or what it leads to",
+    };
+    format!("the server answered {}: {advice}", name(answer.status))
+}
+
+/// The status, in words where it has well-known ones.
+fn name(status: u16) -> String {
+    let words = match status {
+        400 => " Bad Request",
+        401 => " Unauthorized",
+        403 => " Forbidden",
+        404 => " Not Found",
+        405 => " Method Not Allowed",
+        408 => " Request Timeout",
+        413 => " Content Too Large",
+        429 => " Too Many Requests",
+        500 => " Internal Server Error",
+        502 => " Bad Gateway",
+        503 => " Service Unavailable",
+        504 => " Gateway Timeout",
+        _ => "",
+    };
+    format!("{status}{words}")
+}
+
+/// The beginning of a text on one line.
+fn shown(text: &str) -> String {
+    text.chars().take(SHOWN).flat_map(char::escape_debug).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer { status, body: body.into(), ..Answer::default() }
+    }
+
+    fn verdict(status: u16, body: &str, ask: Ask) -> String {
+        let answer = answer(status, body);
+        let verdict = format!("{:?}", judge(&answer, ask));
+        let end = verdict.find(['(', ' ']).unwrap();
+        let wait = verdict.rfind(", ").filter(|_| verdict.starts_with("Later"));
+        format!("{}{}", &verdict[..end], wait.map_or("", |at| &verdict[at..]))
+    }
+
+    #[test]
+    fn each_answer_has_its_meaning() {
+        let stored = Ask::stored_within(Duration::from_secs(1));
+        let unstored =
+            r#"{"errors":[{"datapoint":null,"error":"Storage exception: x"}],"failed":1}"#;
+        let refused = r#"{"errors":[{"datapoint":null,"error":"Unknown metric"}],"failed":1}"#;
+        let error = |message: &str| format!(r#"{{"error":{{"code":400,"message":"{message}"}}}}"#);
+        let (chunked, unparsed) = (error(TOO_LONG), error("Unable to parse the given JSON"));
+        let cases = [
+            (204, "", Ask::Status, "Taken"),
+            (200, "{}", Ask::Status, "Taken"),
+            (202, "\n", Ask::Status, "Taken"),
+            (200, "<html>", Ask::Status, "Later, Slowest)"),
+            (200, "{\"errors\":[", Ask::Details, "Later, Slowest)"),
+            (200, unstored, Ask::Details, "Taken"),
+            (200, unstored, stored, "Later, AtLeastMin)"),
+            (400, unstored, stored, "Later, AtLeastMin)"),
+            (400, refused, stored, "Taken"),
+            (400, refused, Ask::Details, "Taken"),
+            (400, &chunked, Ask::Details, "TooLarge"),
+            (400, &unparsed, Ask::Details, "Refused"),
+            (400, "cannot parse", Ask::Status, "Refused"),
+            (400, "<html>", Ask::Status, "Later, Slowest)"),
+            (413, "<html>", Ask::Status, "TooLarge"),
+            (500, "x", Ask::Status, "Failing"),
+            (503, "<html>", Ask::Status, "Later, Jittered)"),
+            (429, "", Ask::Status, "Later, Jittered)"),
+            (408, "", Ask::Status, "Later, Jittered)"),
+            (301, "", Ask::Status, "Later, Slowest)"),
+            (401, "", Ask::Status, "Later, Slowest)"),
+            (403, "", Ask::Status, "Later, Slowest)"),
+            (404, "", Ask::Status, "Later, Slowest)"),
+            (405, "", Ask::Status, "Later, Slowest)"),
+        ];
+        for (status, body, ask, expected) in cases {
+            assert_eq!(verdict(status, body, ask), expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_wait_is_as_told_and_has_an_end() {
+        for (told, expected) in [(7, 7), (1_000_000, 600)] {
+            let retry_after = Some(Duration::from_secs(told));
+            let answer = Answer { retry_after, ..answer(503, "busy") };
+            let Verdict::Later(reason, wait) = judge(&answer, Ask::Status) else { panic!() };
+            assert_eq!(wait, Wait::AtLeast(Duration::from_secs(expected)));
+            assert_eq!(reason, "the server answered 503 Service Unavailable: busy");
+        }
+    }
+
+    #[test]
+    fn a_check_passes_what_a_server_says_to_no_points() {
+        let empty = r#"{"error":{"code":400,"message":"No datapoints found in content"}}"#;
+        for (status, body) in [(204, ""), (400, empty), (200, "{}"), (500, "")] {
+            assert_eq!(judge_check(&answer(status, body)), None, "{status}");
+        }
+        let location = Some("https://u:p@tsd/x?t=secret".to_owned());
+        let redirect = Answer { location, ..answer(302, "") };
+        let reason = judge_check(&redirect).unwrap();
+        assert!(reason.ends_with("leads to: \"https://***@tsd/x?***\""), "{reason}");
+        for (status, words) in [(401, "a user and a password"), (404, "the path"), (405, "no POST")]
+        {
+            let reason = judge_check(&answer(status, "t0ken")).unwrap();
+            assert!(reason.contains(words) && !reason.contains("t0ken"), "{reason}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! A connection, encrypted or not.
+
+use std::io;
+#[cfg(feature = "tls")]
+use std::io::{ErrorKind, Read, Write};
+
+use super::head::Options;
+use crate::send::connection::{Connection, Received};
+use crate::send::endpoint::Endpoint;
+
+pub(super) struct Stream {
+    connection: Connection,
+    #[cfg(feature = "tls")]
+    tls: Option<Box<rustls::ClientConnection>>,
+    /// Bytes that the kernel took and that were not asked for yet.
+    taken: u64,
+}
+
+impl Stream {
+    /// Begins to encrypt where the endpoint asks for that.
+    #[cfg(feature = "tls")]
+    pub(super) fn open(
+        connection: Connection,
+        endpoint: &Endpoint,
+        options: &Options,
+    ) -> io::Result<Self> {
+        let connect = || {
+            let config = options.tls.as_ref().ok_or(ErrorKind::Unsupported)?;
+            super::tls::connect(config, &endpoint.host).map(Box::new)
+        };
+        Ok(Stream { connection, tls: endpoint.is_tls().then(connect).transpose()?, taken: 0 })
+    }
+
+    #[cfg(not(feature = "tls"))]
+    pub(super) fn open(
+        connection: Connection,
+        _endpoint: &Endpoint,
+        _options: &Options,
+    ) -> io::Result<Self> {
+        Ok(Stream { connection, taken: 0 })
+    }
+
+    /// How many of the bytes were taken; 0 when none are taken now. With no bytes, goes on with
+    /// what was taken before and is not on its way yet.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            let taken = tls.writer().write(bytes)?;
+            self.flush()?;
+            return Ok(taken);
+        }
+        let taken = if bytes.is_empty() { 0 } else { self.connection.write(bytes)? };
+        self.taken += taken as u64;
+        Ok(taken)
+    }
+
+    /// How many bytes the kernel has taken since this was last asked.
+    pub(super) fn taken(&mut self) -> u64 {
+        std::mem::take(&mut self.taken)
+    }
+
+    /// Reads once.
+    pub(super) fn read(
+        &mut self,
+        mut on_bytes: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<Received> {
+        let mut result = Ok(());
+        let received = self.connection.read(|bytes| {
+            #[cfg(feature = "tls")]
+            if let Some(tls) = &mut self.tls {
+                result = decrypt(tls, bytes, &mut on_bytes);
+                return;
+            }
+            result = on_bytes(bytes);
+        })?;
+        #[cfg(feature = "tls")]
+        if result.is_err() {
+            // It tells the server why.
+            let _ = self.flush();
+        }
+        result.map(|()| received)
+    }
+
+    /// Says that nothing more will be written, and gives the connection back.
+    #[cfg_attr(not(feature = "tls"), expect(unused_mut, reason = "nothing is left to write"))]
+    pub(super) fn close(mut self) -> Connection {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            // A connection that is gone takes it no more.
+            let _ = self.flush();
+        }
+        self.connection
+    }
+
+    #[cfg(feature = "tls")]
+    fn flush(&mut self) -> io::Result<()> {
+        /// Takes what the connection takes now.
+        struct Sink<'a>(&'a mut Connection);
+        impl Write for Sink<'_> {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                match self.0.write(bytes)? {
+                    0 => Err(ErrorKind::WouldBlock.into()),
+                    taken => Ok(taken),
+                }
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let Some(tls) = &mut self.tls else { return Ok(()) };
+        while tls.wants_write() {
+            match tls.write_tls(&mut Sink(&mut self.connection)) {
+                Ok(taken) => self.taken += taken as u64,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Hands on what the bytes hold.
+#[cfg(feature = "tls")]
+fn decrypt(
+    tls: &mut rustls::ClientConnection,
+    mut bytes: &[u8],
+    on_bytes: &mut impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut buffer = [0; 4096];
+    // It takes none when the server has said its last.
+    while tls.read_tls(&mut bytes)? > 0 {
+        tls.process_new_packets().map_err(io::Error::other)?;
+        loop {
+            match tls.reader().read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => on_bytes(&buffer[..read])?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! What a URL says beyond host and port: whether TLS is spoken, the path with its query, and the
+//! credentials.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use percent_encoding::percent_decode_str;
+
+/// Where a TSD takes points.
+const DEFAULT_PATH: &str = "/api/put";
+
+/// Text that is shown to nobody.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret(pub(crate) String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Url {
+    pub(crate) is_tls: bool,
+    path: String,
+    /// Without its question mark; it may hold a token.
+    query: Secret,
+    /// The value of the header `Authorization`.
+    pub(super) authorization: Option<Secret>,
+}
+
+impl Url {
+    /// Reads what follows the scheme; answers the host and port, too.
+    pub(crate) fn parse(is_tls: bool, text: &str) -> Result<(&str, Self), String> {
+        if text.contains('#') {
+            return Err("it holds '#', which no server is sent; leave it out".to_owned());
+        }
+        let (authority, target) = text.split_at(text.find(['/', '?']).unwrap_or(text.len()));
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        if !target.is_ascii() {
+            return Err("its path has a letter beyond ASCII; percent-encode it".to_owned());
+        }
+        let (user, authority) = match authority.rsplit_once('@') {
+            Some((user, authority)) => (Some(user), authority),
+            None => (None, authority),
+        };
+        if target.contains('@') {
+            return Err("it holds '@' behind '/' or '?'; percent-encode each of them where it is \
+                 part of a user, a password or a path"
+                .to_owned());
+        }
+        let path = if matches!(path, "" | "/") { DEFAULT_PATH } else { path };
+        let (path, query) = (path.to_owned(), Secret(query.to_owned()));
+        Ok((authority, Url { is_tls, path, query, authorization: user.map(basic) }))
+    }
+
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.is_tls { "https" } else { "http" }
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The path and the query, with these words added to it that it does not have.
+    pub(super) fn target(&self, words: &[String]) -> String {
+        let name = |word: &str| word.split('=').next().unwrap_or_default().to_owned();
+        let known: Vec<_> = self.query.0.split('&').map(name).collect();
+        let new = words.iter().filter(|word| !known.contains(&name(word))).map(String::as_str);
+        let query: Vec<_> = [self.query.0.as_str()]
+            .into_iter()
+            .filter(|text| !text.is_empty())
+            .chain(new)
+            .collect();
+        let mark = if query.is_empty() { "" } else { "?" };
+        format!("{}{mark}{}", self.path, query.join("&"))
+    }
+}
+
+/// `user:password`, each perhaps percent-encoded, as `Basic` has them.
+fn basic(user: &str) -> Secret {
+    let (user, password) = user.split_once(':').unwrap_or((user, ""));
+    let mut bytes: Vec<u8> = percent_decode_str(user).collect();
+    bytes.push(b':');
+    bytes.extend(percent_decode_str(password));
+    Secret(format!("Basic {}", BASE64_STANDARD.encode(bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_has_each_word_once() {
+        let words = ["details".to_owned(), "sync_timeout=5".to_owned()];
+        for (text, expected) in [
+            ("tsd", "/api/put?details&sync_timeout=5"),
+            ("tsd?db=x", "/api/put?db=x&details&sync_timeout=5"),
+            ("tsd/a?details&sync_timeout=1", "/a?details&sync_timeout=1"),
+        ] {
+            assert_eq!(Url::parse(false, text).unwrap().1.target(&words), expected);
+        }
+        assert_eq!(Url::parse(false, "tsd/a").unwrap().1.target(&[]), "/a");
+    }
+
+    #[test]
+    fn a_password_that_is_not_encoded_is_refused_without_being_shown() {
+        for text in ["user:se/cret@tsd", "user:se?cret@tsd"] {
+            let reason = Url::parse(false, text).unwrap_err();
+            assert!(reason.contains("percent-encode") && !reason.contains("cret"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_decoded_and_shown_to_nobody() {
+        let (authority, url) = Url::parse(true, "al%40x:o%3Apen:se@tsd:1?token=t0ken").unwrap();
+        assert_eq!(authority, "tsd:1");
+        let expected = format!("Basic {}", BASE64_STANDARD.encode("al@x:o:pen:se"));
+        assert_eq!(url.authorization.as_ref().unwrap().0, expected);
+        let shown = format!("{url:?}");
+        assert!(!shown.contains("Basic") && !shown.contains("t0ken"), "{shown}");
+    }
+}

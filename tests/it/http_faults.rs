@@ -1,0 +1,221 @@
+//! `POST /api/put` to servers that misbehave.
+
+use std::time::Duration;
+
+use metrics_exporter_opentsdb::testing::{
+    Action, FakeHttpTsd, Fault, HttpAnswer, HttpFault, Step, TooLarge,
+};
+use metrics_exporter_opentsdb::{Confirmation, Point};
+
+use crate::http::HttpRig;
+use crate::rig::{GRACE, eventually, lawful};
+
+/// The server does this wrong a few times, or for so long; nothing may be lost by it, and no point
+/// is refused.
+#[test]
+fn nothing_is_lost_by_what_a_server_does_wrong_for_a_while() {
+    let short = Duration::from_millis(300);
+    let cases: &[HttpFault] = &[
+        HttpFault::Answer(HttpAnswer::new(429)),
+        HttpFault::Answer(HttpAnswer::new(503).body("busy")),
+        HttpFault::Answer(HttpAnswer::new(502).body("<h1>Bad Gateway</h1>").storing()),
+        HttpFault::Answer(HttpAnswer::new(504).storing()),
+        HttpFault::Answer(HttpAnswer::new(408)),
+        HttpFault::Answer(HttpAnswer::new(401)),
+        HttpFault::Answer(HttpAnswer::new(404)),
+        HttpFault::Answer(HttpAnswer::new(302).header("Location", "/login")),
+        HttpFault::Answer(HttpAnswer::new(200).body("<html>login</html>")),
+        HttpFault::Answer(HttpAnswer::new(500).storing()),
+        HttpFault::Cut(40),
+        HttpFault::WrongLength(10),
+        HttpFault::WrongLength(-10),
+        HttpFault::CloseUnanswered,
+    ];
+    std::thread::scope(|scope| {
+        for fault in cases {
+            scope.spawn(move || {
+                let rig = HttpRig::with(FakeHttpTsd::start(), |builder| {
+                    builder.with_write_timeout(short)
+                });
+                rig.send(0..100);
+                rig.flush();
+                rig.tsd.script(fault.clone());
+                rig.send(100..300);
+                eventually("it fails twice", || rig.handle.stats().disconnects >= 2);
+                let stats = lawful(rig.handle.stats());
+                assert_eq!(stats.points_confirmed, 100, "{fault:?}");
+                rig.tsd.heal();
+                rig.flush();
+                rig.assert_stored(0..300);
+                let stats = rig.handle.stats();
+                assert_eq!(stats.points_rejected.total(), 0, "{fault:?}");
+                assert_eq!(stats.points_dropped.total(), 0, "{fault:?}");
+            });
+        }
+    });
+}
+
+#[test]
+fn ways_to_answer_that_are_anybody_s_right_are_no_failures() {
+    for fault in [HttpFault::Chunked, HttpFault::CloseAfter] {
+        let rig = HttpRig::new();
+        rig.tsd.script(fault.clone());
+        for n in 0..5 {
+            rig.send(n * 10..n * 10 + 10);
+            rig.flush();
+        }
+        rig.assert_stored(0..50);
+        let stats = rig.handle.stats();
+        assert_eq!((stats.disconnects, stats.points_resent), (0, 0), "{fault:?}");
+    }
+}
+
+#[test]
+fn a_kept_alive_connection_that_was_closed_is_replaced_without_a_pause() {
+    let rig = HttpRig::with(FakeHttpTsd::start(), |builder| {
+        // A failure would wait for an hour.
+        let hour = Duration::from_secs(3600);
+        builder.with_backoff(hour, hour)
+    });
+    rig.tsd.script(HttpFault::CloseSilently);
+    for n in 0..20 {
+        rig.send(n..n + 1);
+        rig.flush();
+    }
+    rig.tsd.heal();
+    rig.send(20..21);
+    rig.flush();
+    // Closed when the next request is there.
+    rig.tsd.script(HttpFault::CloseUnanswered);
+    rig.send(21..22);
+    eventually("it is closed", || rig.handle.stats().disconnects > 0);
+    rig.tsd.heal();
+    rig.assert_stored(0..21);
+}
+
+#[test]
+fn a_point_that_is_refused_is_counted_by_kind_and_the_others_are_stored() {
+    let rig = HttpRig::with(FakeHttpTsd::builder().max_tags(2).start(), |builder| builder);
+    rig.send(0..50);
+    rig.handle.send(Point::new("bad", 1).tag("x", "1").tag("y", "2")).unwrap();
+    rig.send(50..100);
+    rig.flush();
+    rig.assert_stored(0..100);
+    let stats = rig.handle.stats();
+    assert_eq!(stats.points_rejected.illegal_argument, 1, "{stats:?}");
+    assert_eq!((stats.points_rejected.total(), stats.points_confirmed), (1, 101));
+}
+
+#[test]
+fn a_server_of_all_or_nothing_keeps_every_good_point() {
+    for status in [400, 500] {
+        for is_gzip in [true, false] {
+            let tsd = FakeHttpTsd::builder().max_tags(2).refuse_all(status).gzip(is_gzip).start();
+            let rig = HttpRig::with(tsd, |builder| builder);
+            let bad = |n: u32| Point::new("bad", 1).tag("x", n.to_string()).tag("y", "2");
+            rig.send(0..100);
+            rig.handle.send(bad(1)).unwrap();
+            rig.send(100..200);
+            rig.handle.send(bad(2)).unwrap();
+            rig.handle.send(bad(3)).unwrap();
+            rig.flush();
+            rig.assert_stored(0..200);
+            let stats = rig.handle.stats();
+            assert_eq!(stats.points_rejected.total(), 3, "{status} {stats:?}");
+            assert!(rig.tsd.log().request_count() < 100);
+        }
+    }
+}
+
+/// GreptimeDB takes compressed bytes for bad JSON.
+#[test]
+fn a_server_without_gzip_is_sent_plain_text() {
+    let rig = HttpRig::with(FakeHttpTsd::builder().gzip(false).start(), |builder| builder);
+    rig.send(0..1000);
+    rig.flush();
+    rig.assert_stored(0..1000);
+    let requests = rig.tsd.log().requests();
+    let gzip = requests.iter().filter(|it| it.header("content-encoding").is_some()).count();
+    assert_eq!((gzip, rig.handle.stats().points_rejected.total()), (1, 0));
+}
+
+#[test]
+fn a_body_that_is_too_large_is_halved() {
+    for how in [TooLarge::NotSupported, TooLarge::Status413, TooLarge::Close] {
+        let rig = HttpRig::new();
+        rig.tsd.script(HttpFault::Limit(3000, how));
+        rig.send(0..2000);
+        rig.flush();
+        rig.assert_stored(0..2000);
+        let stats = rig.handle.stats();
+        assert_eq!(stats.points_rejected.total(), 0, "{how:?}");
+        let refused = rig.tsd.log().requests().iter().filter(|it| it.wire_bytes > 3000).count();
+        assert!(refused <= 6, "{how:?}: {refused}");
+    }
+}
+
+#[test]
+fn a_server_is_left_alone_for_as_long_as_it_asks() {
+    let rig = HttpRig::new();
+    rig.tsd.script(HttpFault::Answer(HttpAnswer::new(429).header("Retry-After", "1")));
+    rig.tsd.script(Action::Heal.after_lines(1));
+    rig.send(0..1);
+    rig.flush();
+    let requests = rig.tsd.log().requests();
+    assert_eq!(requests.len(), 2);
+    assert!(requests[1].arrived - requests[0].arrived >= Duration::from_secs(1));
+}
+
+#[test]
+fn with_stored_a_point_that_was_not_is_sent_again() {
+    let rig = HttpRig::with(FakeHttpTsd::start(), |builder| {
+        builder.with_confirmation(Confirmation::Stored)
+    });
+    rig.tsd.script(HttpFault::StorageFails);
+    rig.send(0..100);
+    eventually("it is tried again", || rig.handle.stats().points_resent >= 200);
+    let stats = lawful(rig.handle.stats());
+    assert_eq!((stats.points_confirmed, stats.points_rejected.total()), (0, 0));
+    rig.tsd.heal();
+    rig.flush();
+    rig.assert_stored(0..100);
+    assert_eq!(rig.handle.stats().points_rejected.total(), 0);
+}
+
+#[test]
+fn a_shutdown_keeps_its_deadline_whatever_the_server_does() {
+    let time = Duration::from_millis(200);
+    let faults: [Step; 7] = [
+        Fault::Mute.into(),
+        Fault::StopReading.into(),
+        Fault::Refuse.into(),
+        HttpFault::Answer(HttpAnswer::new(503).header("Retry-After", "60")).into(),
+        HttpFault::Answer(HttpAnswer::new(401)).into(),
+        HttpFault::CloseUnanswered.into(),
+        HttpFault::Cut(10).into(),
+    ];
+    for fault in faults {
+        let rig = HttpRig::new();
+        rig.tsd.script(fault);
+        rig.send(0..10_000);
+        let began = std::time::Instant::now();
+        let report = rig.handle.shutdown(time).unwrap();
+        assert!(began.elapsed() < time + GRACE, "{:?}", began.elapsed());
+        assert_eq!(report.pending, 0);
+        let stats = lawful(rig.handle.stats());
+        assert_eq!(stats.points_dropped.shutdown + stats.points_confirmed, 10_000);
+    }
+}
+
+#[test]
+fn a_server_that_answers_nothing_is_given_up_after_the_timeout() {
+    let tsd = FakeHttpTsd::start();
+    tsd.script(Fault::Mute);
+    let rig = HttpRig::with(tsd, |builder| builder.with_write_timeout(Duration::from_millis(100)));
+    rig.send(0..10);
+    eventually("it is given up", || rig.handle.stats().disconnects >= 2);
+    assert_eq!(rig.handle.stats().points_confirmed, 0);
+    rig.tsd.heal();
+    rig.flush();
+    rig.assert_stored(0..10);
+}
