@@ -93,11 +93,16 @@ fn a_kept_alive_connection_that_was_closed_is_replaced_without_a_pause() {
     rig.assert_stored(0..21);
 }
 
+/// A point that no TSD takes: it has more tags than `tsd.storage.max_tags`.
+fn bad(n: usize) -> Point {
+    (0..9).fold(Point::new("bad", 1), |point, tag| point.tag(format!("t{tag}"), n.to_string()))
+}
+
 #[test]
 fn a_point_that_is_refused_is_counted_by_kind_and_the_others_are_stored() {
-    let rig = HttpRig::with(FakeHttpTsd::builder().max_tags(2).start(), |builder| builder);
+    let rig = HttpRig::with(FakeHttpTsd::start(), |builder| builder.with_max_tags(12));
     rig.send(0..50);
-    rig.handle.send(Point::new("bad", 1).tag("x", "1").tag("y", "2")).unwrap();
+    rig.handle.send(bad(1)).unwrap();
     rig.send(50..100);
     rig.flush();
     rig.assert_stored(0..100);
@@ -110,9 +115,8 @@ fn a_point_that_is_refused_is_counted_by_kind_and_the_others_are_stored() {
 fn a_server_of_all_or_nothing_keeps_every_good_point() {
     for status in [400, 500] {
         for is_gzip in [true, false] {
-            let tsd = FakeHttpTsd::builder().max_tags(2).refuse_all(status).gzip(is_gzip).start();
-            let rig = HttpRig::with(tsd, |builder| builder);
-            let bad = |n: u32| Point::new("bad", 1).tag("x", n.to_string()).tag("y", "2");
+            let tsd = FakeHttpTsd::builder().refuse_all(status).gzip(is_gzip).start();
+            let rig = HttpRig::with(tsd, |builder| builder.with_max_tags(12));
             rig.send(0..100);
             rig.handle.send(bad(1)).unwrap();
             rig.send(100..200);
@@ -141,7 +145,7 @@ fn a_server_without_gzip_is_sent_plain_text() {
 
 #[test]
 fn a_body_that_is_too_large_is_halved() {
-    for how in [TooLarge::NotSupported, TooLarge::Status413, TooLarge::Close] {
+    for how in [TooLarge::NotSupported, TooLarge::Status(413), TooLarge::Close] {
         let rig = HttpRig::new();
         rig.tsd.script(HttpFault::Limit(3000, how));
         rig.send(0..2000);

@@ -6,7 +6,7 @@
 //! | 200 or 400 with a TSD's details | are confirmed, those that it names as refused; with [`Ask::Stored`] sent again if one is not stored |
 //! | 413, or 400 `Chunked request not supported` | are too many bytes |
 //! | any other 400, 422 | hold at least one that the server does not take |
-//! | 500 | hold one if it stays |
+//! | 500 | hold one if it stays, unless it says that a database is missing |
 //! | 408, 429, any other 5xx | are sent again, after `Retry-After` where it is given |
 //! | 3xx, 401, 403, 404, 405, any other 4xx, HTML | are sent again, seldom: it takes a person to mend |
 
@@ -26,6 +26,8 @@ const SHOWN: usize = 200;
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 /// How a TSD refuses what is longer than it reads (net.opentsdb.tsd.PipelineFactory).
 const TOO_LONG: &str = "Chunked request not supported";
+/// How InfluxDB refuses all points while the database of its listener is not there.
+const NO_DATABASE: &str = "database not found";
 
 #[derive(Debug)]
 pub(super) enum Verdict<'a> {
@@ -54,13 +56,15 @@ pub(super) fn judge(answer: &Answer, ask: Ask) -> Verdict<'_> {
             Verdict::Taken(Some(details))
         };
     }
+    let has = |words: &str| body.windows(words.len()).any(|window| window == words.as_bytes());
     let text = String::from_utf8_lossy(&body[..body.len().min(2 * SHOWN)]);
     let said = || format!("the server answered {}: {}", name(answer.status), shown(&text));
     match answer.status {
         200..=299 if body.is_empty() || is_json() => Verdict::Taken(None),
         413 => Verdict::TooLarge(said()),
-        400 if text.contains(TOO_LONG) => Verdict::TooLarge(said()),
+        400 if has(TOO_LONG) => Verdict::TooLarge(said()),
         400 | 422 if !body.starts_with(b"<") => Verdict::Refused(said()),
+        500 if has(NO_DATABASE) => Verdict::Later(said(), Wait::Slowest),
         500 => Verdict::Failing(said()),
         408 | 429 | 502..=599 => Verdict::Later(said(), retry_after(answer)),
         // Without what it says, which may hold what it was sent: a header, a token.
@@ -153,6 +157,7 @@ mod tests {
             r#"{"errors":[{"datapoint":null,"error":"Storage exception: x"}],"failed":1}"#;
         let refused = r#"{"errors":[{"datapoint":null,"error":"Unknown metric"}],"failed":1}"#;
         let error = |message: &str| format!(r#"{{"error":{{"code":400,"message":"{message}"}}}}"#);
+        let page = format!("<html>{}{TOO_LONG}", " ".repeat(5000));
         let (chunked, unparsed) = (error(TOO_LONG), error("Unable to parse the given JSON"));
         let cases = [
             (204, "", Ask::Status, "Taken"),
@@ -166,11 +171,13 @@ mod tests {
             (400, refused, stored, "Taken"),
             (400, refused, Ask::Details, "Taken"),
             (400, &chunked, Ask::Details, "TooLarge"),
+            (400, &page, Ask::Details, "TooLarge"),
             (400, &unparsed, Ask::Details, "Refused"),
             (400, "cannot parse", Ask::Status, "Refused"),
             (400, "<html>", Ask::Status, "Later, Slowest)"),
             (413, "<html>", Ask::Status, "TooLarge"),
             (500, "x", Ask::Status, "Failing"),
+            (500, "database not found: \"opentsdb\"", Ask::Status, "Later, Slowest)"),
             (503, "<html>", Ask::Status, "Later, Jittered)"),
             (429, "", Ask::Status, "Later, Jittered)"),
             (408, "", Ask::Status, "Later, Jittered)"),
