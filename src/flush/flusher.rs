@@ -92,7 +92,8 @@ impl Flusher {
             callbacks,
             has_birth_zeros,
             schedule: Schedule::new(interval, *precision, clock.now(), clock.wall()),
-            lines: Lines::new(queue.buffer(), exporter.max_line),
+            lines: Lines::new(queue.buffer(), exporter.max_line)
+                .bounded(BATCH_BYTES, queue.batch_points()),
             started: clock.now(),
             waiting: Vec::new(),
             log: Log::default(),
@@ -219,8 +220,7 @@ impl Flusher {
         let is_delta = options.counter_mode == CounterMode::Delta;
         if queue.is_busy() || (is_delta && queue.has_unsent_snapshot()) {
             counters.ticks_skipped.add(1);
-            // Perhaps for hours, in which many threads end.
-            return self.snapshot.sweep(&self.exporter);
+            return;
         }
         // What is evicted below is silent in this snapshot.
         let unused_from = self.schedule.unused_from();
@@ -249,7 +249,6 @@ impl Flusher {
         lines.set_time(stamp.timestamp);
         let mut out = Output {
             lines,
-            batch_points: self.exporter.queue.batch_points(),
             exporter: &self.exporter,
             birth: self.schedule.birth(stamp).filter(|_| self.has_birth_zeros),
             schedule: &mut self.schedule,
@@ -317,7 +316,6 @@ impl Flusher {
 /// The lines of a snapshot on their way into the queue.
 struct Output<'a> {
     lines: Lines,
-    batch_points: usize,
     exporter: &'a Exporter,
     /// The time of a zero before the first value of a counter.
     birth: Option<u64>,
@@ -360,7 +358,7 @@ impl Output<'_> {
     #[inline(always)]
     fn sent(&mut self, line: Line<'_>, pushed: Result<(), Unsendable>) {
         match pushed {
-            Ok(()) if self.lines.is_full(BATCH_BYTES, self.batch_points) => self.push(),
+            Ok(()) if self.lines.is_full() => self.push(),
             Ok(()) => {}
             Err(why) => self.refuse(line, why, 1),
         }

@@ -59,8 +59,7 @@ pub(super) trait Sampled: RegistryKind {
     /// The reading of an empty cell.
     fn begin(line: Line<'_>, options: &Options) -> Self::Reading;
 
-    /// Reads the cell. Draining it also frees what threads that have ended left behind. `scratch`
-    /// may hold anything before and after. Answers whether something was recorded that changed
+    /// Reads the cell. `scratch` may hold anything before and after. Answers whether something was recorded that changed
     /// nothing, as a gauge that is set to the value that it has: such a series is not idle.
     fn read(
         series: &Series<Self>,
@@ -129,9 +128,6 @@ impl Sampled for Gauge {
     }
 
     fn read(series: &Series<Self>, reading: &mut u64, take: Take, _scratch: &mut Readout) -> bool {
-        if take == Take::Drain {
-            series.sweep();
-        }
         *reading = series.cell.value().to_bits();
         series.cell.touched.see(take)
     }
@@ -176,9 +172,6 @@ impl Sampled for Histogram {
         take: Take,
         scratch: &mut Readout,
     ) -> bool {
-        if take == Take::Drain {
-            series.sweep();
-        }
         series.cell.collect(take, scratch);
         reading.not_finite = scratch.not_finite;
         reading.plan.digest(scratch, reading.room, &mut reading.digest);

@@ -225,10 +225,6 @@ impl<K: Sampled> Group<K> {
         self.segments.iter().flat_map(Segment::lines)
     }
 
-    fn sweep(&self) {
-        self.segments.iter().flat_map(|segment| &segment.series).for_each(|series| series.sweep());
-    }
-
     fn read(&mut self, age: u32, scratch: &mut Readout) {
         self.segments.iter_mut().for_each(|segment| segment.read(age, scratch));
     }
@@ -327,12 +323,6 @@ impl Snapshot {
         self.adopt(exporter);
         each_group!(self, group => group.read(age, &mut self.scratch));
         each_group!(self, group => group.emit(stamp, &exporter.options, age, sink));
-    }
-
-    /// Frees what threads that have ended left behind, as a snapshot does.
-    pub(crate) fn sweep(&mut self, exporter: &Exporter) {
-        self.adopt(exporter);
-        each_group!(self, group => group.sweep());
     }
 
     /// Evicts dormant series that nobody holds; answers how many dormant ones are left.

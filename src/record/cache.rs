@@ -152,6 +152,17 @@ impl<K: Kind> Slot<K> {
     }
 }
 
+/// Whether the slot gets another key or the thread ends.
+impl<K: Kind> Drop for Slot<K> {
+    fn drop(&mut self) {
+        // Nothing ends while this `Weak` is left.
+        self.local = Weak::new();
+        if let Some(series) = self.series.upgrade() {
+            series.sweep();
+        }
+    }
+}
+
 impl<K: Kind> Set<K> {
     fn new() -> Self {
         Set { tags: [0; WAYS], misses: 0, slots: [const { None }; WAYS] }
@@ -230,18 +241,12 @@ impl<K: CachedKind> Slots<K> {
         if key.name().len() + words > LONGEST_KEY {
             return None;
         }
-        let ended = set.slots[way].take().map(|slot| slot.series.clone());
         let local = series.adopt(ensure_thread_number())?;
         let found = local.upgrade();
         let key = key.to_retained();
         set.tags[way] = tag(&key);
         let (words, series) = (Words::of(&key), Arc::downgrade(series));
         set.slots[way] = Some(Box::new(Slot { words, key, registry, local, series }));
-        // Not left to the next snapshot: a thread that goes through many series would leave a local
-        // in each of them until then.
-        if let Some(series) = ended.and_then(|series| series.upgrade()) {
-            series.sweep();
-        }
         found
     }
 }
@@ -391,7 +396,6 @@ mod tests {
         let key = Key::from_name("m");
         std::thread::scope(|scope| scope.spawn(|| increment(&registry, &key)).join().unwrap());
         let series = registry.get::<Counter>(&key).unwrap().series;
-        series.sweep();
         assert_eq!(series.cell.load(crate::sync::atomic::Ordering::Relaxed), 1);
     }
 

@@ -43,7 +43,7 @@ impl Kind for Counter {
 }
 
 impl Series<Counter> {
-    /// The count so far. Frees the locals that have ended.
+    /// The count so far.
     #[inline]
     pub(crate) fn value(&self) -> u64 {
         self.with_sum(|sum| sum.saturating_add(self.cell.load(Ordering::Relaxed)))
@@ -51,7 +51,7 @@ impl Series<Counter> {
 
     #[inline]
     fn with_sum<T>(&self, then: impl FnOnce(u64) -> T) -> T {
-        self.locals.sum(|ended| Counter::fold(&self.cell, ended), CounterLocal::value, then)
+        self.locals.sum(CounterLocal::value, then)
     }
 }
 
@@ -101,6 +101,11 @@ impl CounterLocal {
         // Relaxed: the owner's next store is simply part of the next snapshot. That an update which
         // happened before a flush was asked for is seen follows from the request's channel.
         let own = self.own.load(Ordering::Relaxed);
+        if self.has_non_owners.load(Ordering::Relaxed) { self.add_others(own) } else { own }
+    }
+
+    #[cold]
+    fn add_others(&self, own: u64) -> u64 {
         let stripes = self.shared.get().into_iter().flat_map(|stripes| stripes.iter());
         let others = stripes.map(|stripe| &stripe.0).chain([&self.overflow]);
         others.fold(own, |sum, other| sum.saturating_add(other.load(Ordering::Relaxed)))
@@ -235,6 +240,7 @@ mod tests {
         }
         running[0].increment_from(1, 10);
         assert_eq!(series.value(), 997 + 10);
+        series.sweep();
         assert_eq!(series.locals.len(), 2);
     }
 

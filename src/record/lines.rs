@@ -28,10 +28,6 @@ use crate::wire::series::Line;
 /// The bytes that a block is filled to; a longer line has one to itself. With a sixteenth of it, a
 /// flush of a million series took nearly twice as long.
 const BLOCK: usize = 256 * 1024;
-/// The lengths of a line's two parts, two bytes each.
-const HEADER: usize = 4;
-/// The longest line that a block can keep.
-pub(crate) const LONGEST_LINE: usize = u16::MAX as usize;
 
 /// Where a line is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,7 +61,7 @@ impl LocationCell {
     }
 }
 
-/// Lines behind one another, each behind the lengths of its parts.
+/// Lines behind one another.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct LineBlock(Vec<u8>);
 
@@ -73,19 +69,13 @@ impl LineBlock {
     /// The line that begins at `start`.
     #[inline]
     pub(crate) fn line(&self, start: u32) -> Option<Line<'_>> {
-        let (header, bytes) = self.0.get(start as usize..)?.split_first_chunk::<HEADER>()?;
-        let [head, tail] = [[header[0], header[1]], [header[2], header[3]]]
-            .map(|length| usize::from(u16::from_le_bytes(length)));
-        Line::of_parts(bytes, head, tail)
+        Line::at(self.0.get(start as usize..)?)
     }
 
-    /// Adds a line of at most [`LONGEST_LINE`] bytes; answers where it begins.
+    /// Adds a line; answers where it begins.
     fn add(&mut self, line: Line<'_>) -> u32 {
-        let (start, (head, tail)) = (self.0.len() as u32, line.parts());
-        let lengths = [head, tail].map(|part| (part.len() as u16).to_le_bytes());
-        self.0.extend_from_slice(lengths.as_flattened());
-        self.0.extend_from_slice(head);
-        self.0.extend_from_slice(tail);
+        let start = self.0.len() as u32;
+        self.0.extend_from_slice(line.bytes());
         start
     }
 
@@ -125,9 +115,9 @@ impl Blocks {
 }
 
 impl LineStore {
-    /// Adds a line of at most [`LONGEST_LINE`] bytes behind all others.
+    /// Adds a line behind all others.
     pub(crate) fn append(&self, line: Line<'_>) -> Location {
-        let (mut blocks, size) = (self.write(), HEADER + line.len());
+        let (mut blocks, size) = (self.write(), line.bytes().len());
         let is_closed = |block: &Block| {
             let is_full = block.0.len() + size > BLOCK && !block.0.is_empty();
             is_full || (block.0.len() > BLOCK / 2 && Arc::strong_count(block) > 1)
@@ -250,7 +240,7 @@ mod tests {
 
     /// Lines of many lengths, some of them the longest that there are.
     fn lines() -> Vec<LineBuf> {
-        let length = |n: usize| if n % 1_000 == 999 { LONGEST_LINE - 100 } else { n % 300 };
+        let length = |n: usize| if n % 1_000 == 999 { 60_000 } else { n % 300 };
         (0..12_000).map(|n| line(&format!("{n}.{}", "m".repeat(length(n))), n)).collect()
     }
 
@@ -262,14 +252,14 @@ mod tests {
         let places: Vec<_> = all.iter().map(LocationCell::get).collect();
         assert!(places.is_sorted_by_key(|at| (at.block, at.start)));
         let (blocks, bytes) = store.size();
-        assert!(bytes > (blocks - 1) * (BLOCK - LONGEST_LINE), "{blocks} blocks of {bytes} bytes");
+        assert!(bytes > (blocks - 1) * (BLOCK - 61_000), "{blocks} blocks of {bytes} bytes");
     }
 
     #[test]
-    fn a_line_takes_four_bytes_besides_its_own() {
+    fn a_line_takes_eight_bytes_besides_its_own() {
         let (store, line) = (LineStore::default(), line("m", 1));
         (0..1_000).for_each(|_| _ = append(&store, &line));
-        assert_eq!(store.size(), (1, 1_000 * (4 + line.line().len())));
+        assert_eq!(store.size(), (1, 1_000 * (8 + line.line().text().len())));
     }
 
     #[test]

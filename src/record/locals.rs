@@ -10,8 +10,8 @@
 //! 1. The series keeps its locals alive in a list, a cache keeps a `Weak`, and a handle that the
 //!    application holds is an `Arc`.
 //! 2. A local that no cache and no handle has any more is folded into the cell and freed. `Arc`'s
-//!    counts prove that nobody can reach it again. A reading does this, and [`Locals::adopt`] does
-//!    before the list grows: so threads that end leave at most as many locals as ran at once.
+//!    counts prove that nobody can reach it again. A cache does this with each local that it gives
+//!    up, and [`Locals::adopt`] before the list grows, for handles that were held longer.
 //! 3. Eviction closes the list first: it takes the locals that only caches know, and lets no new
 //!    one in. A handle that holds a local keeps the series; otherwise whoever found the series just
 //!    before cannot add a local to it, and uses the series itself.
@@ -19,7 +19,7 @@
 use std::sync::{Arc, Weak};
 
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use crate::sync::{Mutex, MutexGuard, lock};
+use crate::sync::{Mutex, lock};
 
 /// Whether a reading ends the interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,28 +93,24 @@ impl<L> Locals<L> {
     }
 
     /// Folds the locals that have ended.
-    #[inline]
     pub(super) fn sweep(&self, fold: impl FnMut(&mut L)) {
-        if self.count.load(Ordering::Acquire) > 0 {
-            drop(self.sweep_locked(fold));
-        }
+        let mut list = lock(&self.list);
+        let Some(locals) = &mut *list else { return };
+        free_ended(locals, fold);
+        self.publish(locals.len());
+        list.take_if(|locals| locals.is_empty());
     }
 
-    /// Folds the locals that have ended and gives `then` the sum of the others, under the lock that
-    /// folding takes: a value is seen in its local or in the cell, never in both, never in neither.
-    /// Without locals there is nothing to fold, and no lock is taken.
+    /// Gives `then` the sum of the locals, under the lock that folding takes: a value is seen in
+    /// its local or in the cell, never in both, never in neither. Without locals there is nothing
+    /// to fold, and no lock is taken.
     #[inline]
-    pub(super) fn sum<T>(
-        &self,
-        fold: impl FnMut(&mut L),
-        value: impl Fn(&L) -> u64,
-        then: impl FnOnce(u64) -> T,
-    ) -> T {
+    pub(super) fn sum<T>(&self, value: impl Fn(&L) -> u64, then: impl FnOnce(u64) -> T) -> T {
         // Acquire: pairs with `publish`, so that who reads 0 sees what was folded.
         if self.count.load(Ordering::Acquire) == 0 {
             return then(0);
         }
-        let list = self.sweep_locked(fold);
+        let list = lock(&self.list);
         let locals = list.iter().flat_map(|list| list.iter());
         then(locals.fold(0, |sum: u64, local| sum.saturating_add(value(local))))
     }
@@ -146,18 +142,6 @@ impl<L> Locals<L> {
     pub(super) fn open(&self) {
         let _list = lock(&self.list);
         self.is_closed.store(false, Ordering::Relaxed);
-    }
-
-    // Not inlined, so that a snapshot's look at a series without locals costs no call.
-    #[inline(never)]
-    fn sweep_locked(&self, fold: impl FnMut(&mut L)) -> MutexGuard<'_, List<L>> {
-        let mut list = lock(&self.list);
-        if let Some(locals) = &mut *list {
-            free_ended(locals, fold);
-            self.publish(locals.len());
-        }
-        list.take_if(|locals| locals.is_empty());
-        list
     }
 
     /// Called under the lock, after a fold. Release: pairs with the loads of `count`.

@@ -32,7 +32,6 @@ use super::conflict::{self, Conflicts};
 use super::descriptions::Descriptions;
 use super::fingerprint::{Fingerprint, Secrets, SeriesId, labels};
 use super::histogram::HistogramSpecs;
-use super::lines::LONGEST_LINE;
 use super::notices::{Cause, Notice, Notices};
 use super::series::Series;
 use super::table::SHARDS;
@@ -112,7 +111,6 @@ enum Entry<K: RegistryKind> {
 
 impl Registry {
     pub(crate) fn new(mut options: Options, stats: Arc<Counters>) -> Self {
-        options.line_limit = options.line_limit.min(LONGEST_LINE);
         let (secrets, mut registration) = (Secrets::random(), Registration::default());
         for line in options.reserved.drain(..) {
             registration.conflicts.reserve(&secrets, line.metric());

@@ -4,12 +4,14 @@
 //! once per snapshot. A line has a greatest length: a TSD closes the connection on a line of more
 //! than [`TSD_LINE`] bytes without a reply, and what was pipelined is lost.
 //!
-//! The buffer is kept whole, with the end of the lines beside it, so that a line is one check and
-//! four copies. Pushing the parts onto a vector instead takes a fifth longer.
+//! A copy of a fixed length is a few instructions, one of any length a call. So of a short part as
+//! many bytes are copied as a short part may have, and the next part begins where it really ends.
+//! That is why the buffer is kept whole, with the end of the lines beside it, and why a [`Line`]
+//! comes with what lies behind it. With a call for each part a line takes half as long again.
 
 use std::mem;
 
-use super::series::Line;
+use super::series::{Line, SHORT};
 use super::value::{FloatDigits, Value};
 
 /// The longest line that a TSD reads, its line feed included (`net.opentsdb.tsd.PipelineFactory`).
@@ -21,6 +23,8 @@ const HISTOGRAM: &str = "histogram ";
 const LONGEST_TIME: usize = 15;
 /// The longest time that there may be, with a space on both sides.
 const ANY_TIME: usize = u64::MAX.ilog10() as usize + 3;
+/// More than a line of such parts takes, with what is copied beyond its end.
+const ROOM: usize = 512;
 
 /// The bytes that a `histogram` line of this series has room for besides everything else.
 pub(crate) fn histogram_room(line: Line<'_>) -> usize {
@@ -56,19 +60,31 @@ pub(crate) struct Lines {
     points: u32,
     /// The most bytes of a line, its line feed included.
     max_line: usize,
+    /// See [`is_full`](Self::is_full).
+    most_bytes: usize,
+    most_points: u32,
     /// The time with a space on both sides, and how many bytes that is.
-    time: ([u8; ANY_TIME], usize),
+    time: ([u8; ANY_TIME], u8),
 }
 
 impl Lines {
     /// No lines, with the whole of `buffer` as room for them, of at most `max_line` bytes each.
     pub(crate) fn new(buffer: Vec<u8>, max_line: usize) -> Self {
-        Lines { bytes: buffer, end: 0, points: 0, max_line, time: ([0; ANY_TIME], 0) }
+        let (most_bytes, most_points) = (usize::MAX, u32::MAX);
+        let time = ([0; ANY_TIME], 0);
+        Lines { bytes: buffer, end: 0, points: 0, max_line, most_bytes, most_points, time }
     }
 
-    /// No lines, of the same length at most.
+    /// The same, full with so many points, or when there is no room in `bytes` bytes for another
+    /// line of a TSD's. Longer ones, which other servers read, make the buffer grow: they are rare.
+    pub(crate) fn bounded(self, bytes: usize, points: usize) -> Self {
+        let most_points = u32::try_from(points).unwrap_or(u32::MAX);
+        Lines { most_bytes: bytes.saturating_sub(TSD_LINE), most_points, ..self }
+    }
+
+    /// No lines, with the same bounds.
     pub(crate) fn emptied(&self) -> Self {
-        Lines::new(Vec::new(), self.max_line)
+        Lines { bytes: Vec::new(), end: 0, points: 0, ..*self }
     }
 
     /// Sets the time of the lines from here on.
@@ -79,7 +95,7 @@ impl Lines {
         time.0[0] = b' ';
         time.0[1..=digits.len()].copy_from_slice(digits);
         time.0[digits.len() + 1] = b' ';
-        time.1 = digits.len() + 2;
+        time.1 = digits.len() as u8 + 2;
     }
 
     /// Adds a line, whole or not at all.
@@ -103,15 +119,31 @@ impl Lines {
             }
             Value::Float(_) => return Err(Unsendable::NotFinite),
         };
-        let (time, (head, tail)) = (self.time, line.parts());
-        let time = &time.0[..time.1];
         let Variant { suffix, tag } = variant;
-        if suffix.is_empty() && tag.is_empty() {
-            return self.push_parts([head, time, digits, tail]);
+        if suffix.is_empty() && tag.is_empty() && self.push_short(line, digits) {
+            return Ok(());
         }
+        let (time, (head, tail)) = (self.time, line.parts());
         let space = if tag.is_empty() { "" } else { " " };
         let [suffix, space, tag] = [suffix, space, tag].map(str::as_bytes);
-        self.push_parts([head, suffix, time, digits, space, tag, tail])
+        self.push_parts(&[head, suffix, &time.0[..time.1.into()], digits, space, tag, tail])
+    }
+
+    /// Adds a line of short parts; answers whether it is one, and there is room.
+    #[inline(always)]
+    fn push_short(&mut self, line: Line<'_>, digits: &[u8]) -> bool {
+        let room = self.bytes.get_mut(self.end..).and_then(|room| room.first_chunk_mut::<ROOM>());
+        let parts = line.short();
+        let (Some(room), Some((head, tail, parts))) = (room, parts) else { return false };
+        room[..SHORT].copy_from_slice(&parts[..SHORT]);
+        room[head..head + ANY_TIME].copy_from_slice(&self.time.0);
+        let at = head + usize::from(self.time.1);
+        room[at..at + digits.len()].copy_from_slice(digits);
+        let at = at + digits.len();
+        room[at..at + SHORT].copy_from_slice(&parts[head..head + SHORT]);
+        self.end += at + tail;
+        self.points += 1;
+        true
     }
 
     /// Adds a `histogram` line with a value that is rendered already, whole or not at all.
@@ -121,12 +153,12 @@ impl Lines {
         value: &[u8],
     ) -> Result<(), Unsendable> {
         let (time, metric) = (self.time, line.metric().as_bytes());
-        self.push_parts([HISTOGRAM.as_bytes(), metric, &time.0[..time.1], value, line.tail()])
+        let time = &time.0[..time.1.into()];
+        self.push_parts(&[HISTOGRAM.as_bytes(), metric, time, value, line.tail()])
     }
 
     /// Adds the line that these are the parts of, unless it is too long.
-    #[inline(always)]
-    fn push_parts<const N: usize>(&mut self, parts: [&[u8]; N]) -> Result<(), Unsendable> {
+    fn push_parts(&mut self, parts: &[&[u8]]) -> Result<(), Unsendable> {
         let length: usize = parts.iter().map(|part| part.len()).sum();
         if length > self.max_line {
             return Err(Unsendable::TooLong);
@@ -146,11 +178,10 @@ impl Lines {
         Ok(())
     }
 
-    /// Whether there are `points` lines, or no room in `size` bytes for another one of a TSD's.
-    /// Longer ones, which other servers read, make the buffer grow: they are rare.
+    /// Whether there are as many lines as there should be.
     #[inline]
-    pub(crate) fn is_full(&self, size: usize, points: usize) -> bool {
-        self.end > size.saturating_sub(TSD_LINE) || self.points as usize >= points
+    pub(crate) fn is_full(&self) -> bool {
+        self.end > self.most_bytes || self.points >= self.most_points
     }
 
     /// Whether there is no line.
@@ -251,10 +282,13 @@ mod tests {
 
     #[test]
     fn a_batch_has_many_lines_though_a_server_reads_long_ones() {
-        let mut lines = Lines::new(Vec::new(), 256 * 1024);
-        lines.push(line("m").line(), Variant::default(), Value::Integer(7)).unwrap();
-        assert!(!lines.is_full(64 * 1024, 100));
-        assert!(lines.is_full(TSD_LINE, 100) && lines.is_full(64 * 1024, 1));
+        for (bytes, points, is_full) in
+            [(64 * 1024, 100, false), (TSD_LINE, 100, true), (64 * 1024, 1, true)]
+        {
+            let mut lines = Lines::new(Vec::new(), 256 * 1024).bounded(bytes, points);
+            lines.push(line("m").line(), Variant::default(), Value::Integer(7)).unwrap();
+            assert_eq!(lines.is_full(), is_full);
+        }
     }
 
     proptest! {

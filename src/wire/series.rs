@@ -177,17 +177,18 @@ impl Identity<'_> {
     /// The line but for time and value.
     pub(crate) fn line(&self) -> LineBuf {
         let (head, tail) = self.lengths();
-        let mut text = String::with_capacity(head + tail);
+        let mut bytes = Vec::with_capacity(HEADER + head + tail);
+        bytes.extend_from_slice([head as u32, tail as u32].map(u32::to_le_bytes).as_flattened());
         for word in [PUT, self.prefix, &self.name] {
-            text.push_str(word);
+            bytes.extend_from_slice(word.as_bytes());
         }
         for Tag { key, value, .. } in &self.tags {
             for word in [" ", key, "=", value] {
-                text.push_str(word);
+                bytes.extend_from_slice(word.as_bytes());
             }
         }
-        text.push('\n');
-        LineBuf { text, head }
+        bytes.push(b'\n');
+        LineBuf(bytes)
     }
 
     /// The lengths of the line's two parts.
@@ -197,49 +198,68 @@ impl Identity<'_> {
     }
 }
 
+/// The lengths of a line's two parts, four bytes each.
+const HEADER: usize = 8;
+/// The longest part that [`Line::short`] gives.
+pub(super) const SHORT: usize = 64;
+
 /// The line of a series but for time and value: the head `put NAME` and the tail ` TAGS\n`, one
-/// behind the other.
+/// behind the other, behind the lengths of both. So it is kept, among others, and copied as it is.
 #[derive(Clone, Copy)]
 pub(crate) struct Line<'a> {
+    /// The line, and whatever lies behind it.
     bytes: &'a [u8],
-    /// How long the head is.
-    head: usize,
 }
 
 /// A [`Line`] that stands alone.
 #[derive(Debug)]
-pub(crate) struct LineBuf {
-    text: String,
-    head: usize,
-}
+pub(crate) struct LineBuf(Vec<u8>);
 
 impl LineBuf {
     /// The metric's name, prefix included.
     pub(crate) fn metric(&self) -> &str {
-        &self.text[PUT.len()..self.head]
+        self.line().metric()
     }
 
     pub(crate) fn line(&self) -> Line<'_> {
-        Line { bytes: self.text.as_bytes(), head: self.head }
+        Line { bytes: &self.0 }
     }
 }
 
 impl<'a> Line<'a> {
-    /// A line whose parts have these lengths, at the start of `bytes`.
+    /// The line that begins with these bytes, if there are any.
     #[inline]
-    pub(crate) fn of_parts(bytes: &'a [u8], head: usize, tail: usize) -> Option<Self> {
-        Some(Line { bytes: bytes.get(..head + tail)?, head })
+    pub(crate) fn at(bytes: &'a [u8]) -> Option<Self> {
+        (!bytes.is_empty()).then_some(Line { bytes })
+    }
+
+    /// The line as it is kept.
+    pub(crate) fn bytes(self) -> &'a [u8] {
+        let (head, tail) = self.parts();
+        &self.bytes[..HEADER + head.len() + tail.len()]
     }
 
     /// Head and tail.
     #[inline]
     pub(crate) fn parts(self) -> (&'a [u8], &'a [u8]) {
-        self.bytes.split_at(self.head)
+        let Some((header, parts)) = self.bytes.split_first_chunk() else {
+            return Default::default();
+        };
+        let (head, tail) = lengths(*header);
+        let (head, rest) = parts.split_at(head);
+        (head, &rest[..tail])
     }
 
-    /// The length of both.
-    pub(crate) fn len(self) -> usize {
-        self.bytes.len()
+    /// The lengths of the parts, unless one of them is longer than [`SHORT`], and the bytes from
+    /// where the first begins, if there are so many.
+    #[inline(always)]
+    pub(super) fn short(self) -> Option<(usize, usize, &'a [u8; 2 * SHORT])> {
+        let (header, parts) = self.bytes.split_first_chunk()?;
+        let (head, tail) = lengths(*header);
+        if head > SHORT || tail > SHORT {
+            return None;
+        }
+        Some((head, tail, parts.first_chunk()?))
     }
 
     /// ` TAGS\n`.
@@ -260,8 +280,14 @@ impl<'a> Line<'a> {
 
 impl fmt::Debug for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(as_str(self.bytes), f)
+        fmt::Debug::fmt(as_str(&self.bytes()[HEADER..]), f)
     }
+}
+
+#[inline(always)]
+fn lengths(header: [u8; HEADER]) -> (usize, usize) {
+    let [a, b, c, d, tail @ ..] = header;
+    (u32::from_le_bytes([a, b, c, d]) as usize, u32::from_le_bytes(tail) as usize)
 }
 
 /// A part of a line, which was made of strings.
@@ -272,7 +298,7 @@ fn as_str(part: &[u8]) -> &str {
 #[cfg(test)]
 impl Line<'_> {
     pub(crate) fn text(self) -> String {
-        as_str(self.bytes).to_owned()
+        as_str(&self.bytes()[HEADER..]).to_owned()
     }
 }
 
@@ -377,7 +403,7 @@ mod tests {
             let identity = rules.identify(case.name, case.labels.iter().copied(), None);
             let found = (identity.line().line().text(), own(&identity));
             assert_eq!(found, (case.line.into(), case.own.into()), "{:?}", case.labels);
-            let line = identity.line().line().len() + " 1700000000 0".len();
+            let line = identity.line().line().text().len() + " 1700000000 0".len();
             assert_eq!(identity.shortest_line(), line);
         }
     }
