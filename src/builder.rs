@@ -207,7 +207,8 @@ options! {
     pub fn with_min_level(min_level: Level = Level::TRACE);
 
     /// Sets whether the exporter sends its own series, `opentsdb.client.*` behind the global
-    /// prefix. A counter that is still zero makes no line. Defaults to `true`.
+    /// prefix: at most seven in good days, for what was never anything but zero makes no line.
+    /// Defaults to `true`.
     pub fn with_telemetry(telemetry: bool = true);
 
     {

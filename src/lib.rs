@@ -124,20 +124,23 @@
 //!
 //! # Telemetry
 //!
-//! What [`Stats`] counts is sent with each snapshot, under the prefix, with the global labels and
-//! the host tag. A counter that never left zero makes no line.
+//! With each snapshot, under the prefix, with the global labels and the host tag. What was never
+//! anything but zero makes no line: in good days there are at most seven, and each kind of trouble
+//! adds its own. [What to alert on](docs::troubleshooting) is in the book. [`Stats`] has all of
+//! these, and alone `points_sent`, `bytes_sent`, `series_merged`, `series_dormant` and
+//! `series_evicted`.
 //!
 //! | `opentsdb.client.…` | meaning |
 //! |---|---|
 //! | `points.taken`, `points.confirmed`, `points.pending` | made by snapshots and `send`; parsed by the server; waiting, or written and not confirmed |
-//! | `points.sent`, `points.resent`, `bytes.sent` | written to a socket; written once more after a lost connection |
+//! | `points.resent` | written once more after a lost connection |
 //! | `points.dropped` with `reason=` | `queue_full`, `too_long`, `not_finite`, `duplicate`, `shutdown`, `spool` |
 //! | `points.rejected` with `class=` | `illegal_argument`, `invalid_value`, `unknown_metric`, `storage`, `throttled`, `unknown_command`, `other`: confirmed, and refused |
 //! | `points.spooled`, `spool.bytes`, `spool.age`, `spool.errors` | moved from memory to disk; on disk now; seconds since the oldest of that was written; failed writes, damaged parts. None without a spool |
 //! | `pending.age` | seconds since the oldest pending point was taken |
 //! | `ticks.skipped`, `clock.steps` | snapshots left out because the last was still being sent; steps of the wall clock |
-//! | `connected`, `connects`, `connect.failures`, `disconnects` | 1.0 or 0.0; connections made; attempts that failed; connections that were lost or given up |
-//! | `series`, `series.merged`, `series.dormant`, `series.evicted`, `series.overflow`, `series.refused` | series known; keys that became the same series; idle and not sent; idle and forgotten; beyond the limit; of a name that another metric has |
+//! | `connected`, `connects`, `connect.failures`, `disconnects` | 1.0 while points flow, also where each burst has a connection of its own, else 0.0; connections made; attempts that failed; connections that were lost or given up |
+//! | `series`, `series.overflow`, `series.refused` | series known; look-ups of keys beyond the limit, and of a name that another metric has |
 //! | `tags.dropped`, `restarts` | tags beyond `with_max_tags`; panics of the exporter's own threads, which went on |
 //!
 //! # What is promised, and what is not

@@ -189,8 +189,8 @@ counted! {
         /// Connections that ended otherwise than by our own orderly close: lost, given up, or closed by
         /// the server.
         disconnects: u64 = Count,
-        /// Whether there is a connection, or the last one ended by our own orderly close, as each burst
-        /// of [`Confirmation::HalfClose`] does.
+        /// Whether points flow: there is a connection, or the last one was closed in good order when
+        /// everything on it was confirmed, as after each burst of [`Confirmation::HalfClose`].
         connected: bool = AtomicBool,
         /// How points are confirmed now, never [`Confirmation::Auto`]; `None` until that is known.
         confirmation: Option<Confirmation> = InForce,

@@ -1,7 +1,8 @@
 //! The exporter's own series, `opentsdb.client.*` behind the global prefix. They are part of each
 //! snapshot and do not pass through the global recorder.
 //!
-//! A counter, whose value is an integer, makes no line before it has left zero.
+//! What was never anything but zero makes no line, so in good days there are five to seven. Only
+//! what somebody looks at, or is woken for, is here; [`Stats`] has more.
 
 use super::reading::Sink;
 use super::schedule::Stamp;
@@ -19,15 +20,13 @@ type Read = fn(&Stats) -> Value;
 /// The name of each, and its value.
 const SERIES: &[(&str, Read)] = &[
     ("points.taken", |stats| stats.points_taken.into()),
-    ("points.sent", |stats| stats.points_sent.into()),
     ("points.confirmed", |stats| stats.points_confirmed.into()),
     ("points.pending", |stats| (stats.points_pending as f64).into()),
     ("points.resent", |stats| stats.points_resent.into()),
     ("points.spooled", |stats| stats.points_spooled.into()),
     ("pending.age", |stats| stats.oldest_pending.unwrap_or_default().as_secs_f64().into()),
-    ("bytes.sent", |stats| stats.bytes_sent.into()),
-    ("spool.bytes", |stats| of_spool(stats, stats.spool_bytes as f64)),
-    ("spool.age", |stats| of_spool(stats, stats.oldest_spooled.unwrap_or_default().as_secs_f64())),
+    ("spool.bytes", |stats| (stats.spool_bytes as f64).into()),
+    ("spool.age", |stats| stats.oldest_spooled.unwrap_or_default().as_secs_f64().into()),
     ("spool.errors", |stats| stats.spool_errors.into()),
     ("ticks.skipped", |stats| stats.ticks_skipped.into()),
     ("connects", |stats| stats.connects.into()),
@@ -35,9 +34,6 @@ const SERIES: &[(&str, Read)] = &[
     ("disconnects", |stats| stats.disconnects.into()),
     ("connected", |stats| f64::from(u8::from(stats.connected)).into()),
     ("series", |stats| (stats.series as f64).into()),
-    ("series.merged", |stats| stats.series_merged.into()),
-    ("series.dormant", |stats| (stats.series_dormant as f64).into()),
-    ("series.evicted", |stats| stats.series_evicted.into()),
     ("series.overflow", |stats| stats.series_overflow.into()),
     ("series.refused", |stats| stats.series_refused.into()),
     ("tags.dropped", |stats| stats.tags_dropped.into()),
@@ -58,12 +54,6 @@ fn values(
     plain
         .chain(drops.map(move |(cause, n)| (dropped, Some((reason, cause)), n.into())))
         .chain(rejections.map(move |(cause, n)| (rejected, Some((class, cause)), n.into())))
-}
-
-/// A gauge of the spool, which makes no line before there was something in it.
-fn of_spool(stats: &Stats, value: f64) -> Value {
-    let was_used = stats.points_spooled > 0 || stats.spool_bytes > 0;
-    if was_used { value.into() } else { Value::Integer(0) }
 }
 
 /// The rendered line of each series, and the value that was last sent.
@@ -94,26 +84,24 @@ impl Telemetry {
     /// Gives the lines of a snapshot to `sink`.
     pub(crate) fn take(&mut self, stamp: Stamp, stats: &Stats, sink: &mut impl Sink) {
         for ((line, last_sent), (.., value)) in self.series.iter_mut().zip(values(stats)) {
-            // Of a gauge that had one, also that it is zero again.
-            let is_gone = value == Value::Integer(0) && matches!(last_sent, Some(Value::Float(_)));
-            let value = if is_gone { Value::Float(0.0) } else { value };
-            if has_line(value) && !(stamp.only_changed && *last_sent == Some(value)) {
+            let has_line = last_sent.is_some() || !is_zero(value);
+            if has_line && !(stamp.only_changed && *last_sent == Some(value)) {
                 sink.point(line.line(), Variant::default(), value);
                 *last_sent = Some(value);
             }
         }
     }
 
-    /// Gives all lines to `sink` and changes nothing.
+    /// Gives all lines that are not zero to `sink` and changes nothing.
     pub(crate) fn peek(&self, stats: &Stats, sink: &mut impl Sink) {
         for ((line, _), (.., value)) in self.series.iter().zip(values(stats)) {
-            if has_line(value) {
+            if !is_zero(value) {
                 sink.point(line.line(), Variant::default(), value);
             }
         }
     }
 }
 
-fn has_line(value: Value) -> bool {
-    value != Value::Integer(0)
+fn is_zero(value: Value) -> bool {
+    value == Value::Integer(0) || value == Value::Float(0.0)
 }

@@ -23,7 +23,7 @@ pub(super) enum End {
     /// We closed it, and everything on it is confirmed.
     Finished,
     /// The server closed it, or it broke, after everything on it was confirmed.
-    Closed,
+    Closed(Failure),
     /// It ended before everything on it was confirmed.
     Failed(Failure),
 }

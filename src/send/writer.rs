@@ -264,9 +264,12 @@ impl Writer {
         match result {
             Ok(next) => return next,
             Err(End::Finished) => self.release(now),
-            Err(End::Closed) => {
+            Err(End::Closed(how)) => {
                 self.delivery.counters.disconnects.add(1);
-                self.delivery.counters.connected.store(false, Ordering::Relaxed);
+                // A server that closes what is idle does so behind each burst.
+                if !matches!(how, Failure::Closed) {
+                    self.delivery.counters.connected.store(false, Ordering::Relaxed);
+                }
                 self.release(now);
             }
             Err(End::Failed(failure)) => {

@@ -26,5 +26,6 @@ mod replies;
 mod rig;
 mod shutdown;
 mod spool;
+mod telemetry;
 mod tidy;
 mod wire;

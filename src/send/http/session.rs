@@ -275,7 +275,7 @@ impl Session {
         let is_silent = !self.exchange.has_begun_to_answer();
         match self.request {
             // It was closed before the request came: not even the backoff is for that.
-            _ if is_silent && self.answers > 0 => return End::Closed,
+            _ if is_silent && self.answers > 0 => return End::Closed(failure),
             Some(request) if is_silent => cx.learned.closed_silently(request.bytes, cx.now),
             _ => {}
         }

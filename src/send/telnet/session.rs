@@ -285,7 +285,7 @@ impl Session {
         if cx.delivery.window.has_unconfirmed_writes() || !self.is_proved(cx.profile, cx.now) {
             self.failed(failure)
         } else {
-            End::Closed
+            End::Closed(failure)
         }
     }
 
