@@ -61,6 +61,8 @@ pub use fault::{Action, Fault, Step};
 pub use http::builder::FakeHttpTsdBuilder;
 #[cfg(feature = "http")]
 pub use http::fake::FakeHttpTsd;
+#[cfg(feature = "tls")]
+pub use http::tls::Certificate;
 #[cfg(feature = "http")]
 pub use http::fault::{HttpAnswer, HttpFault, TooLarge};
 #[cfg(feature = "http")]

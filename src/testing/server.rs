@@ -128,7 +128,7 @@ impl Server {
             let interest = Interest::READABLE | Interest::WRITABLE;
             let watched = self.registry.register(&mut stream, Token(FIRST + number), interest);
             watched.expect("the event queue takes any number of connections");
-            let session = Session::new(stream, number, self.mode.clone());
+            let session = Session::new(stream, number, self.mode.clone(), &self.options);
             self.sessions.insert(number, session);
             match self.door {
                 Door::Reset => self.reset(number, now),

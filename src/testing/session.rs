@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 
 use super::fault::Mode;
+#[cfg(feature = "tls")]
+use super::http::tls::Tls;
 use super::log::{End, Log};
 use super::options::FakeTsdBuilder;
 use super::replies::Length;
@@ -61,10 +63,14 @@ pub(super) struct Session {
     is_half_closing: bool,
     /// What is to be sent, and when at the earliest.
     outbox: VecDeque<(Instant, Vec<u8>)>,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
 }
 
 impl Session {
-    pub(super) fn new(stream: TcpStream, number: usize, mode: Mode) -> Self {
+    pub(super) fn new(stream: TcpStream, number: usize, mode: Mode, options: &FakeTsdBuilder) -> Self {
+        #[cfg(not(feature = "tls"))]
+        let _ = options;
         Session {
             stream,
             number,
@@ -82,6 +88,8 @@ impl Session {
             is_closing: false,
             is_half_closing: false,
             outbox: VecDeque::new(),
+            #[cfg(feature = "tls")]
+            tls: options.http.as_ref().and_then(|http| http.tls.as_ref()).map(Tls::new),
         }
     }
 
@@ -107,7 +115,7 @@ impl Session {
         match self.stream.read(&mut buffer[..size]) {
             Ok(0) => self.finished = Some(now + self.mode.delay),
             Ok(count) => {
-                self.inbox.extend_from_slice(&buffer[..count]);
+                self.take_in(&buffer[..count], now);
                 log.read(self.number, &buffer[..count]);
                 self.mode.breaks_after = self.mode.breaks_after.map(|left| left - count);
                 self.next_read = self.mode.trickle.map(|(_, every)| now + every);
@@ -118,6 +126,16 @@ impl Session {
             Err(_) => return Err(End::ResetByClient),
         }
         Ok(0)
+    }
+
+    fn take_in(&mut self, bytes: &[u8], now: Instant) {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            self.is_closing |= !tls.decrypt(bytes, &mut self.inbox);
+            return self.say(&[], now);
+        }
+        let _ = now;
+        self.inbox.extend_from_slice(bytes);
     }
 
     fn can_handle(&self) -> bool {
@@ -270,6 +288,8 @@ impl Session {
 
     /// Sends bytes, after those that are to be sent already.
     pub(super) fn say(&mut self, bytes: &[u8], due: Instant) {
+        #[cfg(feature = "tls")]
+        let bytes = &self.tls.as_mut().map_or_else(|| bytes.to_vec(), |tls| tls.encrypt(bytes));
         match self.outbox.back_mut() {
             Some((at, waiting)) if *at >= due => waiting.extend_from_slice(bytes),
             _ => self.outbox.push_back((due, bytes.to_vec())),

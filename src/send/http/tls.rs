@@ -13,10 +13,6 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 /// The configuration of an application that gives none; the error says what to do.
 pub(crate) fn default_config() -> Result<Arc<ClientConfig>, String> {
-    let provider = CryptoProvider::get_default().cloned().or_else(own_provider).ok_or(
-        "give a rustls::ClientConfig, install a default CryptoProvider before, or turn on the \
-         feature `tls-ring` or `tls-aws-lc-rs` of metrics-exporter-opentsdb",
-    )?;
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
@@ -24,10 +20,24 @@ pub(crate) fn default_config() -> Result<Arc<ClientConfig>, String> {
                     ca-certificates): the system has none"
             .to_owned());
     }
+    config(roots)
+}
+
+/// A configuration that trusts these.
+pub(crate) fn config(roots: RootCertStore) -> Result<Arc<ClientConfig>, String> {
+    let provider = provider().ok_or(
+        "give a rustls::ClientConfig, install a default CryptoProvider before, or turn on the \
+         feature `tls-ring` or `tls-aws-lc-rs` of metrics-exporter-opentsdb",
+    )?;
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("give a rustls::ClientConfig: {error}"))?;
     Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+}
+
+/// The process's cryptography, or our own.
+pub(crate) fn provider() -> Option<Arc<CryptoProvider>> {
+    CryptoProvider::get_default().cloned().or_else(own_provider)
 }
 
 fn own_provider() -> Option<Arc<CryptoProvider>> {

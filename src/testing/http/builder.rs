@@ -83,4 +83,17 @@ impl FakeHttpTsdBuilder {
         self.http.required = Some((name.to_ascii_lowercase(), value.into()));
         self
     }
+
+    /// TLS, with this certificate. Feature `tls`.
+    ///
+    /// # Panics
+    ///
+    /// Without a provider of cryptography: neither `tls-ring` nor `tls-aws-lc-rs` is on, and the
+    /// process has installed none.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, certificate: super::tls::Certificate) -> Self {
+        self.http.tls = Some(certificate.config());
+        self
+    }
 }

@@ -17,7 +17,7 @@ use crate::builder::OpenTsdbBuilder;
 /// [`Log::requests`](super::super::Log::requests) has the requests, and
 /// [`Log::violations`](super::super::Log::violations) what no client should send.
 ///
-/// ```no_run
+/// ```
 /// use metrics::counter;
 /// use metrics_exporter_opentsdb::{Value, testing::FakeHttpTsd};
 /// use std::time::Duration;
@@ -33,6 +33,7 @@ use crate::builder::OpenTsdbBuilder;
 #[derive(Debug)]
 pub struct FakeHttpTsd {
     tsd: FakeTsd,
+    scheme: &'static str,
     path: String,
 }
 
@@ -44,8 +45,12 @@ impl FakeHttpTsdBuilder {
     /// When no port of 127.0.0.1 can be bound, or no thread started.
     pub fn start(self) -> FakeHttpTsd {
         let (mut tsd, path) = (self.tsd, self.http.path.clone());
+        #[cfg(feature = "tls")]
+        let scheme = if self.http.tls.is_some() { "https" } else { "http" };
+        #[cfg(not(feature = "tls"))]
+        let scheme = "http";
         tsd.http = Some(self.http);
-        FakeHttpTsd { tsd: tsd.start(), path }
+        FakeHttpTsd { tsd: tsd.start(), scheme, path }
     }
 }
 
@@ -67,18 +72,26 @@ impl FakeHttpTsd {
             takes_gzip: true,
             refuses_all: None,
             required: None,
+            #[cfg(feature = "tls")]
+            tls: None,
         };
         FakeHttpTsdBuilder { tsd: FakeTsd::builder(), http }
     }
 
-    /// Where it listens, as `http://127.0.0.1:4242`, without the path.
+    /// Where it listens, as `http://127.0.0.1:4242`, without the path; with TLS `https://`.
     pub fn address(&self) -> String {
-        format!("http://{}", self.tsd.address())
+        format!("{}://{}", self.scheme, self.tsd.address())
     }
 
-    /// As [`FakeTsd::exporter`], by HTTP.
+    /// As [`FakeTsd::exporter`], by HTTP. It trusts the authority of every
+    /// [`Certificate`](super::super::Certificate).
     pub fn exporter(&self) -> OpenTsdbBuilder {
-        self.tsd.exporter_to(self.address() + &self.path)
+        let exporter = self.tsd.exporter_to(self.address() + &self.path);
+        #[cfg(feature = "tls")]
+        if self.scheme == "https" {
+            return exporter.with_tls_config(super::tls::client_config());
+        }
+        exporter
     }
 }
 

@@ -6,6 +6,7 @@
 //! 4. `request`: bytes become a request; what no client of a TSD may send
 //! 5. `exchange`: a request is handled; `put`: its points are stored, as strictly as a TSD does
 //! 6. `answer`: what is answered, well or as a fault says
+//! 7. `tls`: certificates, and the server's end of TLS
 
 mod answer;
 pub(super) mod builder;
@@ -17,3 +18,5 @@ mod put;
 pub(super) mod request;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "tls")]
+pub(super) mod tls;

@@ -19,6 +19,8 @@ pub(in super::super) struct HttpOptions {
     pub(super) refuses_all: Option<u16>,
     /// A header, in small letters, without which there is a 401.
     pub(super) required: Option<(String, String)>,
+    #[cfg(feature = "tls")]
+    pub(in super::super) tls: Option<std::sync::Arc<rustls::ServerConfig>>,
 }
 
 impl HttpOptions {

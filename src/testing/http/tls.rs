@@ -1,0 +1,84 @@
+//! TLS in front of the server, with certificates that are always there.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection};
+
+use crate::send::http::tls;
+
+const PROVIDER: &str = "a FakeHttpTsd with TLS needs the feature `tls-ring` or `tls-aws-lc-rs`, or \
+                        an installed CryptoProvider";
+const OUR_OWN: &str = "the certificates are our own";
+const AUTHORITY: &[u8] = include_bytes!("certificates/authority.der");
+const KEY: &[u8] = include_bytes!("certificates/key.der");
+
+/// What a [`FakeHttpTsd`](super::super::FakeHttpTsd) shows to who connects. Feature `tls`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Certificate {
+    /// One for `localhost` and `127.0.0.1`, by an authority that
+    /// [`exporter`](super::super::FakeHttpTsd::exporter) trusts.
+    Valid,
+    /// One for another name.
+    WrongName,
+    /// One whose time was the year 2000.
+    Expired,
+}
+
+impl Certificate {
+    pub(super) fn config(self) -> Arc<ServerConfig> {
+        let certificate: &[u8] = match self {
+            Certificate::Valid => include_bytes!("certificates/valid.der"),
+            Certificate::WrongName => include_bytes!("certificates/wrong-name.der"),
+            Certificate::Expired => include_bytes!("certificates/expired.der"),
+        };
+        let config = ServerConfig::builder_with_provider(tls::provider().expect(PROVIDER));
+        let config = config.with_safe_default_protocol_versions().expect(PROVIDER);
+        let chain = vec![CertificateDer::from(certificate)];
+        let key = PrivatePkcs8KeyDer::from(KEY).into();
+        Arc::new(config.with_no_client_auth().with_single_cert(chain, key).expect(OUR_OWN))
+    }
+}
+
+/// A client that trusts the authority.
+pub(super) fn client_config() -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from(AUTHORITY)).expect(OUR_OWN);
+    tls::config(roots).expect(PROVIDER)
+}
+
+/// The server's end of an encrypted connection.
+#[derive(Debug)]
+pub(in super::super) struct Tls(ServerConnection);
+
+impl Tls {
+    pub(in super::super) fn new(config: &Arc<ServerConfig>) -> Self {
+        let mut connection = ServerConnection::new(Arc::clone(config)).expect(OUR_OWN);
+        connection.set_buffer_limit(None);
+        Tls(connection)
+    }
+
+    /// Adds what the bytes mean to `plain`. Answers whether the connection can go on.
+    pub(in super::super) fn decrypt(&mut self, mut bytes: &[u8], plain: &mut Vec<u8>) -> bool {
+        while !bytes.is_empty() {
+            if self.0.read_tls(&mut bytes).is_err() || self.0.process_new_packets().is_err() {
+                return false;
+            }
+            // That there is no more for now is an error here.
+            let _ = self.0.reader().read_to_end(plain);
+        }
+        true
+    }
+
+    /// What is to be sent for these bytes, and for what TLS itself has to say.
+    pub(in super::super) fn encrypt(&mut self, plain: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let written = self.0.writer().write_all(plain);
+        while written.is_ok() && self.0.wants_write() {
+            self.0.write_tls(&mut bytes).expect("a Vec takes any number of bytes");
+        }
+        bytes
+    }
+}
