@@ -61,10 +61,10 @@ pub use fault::{Action, Fault, Step};
 pub use http::builder::FakeHttpTsdBuilder;
 #[cfg(feature = "http")]
 pub use http::fake::FakeHttpTsd;
-#[cfg(feature = "tls")]
-pub use http::tls::Certificate;
 #[cfg(feature = "http")]
 pub use http::fault::{HttpAnswer, HttpFault, TooLarge};
+#[cfg(feature = "tls")]
+pub use http::tls::Certificate;
 #[cfg(feature = "http")]
 pub use log::HttpRequest;
 pub use log::{Connection, End, Log};

@@ -63,12 +63,19 @@ pub(super) struct Session {
     is_half_closing: bool,
     /// What is to be sent, and when at the earliest.
     outbox: VecDeque<(Instant, Vec<u8>)>,
+    /// Whether an answer is among that.
+    is_answering: bool,
     #[cfg(feature = "tls")]
     tls: Option<Tls>,
 }
 
 impl Session {
-    pub(super) fn new(stream: TcpStream, number: usize, mode: Mode, options: &FakeTsdBuilder) -> Self {
+    pub(super) fn new(
+        stream: TcpStream,
+        number: usize,
+        mode: Mode,
+        options: &FakeTsdBuilder,
+    ) -> Self {
         #[cfg(not(feature = "tls"))]
         let _ = options;
         Session {
@@ -88,6 +95,7 @@ impl Session {
             is_closing: false,
             is_half_closing: false,
             outbox: VecDeque::new(),
+            is_answering: false,
             #[cfg(feature = "tls")]
             tls: options.http.as_ref().and_then(|http| http.tls.as_ref()).map(Tls::new),
         }
@@ -185,7 +193,7 @@ impl Session {
         let rest = &self.inbox[self.start..];
         #[cfg(feature = "http")]
         if self.protocol == Protocol::Http {
-            return super::http::exchange::handle(rest, desk, &self.mode, !self.outbox.is_empty());
+            return super::http::exchange::handle(rest, desk, &self.mode, self.is_answering);
         }
         let feed = line_feed(rest);
         let line = &rest[..feed.unwrap_or(rest.len())];
@@ -267,6 +275,7 @@ impl Session {
                 }
             }
         }
+        self.is_answering &= !self.outbox.is_empty();
         if self.is_half_closing && self.outbox.is_empty() {
             self.is_half_closing = false;
             // That the client is gone already is no matter.
@@ -355,6 +364,7 @@ impl Session {
 
     fn answer(&mut self, answer: &[u8], after: Duration, now: Instant) {
         if !self.mode.is_mute && !answer.is_empty() {
+            self.is_answering = true;
             self.say(answer, now + self.mode.delay + after);
         }
     }

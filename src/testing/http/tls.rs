@@ -82,3 +82,70 @@ impl Tls {
         bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use rustls::{ClientConnection, StreamOwned};
+
+    use super::super::super::tests::PATIENCE;
+    use super::super::super::{FakeHttpTsd, HttpFault};
+    use super::*;
+
+    const REQUEST: &[u8] = b"POST /api/put HTTP/1.1\r\nHost: a\r\nContent-Length: 65\r\n\
+        Content-Type: application/json\r\n\r\n\
+        {\"metric\":\"m\",\"timestamp\":1700000000,\"value\":1,\"tags\":{\"h\":\"a\"}} ";
+
+    fn dial(tsd: &FakeHttpTsd, name: &'static str) -> StreamOwned<ClientConnection, TcpStream> {
+        let socket = TcpStream::connect(tsd.address().strip_prefix("https://").unwrap()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let connection = ClientConnection::new(client_config(), name.try_into().unwrap()).unwrap();
+        StreamOwned::new(connection, socket)
+    }
+
+    #[test]
+    fn requests_are_served_behind_tls_and_faults_too() {
+        let tsd = FakeHttpTsd::builder().tls(Certificate::Valid).start();
+        for name in ["localhost", "127.0.0.1"] {
+            let mut client = dial(&tsd, name);
+            client.write_all(REQUEST).unwrap();
+            let mut answer = [0; 15];
+            client.read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 204 OK");
+        }
+        tsd.script(HttpFault::Cut(4));
+        let mut client = dial(&tsd, "localhost");
+        client.write_all(REQUEST).unwrap();
+        let mut answer = Vec::new();
+        // A TCP end without TLS's own.
+        assert!(client.read_to_end(&mut answer).is_err());
+        assert_eq!((answer.as_slice(), tsd.points().len()), (&b"HTTP"[..], 3));
+        assert_eq!(tsd.log().violations(), [""; 0]);
+    }
+
+    #[test]
+    fn a_certificate_is_as_bad_as_was_asked_for() {
+        for (certificate, what) in [
+            (Certificate::WrongName, "not valid for name \"localhost\""),
+            (Certificate::Expired, "certificate expired"),
+        ] {
+            let tsd = FakeHttpTsd::builder().tls(certificate).start();
+            let error = dial(&tsd, "localhost").write_all(REQUEST).unwrap_err();
+            assert!(error.to_string().contains(what), "{error}");
+            tsd.expect_until(PATIENCE, |log| log.open_connection_count() == 0);
+            assert_eq!(tsd.lines(), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn what_is_no_tls_is_refused() {
+        let tsd = FakeHttpTsd::builder().tls(Certificate::Valid).start();
+        let mut socket =
+            TcpStream::connect(tsd.address().strip_prefix("https://").unwrap()).unwrap();
+        socket.write_all(REQUEST).unwrap();
+        let mut alert = Vec::new();
+        let _ = socket.read_to_end(&mut alert);
+        assert_eq!((alert.first(), tsd.log().request_count()), (Some(&0x15), 0));
+    }
+}
