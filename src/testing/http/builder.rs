@@ -27,6 +27,7 @@ use super::options::HttpOptions;
 pub struct FakeHttpTsdBuilder {
     pub(super) tsd: FakeTsdBuilder,
     pub(super) http: HttpOptions,
+    pub(super) scheme: &'static str,
 }
 
 impl FakeHttpTsdBuilder {
@@ -66,7 +67,7 @@ impl FakeHttpTsdBuilder {
     /// Whether gzip is known. Without it a compressed body is bad JSON. Defaults to `true`.
     #[must_use]
     pub fn gzip(mut self, takes_gzip: bool) -> Self {
-        self.http.takes_gzip = takes_gzip;
+        self.http.ignores_gzip = !takes_gzip;
         self
     }
 
@@ -93,7 +94,7 @@ impl FakeHttpTsdBuilder {
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn tls(mut self, certificate: super::tls::Certificate) -> Self {
-        self.http.tls = Some(certificate.config());
+        (self.http.tls, self.scheme) = (Some(certificate.config()), "https");
         self
     }
 }

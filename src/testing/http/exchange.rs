@@ -108,7 +108,7 @@ impl Exchange<'_> {
 
     /// Puts down the body as it was before it was compressed.
     fn inflate(&self, wire: &[u8], body: &mut Vec<u8>) -> Result<(), Silence> {
-        if self.head.header("content-encoding") == Some("gzip") && self.options.takes_gzip {
+        if self.head.header("content-encoding") == Some("gzip") && !self.options.ignores_gzip {
             let inflated = MultiGzDecoder::new(wire).take(MAX_INFLATED).read_to_end(body);
             return match inflated {
                 // A TSD closes the connection, others answer 400.

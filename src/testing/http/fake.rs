@@ -44,12 +44,9 @@ impl FakeHttpTsdBuilder {
     ///
     /// When no port of 127.0.0.1 can be bound, or no thread started.
     pub fn start(self) -> FakeHttpTsd {
-        let (mut tsd, path) = (self.tsd, self.http.path.clone());
-        #[cfg(feature = "tls")]
-        let scheme = if self.http.tls.is_some() { "https" } else { "http" };
-        #[cfg(not(feature = "tls"))]
-        let scheme = "http";
-        tsd.http = Some(self.http);
+        let FakeHttpTsdBuilder { mut tsd, http, scheme } = self;
+        let path = http.path.clone();
+        tsd.http = Some(http);
         FakeHttpTsd { tsd: tsd.start(), scheme, path }
     }
 }
@@ -66,16 +63,8 @@ impl FakeHttpTsd {
 
     /// For one that is different from the start.
     pub fn builder() -> FakeHttpTsdBuilder {
-        let http = HttpOptions {
-            path: "/api/put".into(),
-            max_body_bytes: None,
-            takes_gzip: true,
-            refuses_all: None,
-            required: None,
-            #[cfg(feature = "tls")]
-            tls: None,
-        };
-        FakeHttpTsdBuilder { tsd: FakeTsd::builder(), http }
+        let http = HttpOptions { path: "/api/put".into(), ..HttpOptions::default() };
+        FakeHttpTsdBuilder { tsd: FakeTsd::builder(), http, scheme: "http" }
     }
 
     /// Where it listens, as `http://127.0.0.1:4242`, without the path; with TLS `https://`.

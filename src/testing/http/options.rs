@@ -9,12 +9,12 @@ const TSD_LIMIT: usize = 8192;
 const LENIENT_LIMIT: usize = 32 << 20;
 
 /// What a server of HTTP is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(in super::super) struct HttpOptions {
     pub(super) path: String,
     /// Most bytes of a body, unless the flavor decides.
     pub(super) max_body_bytes: Option<usize>,
-    pub(super) takes_gzip: bool,
+    pub(super) ignores_gzip: bool,
     /// What one bad point makes of the whole request.
     pub(super) refuses_all: Option<u16>,
     /// A header, in small letters, without which there is a 401.
