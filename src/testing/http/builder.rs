@@ -24,6 +24,7 @@ use super::options::HttpOptions;
 /// assert!(greptime.address().starts_with("http://127.0.0.1:"));
 /// ```
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct FakeHttpTsdBuilder {
     pub(super) tsd: FakeTsdBuilder,
     pub(super) http: HttpOptions,
@@ -37,49 +38,42 @@ impl FakeHttpTsdBuilder {
     /// |---|---|---|---|
     /// | `OpenTsdb` | 400, the good ones stored | as a TSD | 8,192 |
     /// | others | 204, the good ones stored | passed over: 204 | 32 MiB |
-    #[must_use]
     pub fn replies(mut self, replies: impl Into<Replies>) -> Self {
         self.tsd = self.tsd.replies(replies);
         self
     }
 
     /// As [`FakeTsdBuilder::keep_lines`]; without it there is no list of requests either.
-    #[must_use]
     pub fn keep_lines(mut self, keeps_lines: bool) -> Self {
         self.tsd = self.tsd.keep_lines(keeps_lines);
         self
     }
 
     /// The one path that is known; all others are answered with 404. Defaults to `/api/put`.
-    #[must_use]
     pub fn path(mut self, path: impl Into<String>) -> Self {
         self.http.path = path.into();
         self
     }
 
     /// Most bytes of a body on the wire. Defaults to 8,192 for OpenTSDB, 32 MiB for others.
-    #[must_use]
     pub fn max_body_bytes(mut self, bytes: usize) -> Self {
         self.http.max_body_bytes = Some(bytes);
         self
     }
 
     /// Whether gzip is known. Without it a compressed body is bad JSON. Defaults to `true`.
-    #[must_use]
     pub fn gzip(mut self, takes_gzip: bool) -> Self {
         self.http.ignores_gzip = !takes_gzip;
         self
     }
 
     /// One bad point refuses the whole request, with this status: GreptimeDB answers 400 or 500.
-    #[must_use]
     pub fn refuse_all(mut self, status: u16) -> Self {
         self.http.refuses_all = Some(status);
         self
     }
 
     /// Answers 401 to a request without this header, `Authorization` for one.
-    #[must_use]
     pub fn require_header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.http.required = Some((name.to_ascii_lowercase(), value.into()));
         self
@@ -92,7 +86,6 @@ impl FakeHttpTsdBuilder {
     /// Without a provider of cryptography: neither `tls-ring` nor `tls-aws-lc-rs` is on, and the
     /// process has installed none.
     #[cfg(feature = "tls")]
-    #[must_use]
     pub fn tls(mut self, certificate: super::tls::Certificate) -> Self {
         (self.http.tls, self.scheme) = (Some(certificate.config()), "https");
         self

@@ -1,7 +1,7 @@
 //! A request is handled.
 
 use std::io::Read;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use flate2::read::MultiGzDecoder;
 use serde_json::{Value, json};
@@ -12,7 +12,6 @@ use super::super::rpc::{Answer, Desk, Outcome};
 use super::fault::{HttpAnswer, HttpFault, TooLarge};
 use super::options::HttpOptions;
 use super::put::{self, DataPoint};
-use super::request::Head;
 use crate::builder::Flavor;
 
 /// The most that a body may become.
@@ -37,22 +36,23 @@ pub(in super::super) fn handle(
     is_busy: bool,
 ) -> Option<(usize, Outcome)> {
     let options = desk.options.http.as_ref()?;
-    let head = match Head::read(bytes)? {
-        Ok(head) => head,
+    let (mut request, head) = match HttpRequest::read(bytes)? {
+        Ok(read) => read,
         Err(what) => {
             desk.log.violate(what);
             let answer = HttpAnswer::page(400, what).render(&mode.http);
             return Some((bytes.len(), Outcome::Answer(Answer { is_last: true, ..answer })));
         }
     };
-    let exchange = Exchange { head: &head, mode, options, flavor: desk.options.replies.flavor };
-    let size = head.size.saturating_add(head.body_size());
+    let exchange =
+        Exchange { request: &request, mode, options, flavor: desk.options.replies.flavor };
+    let size = head.saturating_add(request.wire_bytes);
     let mut body = Vec::new();
     let handled = match exchange.refuse() {
         Some(refusal) => refusal,
         None if bytes.len() < size => return None,
         None => exchange
-            .inflate(&bytes[head.size..size], &mut body)
+            .inflate(&bytes[head..size], &mut body)
             .and_then(|()| exchange.route(desk, &body)),
     };
     let (status, mut answer) = match handled {
@@ -64,27 +64,19 @@ pub(in super::super) fn handle(
         }
     };
     // Where a body in chunks ends, nobody knows.
-    answer.is_last |= head.header("transfer-encoding").is_some();
-    answer.is_last |= head.header("connection").is_some_and(|it| it.eq_ignore_ascii_case("close"));
+    answer.is_last |= request.header("transfer-encoding").is_some();
+    answer.is_last |=
+        request.header("connection").is_some_and(|it| it.eq_ignore_ascii_case("close"));
     let in_flight = is_busy.then_some("two requests in flight");
-    head.violations().chain(in_flight).for_each(|what| desk.log.violate(what));
-    desk.log.request(HttpRequest {
-        connection: desk.connection,
-        arrived: Instant::now(),
-        method: head.method.to_owned(),
-        path: head.path.to_owned(),
-        query: head.query.to_owned(),
-        wire_bytes: head.body_size(),
-        headers: head.headers,
-        body,
-        status,
-    });
+    request.violations().chain(in_flight).for_each(|what| desk.log.violate(what));
+    (request.connection, request.status, request.body) = (desk.connection, status, body);
+    desk.log.request(request);
     Some((size, Outcome::Answer(answer)))
 }
 
 /// All that it takes to handle a request, but the desk.
 struct Exchange<'a> {
-    head: &'a Head<'a>,
+    request: &'a HttpRequest,
     mode: &'a Mode,
     options: &'a HttpOptions,
     flavor: Flavor,
@@ -98,7 +90,7 @@ impl Exchange<'_> {
             _ => None,
         });
         let (limit, how) = limit.unwrap_or_else(|| self.options.limit(self.flavor));
-        let is_refused = self.head.body_size() > limit || self.head.is_in_chunks();
+        let is_refused = self.request.wire_bytes > limit || self.request.is_in_chunks();
         is_refused.then(|| match how {
             TooLarge::NotSupported => Ok(HttpAnswer::page(400, "Chunked request not supported.")),
             TooLarge::Status(status) => Ok(HttpAnswer::page(status, "too large")),
@@ -108,7 +100,7 @@ impl Exchange<'_> {
 
     /// Puts down the body as it was before it was compressed.
     fn inflate(&self, wire: &[u8], body: &mut Vec<u8>) -> Result<(), Silence> {
-        if self.head.header("content-encoding") == Some("gzip") && !self.options.ignores_gzip {
+        if self.request.header("content-encoding") == Some("gzip") && !self.options.ignores_gzip {
             let inflated = MultiGzDecoder::new(wire).take(MAX_INFLATED).read_to_end(body);
             return match inflated {
                 // A TSD closes the connection, others answer 400.
@@ -128,13 +120,13 @@ impl Exchange<'_> {
             return Err(Silence::Closed);
         }
         let required = self.options.required.as_ref();
-        if required.is_some_and(|(name, value)| self.head.header(name) != Some(value)) {
+        if required.is_some_and(|(name, value)| self.request.header(name) != Some(value)) {
             return Ok(HttpAnswer::page(401, ""));
         }
-        if self.head.path != self.options.path || self.mode.is_read_only {
+        if self.request.path != self.options.path || self.mode.is_read_only {
             return Ok(HttpAnswer::error(404, "Endpoint not found", ""));
         }
-        if self.head.method != "POST" {
+        if self.request.method != "POST" {
             return Ok(HttpAnswer::error(405, "Method not allowed", ""));
         }
         match put::points(body) {
@@ -147,7 +139,7 @@ impl Exchange<'_> {
     /// Stores the good points, or none.
     fn put(&self, desk: &mut Desk<'_>, points: &[DataPoint<'_>]) -> Result<HttpAnswer, Silence> {
         let is_sync = self.asks("sync");
-        let timeout = self.head.parameter("sync_timeout").and_then(|it| it.parse().ok());
+        let timeout = self.request.parameter("sync_timeout").and_then(|it| it.parse().ok());
         let timeout = timeout.filter(|&millis| is_sync && millis > 0).map(Duration::from_millis);
         let is_late = is_sync && self.mode.is_frozen;
         let checked: Vec<_> = points.iter().map(|point| point.check(desk, self.mode)).collect();
@@ -218,6 +210,6 @@ impl Exchange<'_> {
 
     /// Whether a TSD is asked for this.
     fn asks(&self, parameter: &str) -> bool {
-        self.flavor == Flavor::OpenTsdb && self.head.parameter(parameter).is_some()
+        self.flavor == Flavor::OpenTsdb && self.request.parameter(parameter).is_some()
     }
 }

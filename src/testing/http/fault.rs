@@ -61,6 +61,7 @@ pub enum TooLarge {
 /// let proxy = HttpAnswer::new(502).body("<h1>Bad Gateway</h1>").storing();
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
 pub struct HttpAnswer {
     pub(super) status: u16,
     pub(super) headers: Vec<(String, String)>,
@@ -83,21 +84,18 @@ impl HttpAnswer {
     }
 
     /// With this header too.
-    #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 
     /// With this body.
-    #[must_use]
     pub fn body(mut self, body: impl Into<String>) -> Self {
         self.body = body.into();
         self
     }
 
     /// In the place of the right one: the request is handled, and its points are stored.
-    #[must_use]
     pub fn storing(mut self) -> Self {
         self.stores = true;
         self

@@ -1,29 +1,20 @@
 //! Bytes become a request.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use httparse::Status;
+
+use super::super::log::HttpRequest;
 
 /// The longest head: Netty's 4,096 for the first line and 8,192 for the headers.
 const MAX_HEAD: usize = 12 * 1024;
 const MAX_HEADERS: usize = 64;
 
-/// The head of a request.
-#[derive(Debug)]
-pub(super) struct Head<'a> {
-    pub(super) method: &'a str,
-    pub(super) path: &'a str,
-    /// Without its question mark.
-    pub(super) query: &'a str,
-    /// Names in small letters.
-    pub(super) headers: Vec<(String, String)>,
-    /// How many bytes it has.
-    pub(super) size: usize,
-}
-
-impl<'a> Head<'a> {
-    /// The head that `bytes` begin with, or what is wrong with it; `None` while it has no end.
-    pub(super) fn read(bytes: &'a [u8]) -> Option<Result<Head<'a>, &'static str>> {
+impl HttpRequest {
+    /// The request that `bytes` begin with, still without its body, and the size of its head; or
+    /// what is wrong with it. `None` while its head has no end.
+    pub(super) fn read(bytes: &[u8]) -> Option<Result<(HttpRequest, usize), &'static str>> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut request = httparse::Request::new(&mut headers);
         let size = match request.parse(&bytes[..bytes.len().min(MAX_HEAD)]) {
@@ -35,24 +26,27 @@ impl<'a> Head<'a> {
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
         let headers = request.headers.iter();
         let headers = headers.map(|it| (it.name.to_ascii_lowercase(), text(it.value))).collect();
-        let (method, target) = (request.method?, request.path?);
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        Some(Ok(Head { method, path, query, headers, size }))
-    }
-
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
+        let (path, query) = request.path?.split_once('?').unwrap_or((request.path?, ""));
+        let mut request = HttpRequest {
+            connection: 0,
+            arrived: Instant::now(),
+            method: request.method?.to_owned(),
+            path: path.to_owned(),
+            query: query.to_owned(),
+            headers,
+            body: Vec::new(),
+            wire_bytes: 0,
+            status: 0,
+        };
+        request.wire_bytes =
+            request.header("content-length").and_then(|it| it.parse().ok()).unwrap_or(0);
+        Some(Ok((request, size)))
     }
 
     /// A parameter of the query, empty if it has no value.
-    pub(super) fn parameter(&self, name: &str) -> Option<&'a str> {
-        let parameters = self.query.split('&').map(|it| it.split_once('=').unwrap_or((it, "")));
-        parameters.into_iter().find(|(it, _)| *it == name).map(|(_, value)| value)
-    }
-
-    /// How long the body is, as far as that is said.
-    pub(super) fn body_size(&self) -> usize {
-        self.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0)
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+        let mut parameters = self.query.split('&').map(|it| it.split_once('=').unwrap_or((it, "")));
+        parameters.find(|(it, _)| *it == name).map(|(_, value)| value)
     }
 
     /// Whether a TSD takes the request for one in chunks.
@@ -82,6 +76,7 @@ impl<'a> Head<'a> {
 
 /// Whether a whole request, or what can never become one, is there.
 pub(in super::super) fn is_complete(bytes: &[u8]) -> bool {
-    Head::read(bytes)
-        .is_some_and(|head| head.map_or(true, |head| bytes.len() - head.size >= head.body_size()))
+    HttpRequest::read(bytes).is_some_and(|read| {
+        read.map_or(true, |(request, head)| bytes.len() - head >= request.wire_bytes)
+    })
 }
