@@ -10,6 +10,8 @@
 //! 4. [`values`]: numbers, written and read;
 //! 5. [`settings`]: addresses and the environment;
 //! 6. [`tsd`]: the parser of `FakeTsd`.
+//!
+//! What only `send` can reach is beside it: `send/http/fuzz`, `send/spool/fuzz`.
 
 mod identity;
 mod input;
@@ -26,6 +28,11 @@ pub use settings::{address, environment};
 #[cfg(feature = "testing")]
 pub use tsd::fake_tsd;
 pub use values::values;
+
+#[cfg(feature = "http")]
+pub use crate::send::http::fuzz::http_answer;
+#[cfg(feature = "spool")]
+pub use crate::send::spool::fuzz::spool;
 
 #[cfg(test)]
 mod tests {
@@ -59,5 +66,9 @@ mod tests {
         replay("environment", super::environment);
         #[cfg(feature = "testing")]
         replay("fake_tsd", super::fake_tsd);
+        #[cfg(feature = "http")]
+        replay("http_answer", super::http_answer);
+        #[cfg(feature = "spool")]
+        replay("spool", super::spool);
     }
 }

@@ -3,19 +3,25 @@ use std::ffi::OsString;
 
 use super::input::Input;
 use crate::OpenTsdbBuilder;
-use crate::send::endpoint::Endpoint;
+use crate::send::endpoint::{Endpoint, redact};
 
-/// An address is refused with a reason, or has one usual form that is read as the same.
+/// What stands for a secret.
+const SECRET: &str = "S3cr3t";
+
+/// An address is refused with a reason, or has one usual form that is read as the same; neither
+/// shows a secret.
 pub fn address(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let endpoint = Endpoint::parse(&text);
     match &endpoint {
         Ok(endpoint) => {
             let usual = endpoint.to_string();
-            assert_eq!(Endpoint::parse(&usual).as_ref(), Ok(endpoint), "{text:?}");
             assert!(!usual.contains(|c: char| c.is_whitespace() || c.is_control()), "{usual:?}");
-            let (host, port) = usual.rsplit_once(':').expect("a port");
-            assert!(!host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0), "{usual}");
+            let again = Endpoint::parse(&usual);
+            assert_eq!(again.map(|again| again.to_string()), Ok(usual), "{text:?}");
+            if endpoint.is_telnet() {
+                assert_eq!(Endpoint::parse(&endpoint.to_string()).as_ref(), Ok(endpoint));
+            }
         }
         Err(reason) => assert!(!reason.is_empty()),
     }
@@ -28,6 +34,19 @@ pub fn address(data: &[u8]) {
     if is_name(host) && is_port && port.parse::<u16>().is_ok_and(|port| port > 0) {
         assert!(endpoint.is_ok(), "{endpoint:?}");
     }
+    for scheme in ["http", "https"] {
+        shows_no_secret(&format!("{scheme}://user:{SECRET}@{text}"));
+        shows_no_secret(&format!("{scheme}://tsd/{}?key={SECRET}", text.replace('?', "")));
+    }
+}
+
+fn shows_no_secret(address: &str) {
+    let shown = match Endpoint::parse(address) {
+        Ok(endpoint) => format!("{endpoint} {endpoint:?}"),
+        Err(reason) => reason,
+    };
+    assert!(!shown.contains(SECRET), "{address:?}: {shown}");
+    assert!(!redact(address).contains(SECRET), "{address:?}: {}", redact(address));
 }
 
 /// The environment makes a builder or names a variable that was given; its order does not matter.
