@@ -45,7 +45,7 @@ mod fault;
 mod http;
 mod log;
 mod options;
-pub(crate) mod parse;
+mod parse;
 mod port;
 mod replies;
 mod rpc;

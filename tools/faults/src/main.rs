@@ -252,12 +252,6 @@ const SCENARIOS: &[Scenario] = &[
         need: Need::Nothing,
         run: delivery::garbage,
     },
-    Scenario {
-        name: "hostile-servers-by-seed",
-        promise: "all",
-        need: Need::Nothing,
-        run: mixed::hostile,
-    },
     Scenario { name: "mixed-faults", promise: "all", need: Need::Nft, run: mixed::run },
 ];
 

@@ -1,3 +1,0 @@
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| metrics_exporter_opentsdb::fuzzing::http_answer(data));
