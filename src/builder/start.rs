@@ -139,14 +139,13 @@ impl OpenTsdbBuilder {
         if let (InstanceTag::Auto, Some(number)) = (&self.instance_tag, &exporter.rules.instance) {
             spool.directory.push(number);
         }
-        let Exporter { rules, max_line, queue, .. } = exporter;
+        let Exporter { rules, max_line, queue, counters, clock, .. } = exporter;
         let lines = LineRules { charset: rules.charset, max_line: *max_line };
-        let keeper = Keeper::open(&spool, lines).map_err(|source| BuildError::Spool {
-            directory: spool.directory,
-            source: error::cause(source),
-        })?;
-        queue.set_spool();
-        Ok(Some(keeper))
+        let (queue, counters) = (Arc::clone(queue), Arc::clone(counters));
+        let keeper = Keeper::open(&spool, lines, queue, counters, clock.clone());
+        let failed =
+            |source| BuildError::Spool { directory: spool.directory, source: error::cause(source) };
+        keeper.map(Some).map_err(failed)
     }
 
     #[cfg(not(feature = "spool"))]

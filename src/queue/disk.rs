@@ -27,8 +27,8 @@ pub(crate) struct View {
     pub(crate) phase: Phase,
     /// When what is not confirmed will be given up.
     pub(crate) deadline: Option<Instant>,
-    /// How much is to be moved to disk, in points and bytes, if anything is.
-    pub(crate) spill: Option<(usize, usize)>,
+    /// How many points are to be moved to disk, if any are.
+    pub(crate) spill: Option<usize>,
     /// Below which number every point is written that has to be, if one is not.
     pub(crate) unwritten: Option<u64>,
     /// Every point with a lower number is confirmed, dropped, or moved to disk.
@@ -53,11 +53,10 @@ impl Queue {
             true if inner.written == u64::MAX => 0,
             true => inner.written,
         };
-        let half = (inner.points().div_ceil(2), inner.bytes() / 2);
         View {
             phase: inner.phase,
             deadline: inner.ends_at.or(inner.deadline),
-            spill: inner.wants_spill().then_some(half),
+            spill: inner.wants_spill().then_some(inner.points().div_ceil(2)),
             unwritten: inner.is_unwritten().then_some(inner.written),
             settled: inner.fronts().map(|(first, _)| first).min().unwrap_or(inner.next_point),
             room: match inner.phase == Phase::Open && inner.points() == 0 {
@@ -126,26 +125,159 @@ impl Queue {
         true
     }
 
-    /// Adds a batch that was read from disk and counts it as taken, unless something waits already;
+    /// Adds a batch that was read from disk and counts it as taken, unless the queue is abandoned;
     /// answers the number behind it.
-    pub(crate) fn restore(&self, lines: &[u8], points: usize, now: Instant) -> Option<u64> {
+    pub(crate) fn restore(&self, lines: &[u8], points: usize, now: Instant) -> u64 {
         let mut inner = self.lock();
-        if inner.phase != Phase::Open || inner.points() > 0 {
-            return None;
+        if inner.phase >= Phase::Abandoned {
+            return u64::MAX;
         }
         self.counters.points_taken.add(points as u64);
         let mut batch = Batch::new(lines.into(), points, inner.next_point, now);
         batch.is_from_disk = true;
-        inner.next_point = batch.end();
-        if inner.written != u64::MAX {
-            inner.written = inner.next_point;
+        if inner.written == inner.next_point {
+            inner.written = batch.end();
         }
-        inner.backlog.push(batch);
-        Some(inner.next_point)
+        inner.next_point = batch.end();
+        inner.fresh.push(batch);
+        inner.next_point
     }
 }
 
 fn first_from(inner: &Inner, number: u64) -> Option<&Batch> {
     let lanes = [&inner.backlog, &inner.fresh].into_iter();
     lanes.flat_map(|lane| lane.from(number)).find(|batch| !batch.is_from_disk)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::queue::Link;
+    use crate::stats::{Counters, Stats};
+
+    fn queue(limit: usize) -> Queue {
+        Queue::new(limit, Arc::new(Counters::default()))
+    }
+
+    fn view(queue: &Queue, is_ahead: bool) -> View {
+        queue.view(Disk { is_well: true, is_ahead, oldest: None })
+    }
+
+    /// Each line its number.
+    fn push(queue: &Queue, numbers: Range<u64>) {
+        for n in numbers {
+            assert!(queue.append(format!("{n}\n").as_bytes(), Instant::now()));
+        }
+    }
+
+    fn copied(queue: &Queue, number: u64) -> Option<(String, Range<u64>)> {
+        let mut lines = Vec::new();
+        let numbers = queue.copy(number, &mut lines)?;
+        Some((String::from_utf8(lines).unwrap(), numbers))
+    }
+
+    #[track_caller]
+    fn lawful(queue: &Queue) -> Stats {
+        let stats = queue.stats(Instant::now());
+        let settled = stats.points_confirmed + stats.points_dropped.total() + stats.points_spooled;
+        assert_eq!(stats.points_taken, settled + stats.points_pending, "{stats:?}");
+        stats
+    }
+
+    #[test]
+    fn what_was_copied_is_taken_out_and_what_joined_it_meanwhile_stays() {
+        let queue = queue(100);
+        push(&queue, 0..5);
+        assert_eq!(copied(&queue, 0), Some(("0\n1\n2\n3\n4\n".into(), 0..5)));
+        push(&queue, 5..7);
+        assert_eq!(copied(&queue, 5), Some(("5\n6\n".into(), 5..7)));
+        queue.spooled(5);
+        assert_eq!(queue.pop().unwrap().lines(), b"5\n6\n");
+        let stats = lawful(&queue);
+        assert_eq!((stats.points_spooled, stats.points_pending), (5, 2));
+    }
+
+    #[test]
+    fn half_of_a_queue_that_is_more_than_half_full_is_to_be_moved_while_the_link_is_down() {
+        let queue = queue(10);
+        push(&queue, 0..6);
+        assert_eq!(view(&queue, false).spill, None);
+        queue.set_link(Link::Down);
+        assert_eq!(view(&queue, false).spill, Some(3));
+        queue.spooled(1);
+        assert_eq!(view(&queue, false).spill, None);
+    }
+
+    #[test]
+    fn what_has_to_be_written_first_is_sent_after_that() {
+        let queue = queue(100);
+        view(&queue, true);
+        push(&queue, 0..3);
+        assert!(queue.pop().is_none());
+        assert_eq!(view(&queue, true).unwritten, Some(0));
+        queue.set_written(3);
+        assert_eq!(view(&queue, true).unwritten, None);
+        push(&queue, 3..4);
+        assert!(queue.pop().is_none());
+        // The disk has failed.
+        queue.view(Disk { is_well: false, is_ahead: true, oldest: None });
+        assert_eq!(queue.pop().unwrap().points(), 4);
+    }
+
+    #[test]
+    fn what_came_from_disk_is_not_copied_and_needs_not_be_written() {
+        let queue = queue(100);
+        view(&queue, true);
+        push(&queue, 0..1);
+        assert_eq!(queue.restore(b"x\ny\n", 2, Instant::now()), 3);
+        assert_eq!(copied(&queue, 0), Some(("0\n".into(), 0..1)));
+        assert_eq!(copied(&queue, 1), None);
+        queue.set_written(1);
+        for lines in [&b"0\n"[..], b"x\ny\n"] {
+            assert_eq!(queue.pop().unwrap().lines(), lines);
+        }
+        let stats = lawful(&queue);
+        assert_eq!((stats.points_taken, stats.points_pending), (3, 3));
+    }
+
+    #[test]
+    fn what_came_from_disk_joins_nothing_and_gives_way() {
+        let queue = queue(100);
+        queue.restore(b"x\n", 1, Instant::now());
+        push(&queue, 0..1);
+        queue.set_link(Link::Down);
+        assert_eq!(copied(&queue, 0), Some(("0\n".into(), 1..2)));
+        queue.spooled(0);
+        assert_eq!(lawful(&queue).points_spooled, 1);
+        assert_eq!(queue.pop().unwrap().lines(), b"0\n");
+    }
+
+    #[test]
+    fn everything_is_given_up_but_what_came_meanwhile() {
+        let queue = queue(100);
+        push(&queue, 0..2);
+        assert_eq!(queue.pop().unwrap().points(), 2);
+        push(&queue, 2..4);
+        assert!(!queue.spooled_all(3));
+        assert!(queue.spooled_all(4));
+        queue.abandon();
+        let stats = lawful(&queue);
+        assert_eq!((stats.points_spooled, stats.points_pending), (4, 0));
+        assert_eq!(queue.restore(b"x\n", 1, Instant::now()), u64::MAX);
+        assert_eq!(lawful(&queue).points_taken, 4);
+    }
+
+    #[test]
+    fn a_disk_that_hangs_costs_the_flusher_a_second_and_then_the_oldest_points() {
+        let queue = queue(2);
+        queue.set_link(Link::Down);
+        view(&queue, false);
+        for n in 0..4 {
+            queue.push(format!("{n}\n").into(), 1, Instant::now());
+        }
+        assert_eq!(lawful(&queue).points_dropped.queue_full, 2);
+        assert_eq!(queue.pop().unwrap().lines(), b"2\n");
+    }
 }

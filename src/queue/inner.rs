@@ -106,7 +106,7 @@ impl Inner {
         self.backlog.points() + self.fresh.points()
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         self.backlog.bytes() + self.fresh.bytes()
     }
 
@@ -159,7 +159,7 @@ impl Inner {
     /// The connection is lost: what is fresh becomes the tail of the backlog.
     pub(super) fn shelve(&mut self) {
         while let Some(batch) = self.fresh.pop() {
-            if self.backlog.join(batch.lines(), batch.points()) {
+            if !batch.is_from_disk && self.backlog.join(batch.lines(), batch.points()) {
                 self.keep_spare(batch.into_buffer());
             } else {
                 self.backlog.push(batch);
@@ -172,7 +172,7 @@ impl Inner {
         let is_backlog =
             !self.backlog.is_empty() && (self.is_backlog_next || self.fresh.is_empty());
         let lane = if is_backlog { &mut self.backlog } else { &mut self.fresh };
-        if lane.front()?.end() > self.written {
+        if !lane.front()?.is_from_disk && lane.front()?.end() > self.written {
             return None;
         }
         self.is_backlog_next = !is_backlog;

@@ -11,7 +11,7 @@ pub(crate) use super::no_spool::Keeper;
 pub(crate) use super::spool::keeper::Keeper;
 use super::status::Status;
 use super::window::{Place, Window};
-use crate::clock::{Clock, Instant};
+use crate::clock::Instant;
 use crate::queue::{Phase, Queue};
 use crate::stats::Counters;
 
@@ -55,8 +55,8 @@ impl Delivery {
     }
 
     /// Keeps on disk what memory has no room for, if it may; answers when to do so again.
-    pub(super) fn keep(&mut self, clock: &Clock) -> Option<Instant> {
-        self.keeper.as_mut()?.turn(&self.queue, &self.window, &self.counters, clock)
+    pub(super) fn keep(&mut self) -> Option<Instant> {
+        self.keeper.as_mut()?.turn(&self.window)
     }
 
     pub(super) fn has_backlog_on_disk(&self) -> bool {
@@ -64,18 +64,18 @@ impl Delivery {
     }
 
     /// Gives up what is not confirmed, on disk if it may.
-    pub(super) fn abandon(&mut self, clock: &Clock) {
+    pub(super) fn abandon(&mut self) {
         if let Some(keeper) = &mut self.keeper {
-            keeper.keep_all(&self.queue, &self.window, &self.counters, clock);
+            keeper.keep_all(&self.window);
         }
         self.queue.abandon();
     }
 
     /// Nothing more is sent.
-    pub(super) fn finish(&mut self, clock: &Clock) {
-        if let Some(mut keeper) = self.keeper.take() {
-            keeper.close(&self.queue, &self.counters, clock);
-        }
+    pub(super) fn finish(&mut self) {
+        self.keep();
+        // The directory is free when somebody is told that this is over.
+        self.keeper = None;
         self.queue.finish();
     }
 

@@ -1,9 +1,7 @@
 //! Without the feature `spool` there is none.
 
 use super::window::Window;
-use crate::clock::{Clock, Instant};
-use crate::queue::Queue;
-use crate::stats::Counters;
+use crate::clock::Instant;
 
 /// What keeps points on disk; there is no such thing.
 pub(crate) enum Keeper {}
@@ -13,21 +11,11 @@ impl Keeper {
         match *self {}
     }
 
-    pub(in crate::send) fn turn(
-        &mut self,
-        _: &Queue,
-        _: &Window,
-        _: &Counters,
-        _: &Clock,
-    ) -> Option<Instant> {
+    pub(in crate::send) fn turn(&mut self, _: &Window) -> Option<Instant> {
         match *self {}
     }
 
-    pub(in crate::send) fn close(&mut self, _: &Queue, _: &Counters, _: &Clock) {
-        match *self {}
-    }
-
-    pub(in crate::send) fn keep_all(&mut self, _: &Queue, _: &Window, _: &Counters, _: &Clock) {
+    pub(in crate::send) fn keep_all(&mut self, _: &Window) {
         match *self {}
     }
 }

@@ -172,7 +172,7 @@ impl Writer {
             status.log_drops(now);
             let is_late = queue.ends_at().is_some_and(|at| now >= at);
             if is_late && queue.phase() < Phase::Abandoned {
-                self.delivery.abandon(&self.clock);
+                self.delivery.abandon();
                 tracing::warn!("the last points are given up: no handle is left to wait for them");
             }
             let queue = &self.delivery.queue;
@@ -190,7 +190,7 @@ impl Writer {
                 Phase::Closing | Phase::Open => {}
             }
             let next = if is_idle { None } else { self.turn(now) };
-            let kept = self.delivery.keep(&self.clock);
+            let kept = self.delivery.keep();
             let times = [next, kept, self.turn_released(now), self.delivery.queue.ends_at()];
             if let Err(error) = self.wait(times.into_iter().flatten().min()) {
                 return self.on_poll_failure(&error);
@@ -330,7 +330,7 @@ impl Writer {
 
     /// Without events nothing can be sent any more.
     pub(super) fn on_poll_failure(&mut self, error: &io::Error) {
-        self.delivery.abandon(&self.clock);
+        self.delivery.abandon();
         tracing::error!(%error, "no more points are delivered: cannot wait for network events");
     }
 
@@ -360,7 +360,7 @@ impl Writer {
     fn finish(&mut self) {
         self.delivery.counters.connected.store(false, Ordering::Relaxed);
         self.held = None;
-        self.delivery.finish(&self.clock);
+        self.delivery.finish();
     }
 }
 

@@ -2,66 +2,62 @@
 //!
 //! | bytes | of a record |
 //! |---|---|
-//! | 4 | how long its lines are, little endian as all numbers |
-//! | 4 | the CRC-32 of the rest: the length, the time, the lines |
-//! | 8 | when it was written, in seconds since the Unix epoch |
+//! | 4 | how long its lines are, little endian |
+//! | 4 | the CRC-32 of the length and the lines, little endian |
 //! | … | whole lines |
 //!
 //! There is nothing to find the next record by but the length of this one, so a bad record gives
 //! up the rest of its file. A file is some MiB, and there are others.
 
 use std::io::{self, ErrorKind, Read};
-use std::time::Duration;
 
-/// The most bytes of lines in a record: what memory a length that is read may ask for.
-pub(super) const MAX_LINES: usize = 256 * 1024;
+/// The most bytes of lines in a record, several batches: what memory a length may ask for.
+const MAX_LINES: usize = 256 * 1024;
 /// What stands before the lines.
-pub(super) const HEADER: usize = 16;
+const HEADER: usize = 8;
 
-/// Makes `record` one of these lines, which are at most [`MAX_LINES`].
-pub(super) fn encode(lines: &[u8], wall: Duration, record: &mut Vec<u8>) {
-    let (length, time) = ((lines.len() as u32).to_le_bytes(), wall.as_secs().to_le_bytes());
+/// Makes `record` one of these lines.
+pub(super) fn encode(lines: &[u8], record: &mut Vec<u8>) {
+    let length = (lines.len() as u32).to_le_bytes();
     record.clear();
     record.extend_from_slice(&length);
-    record.extend_from_slice(&checksum(length, time, lines).to_le_bytes());
-    record.extend_from_slice(&time);
+    record.extend_from_slice(&checksum(length, lines));
     record.extend_from_slice(lines);
 }
 
-/// Reads the next record's lines into `lines`; answers when it was written, or `None` where the
-/// file ends behind the last record.
+/// Reads the next record's lines into `lines`; `false`, and none, where the file ends behind the
+/// last record.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidData`] for a record that is cut or damaged.
-pub(super) fn read(file: &mut impl Read, lines: &mut Vec<u8>) -> io::Result<Option<Duration>> {
+pub(super) fn read(file: &mut impl Read, lines: &mut Vec<u8>) -> io::Result<bool> {
     lines.clear();
-    file.by_ref().take(HEADER as u64).read_to_end(lines)?;
+    file.take(HEADER as u64).read_to_end(lines)?;
     if lines.is_empty() {
-        return Ok(None);
+        return Ok(false);
     }
-    let Some((header, [])) = lines.split_first_chunk::<HEADER>() else { return Err(damaged()) };
-    let [l0, l1, l2, l3, c0, c1, c2, c3, time @ ..] = *header;
-    let (length, sum) = ([l0, l1, l2, l3], u32::from_le_bytes([c0, c1, c2, c3]));
+    let damaged = || io::Error::new(ErrorKind::InvalidData, "a record is cut or damaged");
+    let header: [u8; HEADER] = lines[..].try_into().map_err(|_| damaged())?;
+    let [l0, l1, l2, l3, sum @ ..] = header;
+    let length = [l0, l1, l2, l3];
     let bytes = u32::from_le_bytes(length) as usize;
+    lines.clear();
     if bytes == 0 || bytes > MAX_LINES {
         return Err(damaged());
     }
-    lines.clear();
-    file.by_ref().take(bytes as u64).read_to_end(lines)?;
-    if lines.len() < bytes || checksum(length, time, lines) != sum {
+    file.take(bytes as u64).read_to_end(lines)?;
+    if lines.len() < bytes || checksum(length, lines) != sum {
+        lines.clear();
         return Err(damaged());
     }
-    Ok(Some(Duration::from_secs(u64::from_le_bytes(time))))
+    Ok(true)
 }
 
-fn checksum(length: [u8; 4], time: [u8; 8], lines: &[u8]) -> u32 {
+fn checksum(length: [u8; 4], lines: &[u8]) -> [u8; 4] {
     let mut hasher = crc32fast::Hasher::new();
-    [&length[..], &time, lines].into_iter().for_each(|part| hasher.update(part));
-    hasher.finalize()
-}
-
-fn damaged() -> io::Error {
-    io::Error::new(ErrorKind::InvalidData, "a record is cut or damaged")
+    hasher.update(&length);
+    hasher.update(lines);
+    hasher.finalize().to_le_bytes()
 }
 
 #[cfg(test)]
@@ -69,12 +65,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const WALL: Duration = Duration::from_secs(1_700_000_000);
-
     fn encoded(records: &[&[u8]]) -> Vec<u8> {
         let (mut file, mut record) = (Vec::new(), Vec::new());
         for lines in records {
-            encode(lines, WALL, &mut record);
+            encode(lines, &mut record);
             file.extend_from_slice(&record);
         }
         file
@@ -85,11 +79,10 @@ mod tests {
         let (mut records, mut lines) = (Vec::new(), Vec::new());
         loop {
             match read(&mut file, &mut lines) {
-                Ok(Some(WALL)) => records.push(lines.clone()),
-                Ok(Some(_)) => panic!("another time"),
-                Ok(None) => return (records, false),
+                Ok(true) => records.push(lines.clone()),
+                Ok(false) => return (records, false),
                 Err(error) => {
-                    assert_eq!(error.kind(), ErrorKind::InvalidData);
+                    assert_eq!((error.kind(), lines.len()), (ErrorKind::InvalidData, 0));
                     return (records, true);
                 }
             }
