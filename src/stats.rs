@@ -5,8 +5,10 @@
 //! reading, because `points_pending` is what the others leave over, and because a point is counted
 //! as taken before it can be counted as anything else.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
+
+use crate::sync::unmodelled::AtomicU64;
 
 /// How the exporter knows that the server has parsed a point; set by
 /// [`with_confirmation`](crate::OpenTsdbBuilder::with_confirmation).

@@ -1,5 +1,6 @@
 //! The synchronisation primitives of the cells and the queue, exchanged for loom's models under
-//! `--cfg loom`.
+//! `--cfg loom`; on targets without atomics of 64 bits those are portable-atomic's, as the facade's
+//! are.
 //!
 //! A lock here guards a few plain fields and is never held across anything that can panic in the
 //! middle of an update, so a poisoned one is taken as it is: a metric must not spread another
@@ -16,9 +17,22 @@ pub(crate) use once::OnceLock;
 #[cfg(not(loom))]
 pub(crate) use std::{
     hint::spin_loop,
-    sync::{Condvar, Mutex, MutexGuard, OnceLock, atomic},
+    sync::{Condvar, Mutex, MutexGuard, OnceLock},
     thread::yield_now,
 };
+
+#[cfg(not(loom))]
+pub(crate) use unmodelled as atomic;
+
+/// Never loom's: for what is in no model.
+pub(crate) mod unmodelled {
+    #[cfg(not(target_has_atomic = "64"))]
+    pub(crate) use portable_atomic::AtomicU64;
+    #[cfg(target_has_atomic = "64")]
+    pub(crate) use std::sync::atomic::AtomicU64;
+    #[cfg(not(loom))]
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+}
 
 /// Locks, also after a holder has panicked.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -22,7 +22,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics::{Key, Label};
@@ -37,6 +37,7 @@ use super::series::Series;
 use super::table::SHARDS;
 use super::tables::{Fresh, RegistryKind, Tables};
 use crate::stats::Counters;
+use crate::sync::unmodelled::AtomicU64;
 use crate::wire::series::{Identity, LineBuf, Rules};
 
 /// The only own tag of the series that keys share beyond the limit.

@@ -4,7 +4,9 @@
 //! destructor, so a thread can read its number while it is torn down.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+
+use crate::sync::unmodelled::AtomicU64;
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 

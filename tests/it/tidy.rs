@@ -27,6 +27,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("send", &["wire", "queue", "clock", "stats", "log_limiter"]),
     // Counts what it drops; the age of a batch; the lock, which loom replaces.
     ("queue", &["stats", "clock", "sync"]),
+    // Atomics of 64 bits, where the target has none.
+    ("stats", &["sync"]),
     // A minute has passed.
     ("log_limiter", &["clock"]),
     // Points as the server reads them; `exporter` hands out a builder without a rate limit, and a
