@@ -11,6 +11,7 @@ mod ends;
 mod flushes;
 mod http;
 mod http_faults;
+mod http_hostile;
 mod idle;
 #[cfg(target_os = "linux")]
 mod instances;

@@ -1,0 +1,202 @@
+//! `POST /api/put` through everything that can happen to a connection, and what a TSD says of
+//! storage and of single points.
+
+use std::time::Duration;
+
+use metrics_exporter_opentsdb::testing::{
+    Action, FakeHttpTsd, Fault, HttpAnswer, HttpFault, Step, TooLarge,
+};
+use metrics_exporter_opentsdb::{Confirmation, Rejections};
+
+use crate::http::{HttpRig, point};
+use crate::rig::{eventually, lawful};
+
+/// What a server is waited for.
+const SHORT: Duration = Duration::from_millis(200);
+
+fn hasty(tsd: FakeHttpTsd) -> HttpRig {
+    HttpRig::with(tsd, |builder| builder.with_write_timeout(SHORT).with_connect_timeout(SHORT))
+}
+
+/// As long as it lasts nothing is confirmed, and nothing is lost by it.
+#[test]
+fn nothing_is_confirmed_while_a_server_is_no_server_and_nothing_is_lost() {
+    let faults: &[Fault] = &[
+        Fault::StopReading,
+        Fault::BreakAfter(150),
+        Fault::Mute,
+        Fault::Flood,
+        Fault::Alien(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()),
+        Fault::Alien(b"<html>HTTP/1.1 200 OK\r\n\r\n".to_vec()),
+        Fault::Alien(vec![0x15, 3, 3, 0, 2, 2, 70]),
+        Fault::Alien(Vec::new()),
+        Fault::ReadOnly,
+        Fault::FreezeStorage,
+        Fault::Refuse,
+        Fault::IgnoreNew,
+        Fault::ResetNew,
+        Fault::CloseNew,
+    ];
+    std::thread::scope(|scope| {
+        for fault in faults {
+            scope.spawn(move || {
+                let rig = hasty(FakeHttpTsd::start());
+                rig.send(0..100);
+                rig.flush();
+                rig.tsd.script(fault.clone());
+                rig.tsd.script(Action::Reset);
+                rig.send(100..300);
+                eventually(&format!("{fault:?} fails twice"), || {
+                    let stats = rig.handle.stats();
+                    stats.disconnects + stats.connect_failures >= 3
+                });
+                assert_eq!(lawful(rig.handle.stats()).points_confirmed, 100, "{fault:?}");
+                rig.tsd.heal();
+                rig.flush();
+                rig.assert_stored(0..300);
+                let stats = rig.handle.stats();
+                let refused = stats.points_rejected.total() + stats.points_dropped.total();
+                assert_eq!((stats.points_confirmed, refused), (300, 0), "{fault:?}");
+            });
+        }
+    });
+}
+
+#[test]
+fn a_slow_server_is_a_good_one() {
+    let slow: [Step; 4] = [
+        Fault::Trickle { bytes: 100, every: Duration::from_millis(1) }.into(),
+        Fault::Delay(Duration::from_millis(30)).into(),
+        Fault::HoldOpen.into(),
+        HttpFault::UntilClose.into(),
+    ];
+    for step in slow {
+        let rig = HttpRig::new();
+        rig.tsd.script(step.clone());
+        for n in 0..3 {
+            rig.send(n * 10..n * 10 + 10);
+            rig.flush();
+        }
+        rig.assert_stored(0..30);
+        let stats = rig.handle.stats();
+        assert_eq!((stats.disconnects, stats.points_resent), (0, 0), "{step:?}");
+        assert_eq!(rig.tsd.log().resent_count(), 0);
+    }
+}
+
+/// At any byte and behind any request: each point is stored, and again only as the same bytes.
+#[test]
+fn a_connection_may_end_in_any_way_and_at_any_byte() {
+    let actions = [
+        Action::Reset,
+        Action::Close,
+        Action::CloseUnread,
+        Action::HalfClose,
+        Action::Say(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n".to_vec()),
+        Action::Say(b"what?".to_vec()),
+        Action::Restart { down: Duration::from_millis(10) },
+        Action::Crash { down: Duration::from_millis(10) },
+    ];
+    for seed in 0..4 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let rig = hasty(FakeHttpTsd::start());
+        for round in 0..40 {
+            let action = actions[random.usize(..actions.len())].clone();
+            rig.tsd.script(match random.bool() {
+                true => action.after_bytes(random.usize(..1000)),
+                false => action.after_lines(random.usize(..2)),
+            });
+            rig.send(round * 50..(round + 1) * 50);
+            if random.bool() {
+                rig.flush();
+            }
+        }
+        rig.flush();
+        rig.assert_stored(0..2000);
+        let stats = lawful(rig.handle.stats());
+        assert_eq!(stats.points_confirmed, 2000, "seed {seed}: {stats:?}");
+        assert_eq!(stats.points_rejected.total(), 0, "seed {seed}");
+    }
+}
+
+/// A fault of each kind, one after the other on one exporter, as a bad week would have it.
+#[test]
+fn what_was_learned_of_a_bad_time_does_not_outlive_it() {
+    let rig = hasty(FakeHttpTsd::start());
+    let faults: [Step; 8] = [
+        HttpFault::CloseUnanswered.into(),
+        HttpFault::Answer(HttpAnswer::new(500).body("busy").storing()).into(),
+        HttpFault::Limit(600, TooLarge::Status(413)).into(),
+        HttpFault::Answer(HttpAnswer::new(429)).into(),
+        HttpFault::Answer(HttpAnswer::new(503).body("<html>")).into(),
+        HttpFault::Cut(60).into(),
+        Fault::Mute.into(),
+        Fault::Refuse.into(),
+    ];
+    let mut sent = 0;
+    for fault in faults {
+        rig.tsd.script(fault);
+        rig.tsd.script(Action::Heal.after(Duration::from_millis(50)));
+        rig.send(sent..sent + 200);
+        sent += 200;
+        rig.flush();
+    }
+    eventually("all steps are done", || rig.tsd.pending_step_count() == 0);
+    let before = rig.tsd.log().request_count();
+    rig.send(sent..sent + 200);
+    rig.flush();
+    rig.assert_stored(0..sent + 200);
+    let stats = lawful(rig.handle.stats());
+    assert_eq!((stats.points_rejected.total(), stats.points_dropped.total()), (0, 0));
+    assert!(rig.tsd.log().request_count() - before < 20);
+}
+
+#[test]
+fn with_stored_nothing_is_confirmed_while_storage_is_frozen() {
+    let rig = HttpRig::with(FakeHttpTsd::start(), |builder| {
+        builder.with_confirmation(Confirmation::Stored).with_write_timeout(SHORT)
+    });
+    rig.send(0..100);
+    rig.flush();
+    rig.tsd.script(Fault::FreezeStorage);
+    // Of known series: the TSD has them in memory, and says that it could not store them in time.
+    for n in 0..100 {
+        rig.handle.send(point(n).timestamp(1_700_000_001_000)).unwrap();
+    }
+    let late = |status| rig.tsd.log().requests().iter().filter(|it| it.status == status).count();
+    eventually("it is told so twice", || late(400) >= 2);
+    let stats = lawful(rig.handle.stats());
+    assert_eq!((stats.points_confirmed, stats.points_rejected.total()), (100, 0), "{stats:?}");
+    rig.tsd.heal();
+    rig.flush();
+    assert_eq!((rig.handle.stats().points_confirmed, rig.tsd.log().series_count()), (200, 100));
+    assert_eq!(rig.handle.stats().points_rejected.total(), 0);
+}
+
+/// What a TSD says of every point, and as what it is counted.
+#[test]
+fn a_point_is_counted_as_what_it_was_refused_for() {
+    let cases: [(Fault, fn(Rejections) -> u64); 4] = [
+        (Fault::UnknownMetrics, |it| it.unknown_metric),
+        (Fault::Throttle, |it| it.throttled),
+        (Fault::Refusal("put: HBase error: no region".into()), |it| it.storage),
+        (Fault::Refusal("put: Unexpected exception".into()), |it| it.other),
+    ];
+    for (fault, count) in cases {
+        let rig = HttpRig::new();
+        rig.tsd.script(fault.clone());
+        rig.send(0..100);
+        rig.flush();
+        let stats = lawful(rig.handle.stats());
+        assert_eq!(
+            (count(stats.points_rejected), stats.points_rejected.total()),
+            (100, 100),
+            "{fault:?}"
+        );
+        assert_eq!((stats.points_confirmed, stats.points_resent), (100, 0), "{fault:?}");
+        rig.tsd.heal();
+        rig.send(100..200);
+        rig.flush();
+        rig.assert_stored(100..200);
+    }
+}
