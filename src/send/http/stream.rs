@@ -128,8 +128,8 @@ fn decrypt(
     on_bytes: &mut impl FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut buffer = [0; 4096];
-    // It takes none when the server has said its last.
-    while tls.read_tls(&mut bytes)? > 0 {
+    // It takes none when the server has said its last, and none at all for the end of the stream.
+    while !bytes.is_empty() && tls.read_tls(&mut bytes)? > 0 {
         tls.process_new_packets().map_err(io::Error::other)?;
         loop {
             match tls.reader().read(&mut buffer) {
