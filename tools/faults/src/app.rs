@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_opentsdb::{
     BuildError, Confirmation, ConnectivityCheck, HostTag, InstanceTag, OpenTsdbBuilder, Point,
-    RateLimit, TimestampPrecision,
+    RateLimit, Spool, TimestampPrecision,
 };
 use opentsdb_faults::log::Listener;
 
@@ -34,6 +34,9 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
         "clock" => clock(address),
         "fork" => fork(address, number(2)),
         "panics" => panics(address),
+        "rounds" => rounds(address, argument(2), argument(3), number(4)),
+        "fill" => fill(address, argument(2), number(3) << 20),
+        "drain" => drain(address, argument(2)),
         unknown => panic!("no application {unknown:?}"),
     }
     ExitCode::SUCCESS
@@ -489,4 +492,83 @@ fn panics(address: &str) {
     counting.join().expect("no panic");
     let report = handle.shutdown(LONG).expect("the first");
     say("pending", report.pending);
+}
+
+// ---- the spool ----
+
+/// A raw point with the number of the round, from this one on, between snapshots; says which rounds
+/// nothing may lose any more. From round 0 on there are none: it delivers what it finds.
+fn rounds(address: &str, folder: &str, mode: &str, start: u64) {
+    let spool = Spool::new(folder).write_ahead(mode == "ahead");
+    let built = quick(address).with_queue_size(20).with_spool(spool).build();
+    let (recorder, handle) = match built {
+        Ok(built) => built,
+        Err(error) => return say("error", error),
+    };
+    say("ready", 1);
+    for round in (start.max(1)..).take_while(|_| start > 0) {
+        say("round", round);
+        let bytes = handle.stats().spool_bytes;
+        metrics::with_local_recorder(&recorder, || counter!("load").increment(1));
+        let point = Point::new("round", round).timestamp(1_700_000_000_000 + round);
+        handle.send(point).expect("it runs");
+        // What is on disk alone the judge sees for itself.
+        let is_confirmed = || {
+            let stats = handle.stats();
+            stats.points_pending == 0 && stats.points_spooled == 0
+        };
+        let has_grown = || mode == "ahead" && handle.stats().spool_bytes > bytes;
+        let end = Instant::now() + Duration::from_millis(100);
+        while !is_confirmed() && !has_grown() && Instant::now() < end {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        if is_confirmed() {
+            say("due", round);
+        } else if has_grown() {
+            // The writer had perhaps begun before this point came; the one before it saw.
+            say("due", round - 1);
+        }
+    }
+    await_judge();
+}
+
+/// Long lines, until there is so much of them on disk.
+fn fill(address: &str, folder: &str, bytes: u64) {
+    let spool = Spool::new(folder).max_bytes(2 * bytes);
+    let (_recorder, handle) = builder(address).with_spool(spool).build().expect("no check");
+    let value = "v".repeat(200);
+    let send = |n: u64| {
+        let point = Point::new("backlog", n).timestamp(1_000_000_000 + n);
+        let tags = ["a", "b", "c", "d"].into_iter();
+        let _ = handle.send(tags.fold(point, |point, key| point.tag(key, value.as_str())));
+    };
+    send(0);
+    for n in 1.. {
+        send(n);
+        if n % 1_000 == 0 {
+            while handle.stats().points_pending > 60_000 {
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+            if handle.stats().spool_bytes >= bytes {
+                break;
+            }
+        }
+    }
+    let report = handle.shutdown(LONG).expect("the first");
+    say("bytes", handle.stats().spool_bytes);
+    say("dropped", report.dropped + handle.stats().points_dropped.total());
+}
+
+/// Delivers what it finds, and says what memory that took.
+fn drain(address: &str, folder: &str) {
+    let before = status("VmRSS:");
+    let spool = Spool::new(folder);
+    let (_recorder, handle) = builder(address).with_spool(spool).build().expect("no check");
+    while handle.stats().spool_bytes > 0 || handle.stats().points_pending > 0 {
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    say("before", before);
+    say("peak", status("VmHWM:"));
+    say("pending", handle.stats().points_pending);
+    let _ = handle.shutdown(LONG);
 }

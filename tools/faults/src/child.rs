@@ -40,6 +40,21 @@ impl App {
         App { child, out, said: HashMap::new() }
     }
 
+    /// The number of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it; answers all that it has said since this was last read, in order.
+    pub(crate) fn kill(&mut self) -> Vec<(String, String)> {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let mut text = String::new();
+        let _ = self.out.read_to_string(&mut text);
+        let said = text.lines().filter_map(|line| line.split_once('='));
+        said.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    }
+
     /// Reads until it has said this; `None` if it ends before.
     pub(crate) fn await_word(&mut self, key: &str) -> Option<String> {
         loop {

@@ -10,7 +10,7 @@
 //! 2. `net`: the namespace's packet filter and queue, the resolver that never answers;
 //! 3. `child`: starts applications, also under strace, faketime and limits, and reads their
 //!    reports;
-//! 4. `delivery`, `resources`, `server_load`, `mixed`: the scenarios, listed in [`SCENARIOS`];
+//! 4. `delivery`, `resources`, `server_load`, `spool`, `mixed`: the scenarios, listed in [`SCENARIOS`];
 //! 5. the library: what is shared with `tests/faults`.
 
 mod app;
@@ -20,6 +20,7 @@ mod mixed;
 mod net;
 mod resources;
 mod server_load;
+mod spool;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -52,6 +53,8 @@ enum Need {
     Resolver,
     Strace,
     Faketime,
+    /// A file system of 1 MiB, `FAULTS_TMPFS`.
+    Tmpfs,
     /// Only the long run has the time.
     Time,
 }
@@ -251,6 +254,30 @@ const SCENARIOS: &[Scenario] = &[
         promise: "also",
         need: Need::Nothing,
         run: delivery::garbage,
+    },
+    Scenario {
+        name: "killed-at-random-moments-with-a-spool",
+        promise: "spool",
+        need: Need::Nothing,
+        run: spool::kills,
+    },
+    Scenario {
+        name: "a-spool-on-a-full-disk",
+        promise: "spool",
+        need: Need::Tmpfs,
+        run: spool::full_disk,
+    },
+    Scenario {
+        name: "one-spool-and-two-processes",
+        promise: "spool",
+        need: Need::Nothing,
+        run: spool::two_processes,
+    },
+    Scenario {
+        name: "a-backlog-in-bounded-memory",
+        promise: "spool",
+        need: Need::Nothing,
+        run: spool::backlog,
     },
     Scenario { name: "mixed-faults", promise: "all", need: Need::Nft, run: mixed::run },
 ];

@@ -132,7 +132,10 @@ impl App {
 pub fn assert_law(stats: &Stats) {
     assert_eq!(
         stats.points_taken,
-        stats.points_confirmed + stats.points_pending + stats.points_dropped.total(),
+        stats.points_confirmed
+            + stats.points_pending
+            + stats.points_dropped.total()
+            + stats.points_spooled,
         "{stats:?}"
     );
 }
