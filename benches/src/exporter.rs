@@ -11,7 +11,7 @@ use metrics::{
 };
 use metrics_exporter_dogstatsd::DogStatsDBuilder;
 use metrics_exporter_opentsdb::{
-    Confirmation, HostTag, OpenTsdbBuilder, OpenTsdbHandle, RateLimit, TimestampPrecision,
+    Confirmation, HostTag, OpenTsdbBuilder, OpenTsdbHandle, RateLimit, Spool, TimestampPrecision,
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use metrics_exporter_statsd::StatsdBuilder;
@@ -93,7 +93,7 @@ impl Exporter {
             Exporter::Plain => set_global_recorder(PlainRecorder::new()).expect("the only one"),
             Exporter::OpenTsdb => {
                 let sink = Sink::start(false).expect("a port");
-                let handle = OpenTsdbBuilder::new(sink.address())
+                let handle = with_spool(OpenTsdbBuilder::new(sink.address()))
                     .with_host_tag(HostTag::Value("web-17".into()))
                     .with_flush_interval(NEVER)
                     // A flush in a used second would wait for the next one.
@@ -132,6 +132,13 @@ impl Exporter {
         }
         running
     }
+}
+
+/// With a spool, in a folder of this process, if the environment names a way in `SPOOL`.
+fn with_spool(builder: OpenTsdbBuilder) -> OpenTsdbBuilder {
+    let Ok(way) = std::env::var("SPOOL") else { return builder };
+    let folder = std::env::temp_dir().join(format!("opentsdb-benches-{}", std::process::id()));
+    builder.with_spool(Spool::new(folder).write_ahead(way == "ahead"))
 }
 
 /// A recorder over metrics-util's registry and nothing else.

@@ -45,7 +45,10 @@ impl Queue {
 
     pub(crate) fn view(&self, disk: Disk) -> View {
         let mut inner = self.lock();
-        inner.spills = disk.is_well;
+        if std::mem::replace(&mut inner.spills, disk.is_well) && !disk.is_well {
+            // The flusher may wait for room that will not come.
+            self.changed.notify_all();
+        }
         inner.oldest_spooled = disk.oldest;
         inner.written = match disk.is_well && disk.is_ahead {
             false => u64::MAX,

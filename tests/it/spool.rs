@@ -388,3 +388,29 @@ fn the_spool_has_telemetry_once_it_was_used() {
     assert!(last("spool.age").is_none_or(|age| age == Value::Float(0.0)));
     assert_eq!(last("spool.errors"), None);
 }
+
+/// A fork has the parent's open files, and with them its lock.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_forked_child_keeps_nobody_from_the_directory_once_the_exporter_has_ended() {
+    let folder = Folder::new();
+    let tsd = FakeTsd::start();
+    let build = || rig::builder(&tsd).with_spool(folder.spool()).build();
+    let (_recorder, handle) = build().unwrap();
+    // SAFETY: the child calls nothing but what may be called after a fork, and ends by the alarm at
+    // the latest.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        unsafe { libc::alarm(60) };
+        loop {
+            unsafe { libc::pause() };
+        }
+    }
+    assert!(build().is_err(), "the parent has it");
+    handle.shutdown(PATIENCE).unwrap();
+    let next = build();
+    // SAFETY: it is ours, and was not waited for.
+    unsafe { libc::kill(child, libc::SIGKILL) };
+    unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+    next.unwrap().1.shutdown(PATIENCE).unwrap();
+}

@@ -50,15 +50,17 @@ impl Spool {
     }
 
     /// Sets how many bytes there may be on disk; a point takes some 80. Beyond it the oldest points
-    /// are dropped, a segment of up to an eighth of it at a time, and counted
-    /// (`points_dropped.spool`). Defaults to 1 GiB.
+    /// are dropped, a segment of up to 4 MiB or an eighth of it at a time, and counted
+    /// (`points_dropped.spool`). With less than a MiB there may be no room for one batch. Defaults
+    /// to 1 GiB.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// Sets how long after they were written points are dropped instead of sent, and counted
-    /// (`points_dropped.spool`). The files go at most an eighth of it later. Defaults to a week.
+    /// Sets the age at which points on disk are dropped instead of sent, and counted
+    /// (`points_dropped.spool`). They go a segment at a time, so that some are up to an eighth of it
+    /// younger. Defaults to a week.
     pub fn max_age(mut self, age: Duration) -> Self {
         self.max_age = age;
         self
