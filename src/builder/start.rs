@@ -45,7 +45,7 @@ impl OpenTsdbBuilder {
         let plans = self.plans(&rules, &endpoints)?;
         let protocols = self.protocols(&endpoints)?;
         if self.connectivity_check == ConnectivityCheck::Connect {
-            send::check(&endpoints, CONNECT_TIMEOUT, &protocols)
+            send::check(&endpoints, self.endpoint_order, CONNECT_TIMEOUT, &protocols)
                 .map_err(|source| BuildError::EventQueue { source: error::cause(source) })?
                 .map_err(|unreached| BuildError::Unreachable {
                     address: unreached.address,

@@ -18,14 +18,19 @@ use crate::clock::{Clock, Instant};
 /// address. The outer error is that of the event queue.
 pub(crate) fn check(
     endpoints: &[Endpoint],
+    order: EndpointOrder,
     timeout: Duration,
     protocols: &Protocols,
 ) -> io::Result<Result<(), Unreached>> {
+    let mut endpoints = endpoints.to_vec();
+    if order == EndpointOrder::Spread {
+        fastrand::shuffle(&mut endpoints);
+    }
     let share = timeout / u32::try_from(endpoints.len()).unwrap_or(u32::MAX).max(1);
     let mut result = Ok(());
     for endpoint in endpoints {
-        let rotation = Rotation::new(1, EndpointOrder::Preferred, None);
-        let mut dialer = Dialer::new(vec![endpoint.clone()], rotation, share)?;
+        let rotation = Rotation::new(1, order, None);
+        let mut dialer = Dialer::new(vec![endpoint], rotation, share)?;
         result = dialer.check(&Clock::default(), protocols)?;
         if result.is_ok() {
             break;
@@ -114,7 +119,7 @@ mod tests {
             #[cfg(feature = "http")]
             http: http::head::Options::default(),
         };
-        super::check(&endpoints(texts), timeout, &protocols).unwrap()
+        super::check(&endpoints(texts), EndpointOrder::Preferred, timeout, &protocols).unwrap()
     }
 
     /// An address on which nobody listens, held so that nobody else does.

@@ -1,12 +1,16 @@
 //! Which of several endpoints is used, and for how long.
 
+use std::num::NonZeroU32;
+use std::thread;
 use std::time::Duration;
 
 use metrics::counter;
 use metrics_exporter_opentsdb::testing::{End, FakeTsd, Fault};
-use metrics_exporter_opentsdb::{BuildError, Confirmation, EndpointOrder, OpenTsdbHandle, Point};
+use metrics_exporter_opentsdb::{
+    BuildError, Confirmation, ConnectivityCheck, EndpointOrder, OpenTsdbHandle, Point, RateLimit,
+};
 
-use crate::rig::{Rig, builder, eventually};
+use crate::rig::{PATIENCE, Rig, builder, eventually};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -60,6 +64,54 @@ fn an_old_connection_is_left_when_a_flush_has_ended() {
         }
         assert_eq!(connections(&rig.tsd), expected, "{age:?}");
         assert_eq!(rig.stats().points_resent, 0);
+    }
+}
+
+/// However often everything so far is confirmed while the rate holds the rest back.
+#[test]
+fn a_connection_is_never_left_within_a_flush() {
+    for confirmation in [Confirmation::Version, Confirmation::Written] {
+        let rig = Rig::with(FakeTsd::start(), |builder| {
+            builder
+                .with_confirmation(confirmation)
+                .with_max_connection_age(Some(Duration::from_millis(1)))
+                .with_rate_limit(RateLimit::PerSecond(NonZeroU32::new(200).unwrap()))
+        });
+        rig.record(|| (0..300).for_each(|n| counter!("c", "n" => n.to_string()).increment(1)));
+        let halves = thread::scope(|scope| {
+            let flush = scope.spawn(|| rig.handle.flush(PATIENCE).unwrap());
+            let mut halves = 0;
+            while !flush.is_finished() {
+                let stats = rig.stats();
+                halves += u64::from((1..300).contains(&stats.points_confirmed));
+                thread::park_timeout(Duration::from_millis(1));
+            }
+            halves
+        });
+        assert!(halves > 10, "{confirmation:?}: it was confirmed at once");
+        let with_points = |n: &usize| rig.tsd.log().connection(*n).unwrap().bytes > 0;
+        assert_eq!((0..connections(&rig.tsd)).filter(with_points).count(), 1, "{confirmation:?}");
+        assert_eq!(rig.stats().points_confirmed, 300);
+    }
+}
+
+/// What a check has connected to.
+#[test]
+fn the_check_at_the_start_asks_in_the_order_that_is_set() {
+    for (order, has_other) in [(EndpointOrder::Preferred, false), (EndpointOrder::Spread, true)] {
+        let (first, second) = (FakeTsd::start(), FakeTsd::start());
+        for _ in 0..20 {
+            builder(&first)
+                .add_endpoint(second.address())
+                .with_endpoint_order(order)
+                .with_connectivity_check(ConnectivityCheck::Connect)
+                .build()
+                .unwrap();
+        }
+        eventually("the checks have been seen", || {
+            connections(&first) + connections(&second) == 20
+        });
+        assert!(connections(&first) > 0 && (connections(&second) > 0) == has_other, "{order:?}");
     }
 }
 
