@@ -3,6 +3,7 @@
 
     acceptance.py SERVER URL LIST…                      each LIST is what one load printed
     acceptance.py --rejected KIND SERVER URL LIST…      every point was refused, for this reason, and none is there
+    acceptance.py --together SERVER URL LIST…           several processes sent series of one prefix, later ones perhaps those of one before
     acceptance.py --lossy SERVER URL LIST…              the server was killed: points may be missing, the last ones may not
 
 What must hold for each list: the load's tally is whole (taken = confirmed), something was sent, the names under its prefix are just the
@@ -139,18 +140,30 @@ QUANTILES = {"opentsdb": quantile_opentsdb, "victoria": quantile_victoria}
 class Expected:
     """What one load printed."""
 
-    def __init__(self, path):
-        self.path, self.stats, self.keys, snapshots = path, {}, {}, 0
+    def __init__(self, *paths):
+        self.stats, self.keys, self.snapshots = {}, {}, 0
+        self.restarted = set()  # series that a process has taken over from one before it, whose list comes first
         self.quantiles = []  # (name, quantile, value, tags)
         self.points = {}  # (name, tags) -> [(time or "#k" or "last", value text)]
+        for path in paths:
+            self.read(path)
+        if not self.points and not self.quantiles:
+            raise Difference("the list is empty")
+        self.prefix = self.stats["prefix"] + "."
+        self.end = int(time.time()) + 86_400  # snapshots by hand run ahead of the clock
+
+    def read(self, path):
         texts = {}  # most texts come thousands of times
+        has_tally = False
         with open(path, encoding="utf-8") as lines:
             for line in lines:
                 kind, rest = line.rstrip("\n").split(" ", 1)
                 if kind == "moment":  # frozen.py reads these
                     continue
                 if kind == "stats":
-                    self.stats = dict(pair.split("=") for pair in rest.split())
+                    has_tally = True
+                    for key, value in (pair.split("=") for pair in rest.split()):
+                        self.stats[key] = str(int(self.stats.get(key, 0)) + int(value)) if value.isdigit() else value
                     continue
                 name, at, value, tags = rest.split(" ", 3)
                 if kind == "quantile":
@@ -160,16 +173,13 @@ class Expected:
                 texts[(name, tags)] = key
                 self.keys.setdefault(name, set()).update(tag for tag, _ in key[1])
                 at = at if at == "last" or at.startswith("#") else int(at)
+                if at == "last" and self.points.pop(key, None):
+                    self.restarted.add(key)
                 self.points.setdefault(key, []).append((at, value))
                 if isinstance(at, str) and at.startswith("#"):
-                    snapshots = max(snapshots, int(at[1:]))
-        if not self.points and not self.quantiles:
-            raise Difference("the list is empty")
-        if not self.stats:
-            raise Difference("the list has no tally: its load ended early")
-        self.snapshots = snapshots
-        self.prefix = self.stats["prefix"] + "."
-        self.end = int(time.time()) + 86_400  # snapshots by hand run ahead of the clock
+                    self.snapshots = max(self.snapshots, int(at[1:]))
+        if not has_tally:
+            raise Difference(f"{path} has no tally: its load ended early")
 
     def stat(self, name):
         return int(self.stats[name])
@@ -206,7 +216,7 @@ def compare(server, url, expected, lossy):
         stored += len(distinct)
         again += len(found.get(key, [])) - len(distinct)
         if points[0][0] == "last":
-            differences += last_differs(key, points, distinct, same)
+            differences += last_differs(key, points, distinct, same, key in expected.restarted)
         else:
             differences += points_differ(key, [(times[int(at[1:]) - 1] if isinstance(at, str) else at, value) for at, value in points], distinct, same)
     confirmed = expected.stat("points_confirmed")
@@ -219,7 +229,7 @@ def compare(server, url, expected, lossy):
     return differences, len(found), stored, confirmed - stored
 
 
-def last_differs(key, points, found, same):
+def last_differs(key, points, found, same, restarted):
     name, tags = key
     if len(points) != 1:
         yield f"{name} {dict(tags)}: listed {len(points)} times"
@@ -231,7 +241,7 @@ def last_differs(key, points, found, same):
         times = [at for at, _ in found]
         if len(set(times)) != len(times):
             yield f"{name} {dict(tags)}: two values at one time"
-        if ".counter." in name and any(later < earlier for (_, earlier), (_, later) in zip(found, found[1:])):
+        if ".counter." in name and not restarted and any(later < earlier for (_, earlier), (_, later) in zip(found, found[1:])):
             yield f"{name} {dict(tags)}: falls"
 
 
@@ -262,8 +272,8 @@ def compare_quantiles(server, url, expected):
     return f"{len(expected.quantiles)} quantiles, off by {worst:.1%} at most"
 
 
-def check(server, url, path, rejected, lossy):
-    expected = Expected(path)
+def check(server, url, paths, rejected, lossy):
+    expected = Expected(*paths)
     taken, confirmed = expected.stat("points_taken"), expected.stat("points_confirmed")
     if not 0 < taken == confirmed:
         raise Difference(f"{taken} points were taken, {confirmed} confirmed")
@@ -285,6 +295,7 @@ def check(server, url, path, rejected, lossy):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rejected", metavar="KIND")
+    parser.add_argument("--together", action="store_true")
     parser.add_argument("--lossy", action="store_true")
     parser.add_argument("server", choices=SERVERS)
     parser.add_argument("url")
@@ -292,14 +303,14 @@ def main():
     args = parser.parse_args()
     failed = False
     time.sleep(SETTLE)
-    for path in args.lists:
+    for paths in [args.lists] if args.together else [[path] for path in args.lists]:
         started = time.monotonic()
         try:
-            result = patiently(lambda: check(args.server, args.url, path, args.rejected, args.lossy))
-            print(f"{path}: {result} ({time.monotonic() - started:.1f} s)", flush=True)
+            result = patiently(lambda: check(args.server, args.url, paths, args.rejected, args.lossy))
+            print(f"{paths[0]}: {result} ({time.monotonic() - started:.1f} s)", flush=True)
         except (Difference, OSError) as difference:
             failed = True
-            print(f"{path}: FAILED: {difference}", flush=True)
+            print(f"{paths[0]}: FAILED: {difference}", flush=True)
     return failed
 
 

@@ -179,15 +179,15 @@ options! {
     /// [`CounterMode::Cumulative`].
     pub fn with_counter_mode(counter_mode: CounterMode = CounterMode::default());
 
-    /// Sets whether a counter that is first recorded between two snapshots gets a zero, one interval
-    /// before its first value, so that a `rate` or `increase` over it has the first counts too:
-    /// without it a counter that appears with 5 has risen by nothing. It costs a point for each new
-    /// series. Of no use for a counter that is set by `absolute` from one that has long counted.
-    /// Never with [`CounterMode::Delta`]. Defaults to `false`.
+    /// Sets whether a counter that is first recorded between two snapshots gets a zero, one
+    /// interval before its first value, so that a `rate` or `increase` over it has the first counts
+    /// too: without it a counter that appears with 5 has risen by nothing. It costs a point for
+    /// each new series. Of no use for a counter that is set by `absolute` from one that has long
+    /// counted. Never with [`CounterMode::Delta`]. Defaults to `false`.
     ///
-    /// *Not promised:* a zero for each. None is sent where the series may have a value of that time:
-    /// for what is recorded before the first snapshot of the process, in its first interval, or
-    /// within an interval of the eviction of an idle series.
+    /// *Not promised:* a zero for each. None is sent where the series may have a value of that
+    /// time: for what is recorded before the first snapshot of the process, in its first interval,
+    /// or within an interval of the eviction of an idle series.
     pub fn with_birth_zeros(birth_zeros: bool = false);
 
     /// Sets how many series there may be. Beyond it, new keys of a metric share one series whose
@@ -357,8 +357,8 @@ impl OpenTsdbBuilder {
         self
     }
 
-    /// Sets [`idle_timeout`](Self::idle_timeout) for the metrics that match, of whatever kind: `None`
-    /// sends them as long as the exporter runs.
+    /// Sets [`idle_timeout`](Self::idle_timeout) for the metrics that match, of whatever kind:
+    /// `None` sends them as long as the exporter runs.
     pub fn idle_timeout_for_metric(mut self, matcher: Matcher, timeout: Option<Duration>) -> Self {
         self.idle.special.push((matcher, timeout));
         self
@@ -376,15 +376,15 @@ impl OpenTsdbBuilder {
 
     /// Sets the least level of the metrics whose target begins with `prefix`, in place of
     /// [`with_min_level`](Self::with_min_level)'s. A metric's target is the path of its module
-    /// unless its macro says otherwise, so `with_min_level_for_target("sqlx", Level::WARN)` quiets a
-    /// library. The longest prefix counts, of equal ones the last. It may not be empty.
+    /// unless its macro says otherwise, so `with_min_level_for_target("sqlx", Level::WARN)` quiets
+    /// a library. The longest prefix counts, of equal ones the last. It may not be empty.
     pub fn with_min_level_for_target(mut self, prefix: impl Into<String>, level: Level) -> Self {
         self.target_levels.push((prefix.into(), level));
         self
     }
 
-    /// Adds a callback that is called before each snapshot, on the exporter's own thread: for values
-    /// that are read when they are sent, as a queue's length or a collector's.
+    /// Adds a callback that is called before each snapshot, on the exporter's own thread: for
+    /// values that are read when they are sent, as a queue's length or a collector's.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), metrics_exporter_opentsdb::BuildError> {
@@ -406,11 +406,11 @@ impl OpenTsdbBuilder {
     /// ([`restarts`](crate::Stats::restarts)) and logged, and the snapshot is taken.
     ///
     /// Keep it short: the snapshot waits for it, and so does a flush, but no longer than its
-    /// deadline. In it [`flush`](OpenTsdbHandle::flush) and
-    /// [`shutdown`](OpenTsdbHandle::shutdown) answer [`FlushError::OnSnapshot`](crate::FlushError)
-    /// at once, and [`wait`](OpenTsdbHandle::wait) does nothing. An exporter whose callback owns its
-    /// handle or recorder ends by `shutdown` alone. Clones of a builder share the callback, which
-    /// runs for one exporter at a time.
+    /// deadline. In it [`flush`](OpenTsdbHandle::flush) and [`shutdown`](OpenTsdbHandle::shutdown)
+    /// answer [`FlushError::OnSnapshot`](crate::FlushError) at once, and
+    /// [`wait`](OpenTsdbHandle::wait) does nothing. An exporter whose callback owns its handle or
+    /// recorder ends by `shutdown` alone. Clones of a builder share the callback, which runs for
+    /// one exporter at a time.
     pub fn on_snapshot(mut self, callback: impl FnMut() + Send + 'static) -> Self {
         self.callbacks.add(callback);
         self

@@ -134,8 +134,8 @@ pub enum FlushError {
     /// along.
     #[error("the exporter belongs to the parent of this forked process; build one after the fork")]
     Forked,
-    /// It was called in a callback of [`on_snapshot`](crate::OpenTsdbBuilder::on_snapshot), whose end
-    /// it would wait for.
+    /// It was called in a callback of [`on_snapshot`](crate::OpenTsdbBuilder::on_snapshot), whose
+    /// end it would wait for.
     #[error("a callback of on_snapshot cannot wait for a snapshot; flush on another thread")]
     OnSnapshot,
 }

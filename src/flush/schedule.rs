@@ -114,7 +114,8 @@ pub(crate) struct Schedule {
     /// Spans of timestamps that are used or lie between used ones, the current one last; each lies
     /// below those before it.
     used: Vec<RangeInclusive<u64>>,
-    /// Before it, a new series may have values of the process before or of a series that was evicted.
+    /// Before it, a new series may have values of the process before or of a series that was
+    /// evicted.
     births_from: u64,
     /// Whether the last snapshot held the series that did not change.
     was_full: bool,

@@ -2,12 +2,13 @@
 //! must find afterwards.
 //!
 //! ```text
-//! load ADDRESS [--flavor opentsdb] [--confirmation auto] [--prefix load] [--series 5000] [--corpus node_exporter] [--snapshots 4] [--raw 10000] [--until FILE | --quantiles vmrange | --quantiles native]
+//! load ADDRESS [--flavor opentsdb] [--confirmation auto] [--prefix load] [--series 5000] [--corpus node_exporter] [--snapshots 4] [--raw 10000] [--instance off] [--until FILE | --quantiles vmrange | --quantiles native]
 //! ```
 //!
 //! It takes `--snapshots` snapshots by hand and sends `--raw` raw points between them; or, with
 //! `--until`, it flushes every second, and by hand in between, until that file is there; or, with
-//! `--quantiles`, it sends one snapshot of histograms in that form. What it prints:
+//! `--quantiles`, it sends one snapshot of histograms in that form. With `--instance auto` it is one
+//! of several at once, and sends no series whose tags leave no room for one more. What it prints:
 //!
 //! | line | a reader must find |
 //! |---|---|
@@ -55,7 +56,7 @@ fn main() -> Result<ExitCode> {
         .with_rate_limit(RateLimit::Unlimited)
         .with_queue_size(2_000_000)
         .with_host_tag(HostTag::Value("load".into()))
-        .with_instance_tag(InstanceTag::Off)
+        .with_instance_tag(options.instance.clone())
         .with_telemetry(false)
         .set_distribution_for_metric(
             Matcher::Full(format!("{}.buckets", options.prefix)),
@@ -71,7 +72,12 @@ fn main() -> Result<ExitCode> {
     match &options.until {
         None if options.quantiles.is_some() => send_quantiles(&options, &mut out)?,
         None => send_known(&options, &handle, &mut out)?,
-        Some(file) => send_until(file, &handle, &mut all_series(&options), &mut out)?,
+        Some(file) => {
+            let mut series = all_series(&options);
+            let own = instance_tag(&handle);
+            series.iter_mut().for_each(|one| one.tags += &own);
+            send_until(file, &handle, &mut series, &mut out)?;
+        }
     }
     let report = handle.shutdown(PATIENCE);
     let stats = handle.stats();
@@ -87,6 +93,17 @@ fn main() -> Result<ExitCode> {
     let clean = report.is_ok_and(|report| report.pending == 0)
         && stats.points_taken == stats.points_confirmed;
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The tag that this process has beside others of its kind, with a space before it; empty for the
+/// first of them.
+fn instance_tag(handle: &OpenTsdbHandle) -> String {
+    let lines = handle.render();
+    let mut words = lines.split_whitespace();
+    words
+        .find(|word| word.starts_with("instance="))
+        .map(|tag| format!(" {tag}"))
+        .unwrap_or_default()
 }
 
 /// A known number of snapshots with raw points between them, each flushed by hand; the last by the
@@ -312,7 +329,9 @@ fn all_series(options: &Options) -> Vec<Series> {
     if options.series == 0 {
         return all;
     }
-    all.extend(awkward_series(options));
+    if options.instance == InstanceTag::Off {
+        all.extend(awkward_series(options));
+    }
     let histograms = options.series / 5 / LINES_OF_A_HISTOGRAM;
     let gauges = options.series * 3 / 10;
     let counters =
@@ -598,6 +617,7 @@ struct Options {
     corpus: bool,
     snapshots: u64,
     raw: usize,
+    instance: InstanceTag,
     until: Option<PathBuf>,
     quantiles: Option<Distribution>,
 }
@@ -613,6 +633,7 @@ impl Options {
             corpus: false,
             snapshots: 4,
             raw: 10_000,
+            instance: InstanceTag::Off,
             until: None,
             quantiles: None,
         };
@@ -629,6 +650,7 @@ impl Options {
                 ("--confirmation", "written") => options.confirmation = Confirmation::Written,
                 ("--quantiles", "vmrange") => options.quantiles = Some(Distribution::VmRange),
                 ("--quantiles", "native") => options.quantiles = Some(Distribution::Native),
+                ("--instance", "auto") => options.instance = InstanceTag::Auto,
                 ("--corpus", "node_exporter") => options.corpus = true,
                 ("--prefix", _) => options.prefix = value,
                 ("--series", _) => options.series = value.parse()?,
