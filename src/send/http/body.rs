@@ -198,7 +198,7 @@ mod tests {
     fn bodies(lines: &[String], limit: usize, is_gzip: bool) -> Vec<(Vec<u8>, usize)> {
         let (mut body, mut rest, mut bodies) = (Body::new(), lines, Vec::new());
         while !rest.is_empty() {
-            let slices = rest.iter().map(|line| line.as_bytes());
+            let slices = rest.iter().map(String::as_bytes);
             let count = body.make(&slices, usize::MAX, limit, is_gzip);
             assert!(count > 0);
             bodies.push((body.bytes(is_gzip).to_vec(), count));
@@ -264,7 +264,7 @@ mod tests {
         let mut body = Body::new();
         let mut place = None;
         for _ in 0..10 {
-            body.make(&lines.iter().map(|line| line.as_bytes()), usize::MAX, 8000, true);
+            body.make(&lines.iter().map(String::as_bytes), usize::MAX, 8000, true);
             let now = (body.json.capacity(), body.gzip.as_ptr());
             assert!(place.replace(now).is_none_or(|before| before.1 == now.1));
         }
