@@ -41,6 +41,7 @@ http {
     auth_basic compat;
     auth_basic_user_file $DIR/users;
     client_max_body_size 2m;
+    client_body_buffer_size 2m; # its workers may write nothing where a root keeps its data
     location / {
       proxy_pass http://backend;
       proxy_http_version 1.1;

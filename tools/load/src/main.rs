@@ -2,7 +2,7 @@
 //! must find afterwards.
 //!
 //! ```text
-//! load ADDRESS [--flavor opentsdb] [--confirmation auto] [--prefix load] [--series 5000] [--corpus node_exporter] [--snapshots 4] [--raw 10000] [--instance off] [--until FILE | --quantiles vmrange | --quantiles native]
+//! load ADDRESS [--flavor opentsdb] [--confirmation auto] [--compression off] [--prefix load] [--series 5000] [--corpus node_exporter] [--snapshots 4] [--raw 10000] [--instance off] [--until FILE | --quantiles vmrange | --quantiles native]
 //! ```
 //!
 //! It takes `--snapshots` snapshots by hand and sends `--raw` raw points between them; or, with
@@ -31,8 +31,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
 use metrics_exporter_opentsdb::{
-    Confirmation, Distribution, Flavor, HostTag, InstanceTag, Matcher, OpenTsdbBuilder,
-    OpenTsdbHandle, Point, RateLimit, SendError, Stats,
+    Confirmation, Distribution, Flavor, HostTag, HttpCompression, InstanceTag, Matcher,
+    OpenTsdbBuilder, OpenTsdbHandle, Point, RateLimit, SendError, Stats,
 };
 
 use opentsdb_load::node_exporter;
@@ -52,6 +52,7 @@ fn main() -> Result<ExitCode> {
     let mut builder = OpenTsdbBuilder::new(&options.address)
         .with_flavor(options.flavor)
         .with_confirmation(options.confirmation)
+        .with_http_compression(options.compression)
         .with_flush_interval(Duration::from_secs(interval))
         .with_rate_limit(RateLimit::Unlimited)
         .with_queue_size(2_000_000)
@@ -610,6 +611,7 @@ struct Options {
     address: String,
     flavor: Flavor,
     confirmation: Confirmation,
+    compression: HttpCompression,
     /// Begins every name.
     prefix: String,
     series: usize,
@@ -628,6 +630,7 @@ impl Options {
             address: args.next().ok_or("load ADDRESS [--flavor …] [--confirmation …] [--prefix …] [--series …] [--snapshots …] [--raw …] [--until FILE]")?,
             flavor: Flavor::OpenTsdb,
             confirmation: Confirmation::Auto,
+            compression: HttpCompression::Gzip,
             prefix: "load".into(),
             series: 5000,
             corpus: false,
@@ -648,6 +651,9 @@ impl Options {
                 ("--confirmation", "version") => options.confirmation = Confirmation::Version,
                 ("--confirmation", "half-close") => options.confirmation = Confirmation::HalfClose,
                 ("--confirmation", "written") => options.confirmation = Confirmation::Written,
+                ("--confirmation", "response") => options.confirmation = Confirmation::Response,
+                ("--confirmation", "stored") => options.confirmation = Confirmation::Stored,
+                ("--compression", "off") => options.compression = HttpCompression::Off,
                 ("--quantiles", "vmrange") => options.quantiles = Some(Distribution::VmRange),
                 ("--quantiles", "native") => options.quantiles = Some(Distribution::Native),
                 ("--instance", "auto") => options.instance = InstanceTag::Auto,
