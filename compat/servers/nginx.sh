@@ -23,6 +23,7 @@ prepare() {
 boot() {
   cat >"$DIR/nginx.conf" <<CONF
 daemon off;
+$([ "$(id -u)" != 0 ] || echo "user root;") # or its workers cannot read what a root keeps
 pid $DIR/nginx.own.pid;
 error_log stderr warn;
 events {}
@@ -41,7 +42,6 @@ http {
     auth_basic compat;
     auth_basic_user_file $DIR/users;
     client_max_body_size 2m;
-    client_body_buffer_size 2m; # its workers may write nothing where a root keeps its data
     location / {
       proxy_pass http://backend;
       proxy_http_version 1.1;
