@@ -233,7 +233,7 @@ impl OpenTsdbHandle {
     /// What the application said of its metrics by `describe_counter!` and the like, which the
     /// protocol cannot carry. Of at most 10,000 names. Empty in a forked process.
     pub fn describe(&self) -> Vec<Description> {
-        let describe = |()| self.shared.exporter.registry.descriptions().all();
+        let describe = |()| self.shared.exporter.registry.descriptions.all();
         self.check_process().map(describe).unwrap_or_default()
     }
 

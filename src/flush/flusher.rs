@@ -198,9 +198,9 @@ impl Flusher {
             if last.is_some_and(|last| now.saturating_duration_since(last) < NOTICE_INTERVAL) {
                 continue;
             }
-            if let Some(notice) = self.exporter.registry.take_notice(cause) {
+            if let Some(notice) = self.exporter.registry.notices.take(cause) {
                 *last = Some(now);
-                notice.log();
+                cause.log(&notice);
             }
         }
     }

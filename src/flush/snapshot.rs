@@ -30,7 +30,6 @@ use crate::record::lines::{Block, LineStore};
 use crate::record::locals::Take;
 use crate::record::registry::Registry;
 use crate::record::series::Series;
-use crate::record::tables::Fresh;
 use crate::wire::series::Line;
 
 /// How many series are looked at to find the label with the most values.
@@ -193,9 +192,9 @@ impl<K: Sampled> Default for Group<K> {
 
 impl<K: Sampled> Group<K> {
     /// Takes over the series of this kind that the flusher does not know yet.
-    fn adopt(&mut self, fresh: &mut Fresh, exporter: &Exporter) {
-        let lines = &K::table(exporter.registry.tables()).lines;
-        let mut fresh = mem::take(K::fresh(fresh)).into_iter().peekable();
+    fn adopt(&mut self, exporter: &Exporter) {
+        let table = K::table(&exporter.registry.tables);
+        let mut fresh = table.take_fresh().into_iter().peekable();
         while let Some(first) = fresh.peek() {
             let number = first.location.get().block;
             if self.segments.last().is_none_or(|segment| segment.number != number) {
@@ -210,7 +209,7 @@ impl<K: Sampled> Group<K> {
                 });
             }
             let Some(segment) = self.segments.last_mut() else { return };
-            segment.block = lines.block(number);
+            segment.block = table.lines.block(number);
             while let Some(series) = fresh.next_if(|series| series.location.get().block == number) {
                 let start = series.location.get().start;
                 let Some(line) = segment.block.line(start) else { continue };
@@ -252,7 +251,7 @@ impl<K: Sampled> Group<K> {
         let last = self.segments.pop();
         self.segments
             .iter_mut()
-            .for_each(|segment| segment.repack(&K::table(registry.tables()).lines));
+            .for_each(|segment| segment.repack(&K::table(&registry.tables).lines));
         self.segments.retain(|segment| !segment.series.is_empty());
         self.segments.extend(last);
         dormant
@@ -285,7 +284,7 @@ fn peek_kind<K: Sampled>(
     scratch: &mut Readout,
     sink: &mut impl Sink,
 ) {
-    let all = K::table(registry.tables()).all();
+    let all = K::table(&registry.tables).all();
     let read = all.iter().filter_map(|known| {
         let line = known.line()?;
         let mut reading = K::begin(line, options);
@@ -320,7 +319,8 @@ impl Snapshot {
     ) {
         let age = u32::try_from(age.as_secs()).unwrap_or(NEVER).min(NEVER - 1);
         self.age = age;
-        self.adopt(exporter);
+        exporter.registry.drop_too_long();
+        each_group!(self, group => group.adopt(exporter));
         each_group!(self, group => group.read(age, &mut self.scratch));
         each_group!(self, group => group.emit(stamp, &exporter.options, age, sink));
     }
@@ -337,12 +337,6 @@ impl Snapshot {
         });
         registry.purge_aliases();
         dormant
-    }
-
-    /// Takes over the series that were registered since the last time.
-    fn adopt(&mut self, exporter: &Exporter) {
-        let mut fresh = exporter.registry.take_fresh();
-        each_group!(self, group => group.adopt(&mut fresh, exporter));
     }
 
     /// The tag with the most values among the first series.
@@ -362,7 +356,6 @@ mod tests {
     use super::super::reading::CounterMode;
     use super::*;
     use crate::clock::Clock;
-    use crate::record::tables::RegistryKind;
     use crate::wire::line::{Unsendable, Variant};
     use crate::wire::value::Value;
     use metrics::{CounterFn, GaugeFn, HistogramFn, Key};
@@ -585,7 +578,7 @@ mod tests {
         }
         fixture.take(50, false);
         assert_eq!((fixture.evict(), fixture.exporter.counters.series.get()), (50, 50));
-        let (blocks, bytes) = Counter::table(fixture.exporter.registry.tables()).lines.size();
+        let (blocks, bytes) = fixture.exporter.registry.tables.counters.lines.size();
         assert!(blocks <= 51 && bytes < 2 * 256 * 1024, "{blocks} of {bytes}");
         held.iter().for_each(|counter| counter.increment(1));
         let lines: Vec<_> = (0..50).map(|age| format!("m.{age}.0 1")).collect();
@@ -610,7 +603,7 @@ mod tests {
             }
             assert_eq!(fixture.exporter.counters.series.get(), 0);
             assert!(fixture.snapshot.counters.segments.len() <= 1);
-            let (blocks, bytes) = Counter::table(fixture.exporter.registry.tables()).lines.size();
+            let (blocks, bytes) = fixture.exporter.registry.tables.counters.lines.size();
             assert!(blocks <= 2 && bytes <= 2 * 256 * 1024, "{blocks} of {bytes}");
         }
     }

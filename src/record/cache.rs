@@ -12,10 +12,9 @@
 //!    touches. The upgrade fails once the series was evicted, and the key's slot is filled anew.
 //! 2. A key is recognized by 32 bits of its hash, then by the addresses of its name and labels,
 //!    which suffice for every literal call site, and only then by their contents.
-//! 3. A key that misses gets a free slot of its set. When the set is full, the sets are doubled, up
-//!    to [`MOST_SETS`]. After that every [`PATIENCE`]th miss in a full set takes a slot, each in
-//!    turn: so keys in use are soon cached, whichever were there before, while access at random over
-//!    many series hardly ever makes and drops a local, at the cost of ten look-ups.
+//! 3. A key that misses gets a free slot of its set. Every [`PATIENCE`]th miss in a full set takes a
+//!    slot, each in turn: so keys in use are soon cached, whichever were there before, while access
+//!    at random over many series hardly ever makes and drops a local, at the cost of ten look-ups.
 //! 4. Not cached are keys of more than [`LONGEST_KEY`] bytes, and those that have no series of
 //!    their own: they get one as soon as there is room.
 //! 5. A thread that is being torn down, or that is here already (an allocator that records, say),
@@ -36,10 +35,9 @@ use super::series::{Kind, Series};
 use super::tables::RegistryKind;
 use super::thread::ensure_thread_number;
 
-/// Sets of each kind at the thread's first use of it, and at the most; powers of two. A set takes
-/// 56 bytes, so they are 3.5 KiB and 28 KiB.
-const SETS: usize = 64;
-const MOST_SETS: usize = 512;
+/// Sets of each kind, made at the thread's first use of it; a power of two. A set takes 56 bytes,
+/// so they are 14 KiB.
+const SETS: usize = 256;
 /// Slots of a set.
 const WAYS: usize = 4;
 /// Every so many misses in a full set, a key takes the slot of another.
@@ -203,22 +201,6 @@ impl<K: CachedKind> Slots<K> {
         key.get_hash() as usize & self.sets.len().wrapping_sub(1)
     }
 
-    /// Doubles the sets. Each slot finds room, for its set is divided between two.
-    #[cold]
-    fn grow(&mut self) {
-        let sets = 2 * self.sets.len();
-        let before = std::mem::take(&mut self.sets);
-        self.sets.resize_with(sets, Set::new);
-        for slot in before.into_iter().flat_map(|set| set.slots).flatten() {
-            let set = self.index(&slot.key);
-            let set = &mut self.sets[set];
-            if let Some(way) = set.slots.iter().position(Option::is_none) {
-                set.tags[way] = tag(&slot.key);
-                set.slots[way] = Some(slot);
-            }
-        }
-    }
-
     #[inline]
     fn hit(&self, registry: u64, key: &Key) -> Option<Arc<K::Local>> {
         self.sets.get(self.index(key))?.find(registry, key)?.local.upgrade()
@@ -229,14 +211,9 @@ impl<K: CachedKind> Slots<K> {
         if self.sets.is_empty() {
             self.sets.resize_with(SETS, Set::new);
         }
-        let mut set = self.index(key);
-        let mut way = self.sets[set].place_for(registry, key);
-        if way.is_none() && self.sets.len() < MOST_SETS {
-            self.grow();
-            set = self.index(key);
-            way = self.sets[set].place_for(registry, key);
-        }
-        let (set, way) = (&mut self.sets[set], way?);
+        let set = self.index(key);
+        let set = &mut self.sets[set];
+        let way = set.place_for(registry, key)?;
         let words: usize = labels(key).map(|(key, value)| key.len() + value.len()).sum();
         if key.name().len() + words > LONGEST_KEY {
             return None;
@@ -281,7 +258,7 @@ mod tests {
     }
 
     fn increment(registry: &Registry, key: &Key) -> bool {
-        match get::<Counter>(registry.number(), key, || registry.get(key)) {
+        match get::<Counter>(registry.number, key, || registry.get(key)) {
             Handle::Local(local) => {
                 local.increment(1);
                 true
@@ -322,11 +299,10 @@ mod tests {
     #[test]
     fn access_at_random_seldom_makes_a_local_and_loses_nothing() {
         let registry = registry();
-        let keys: Vec<_> =
-            (0..4 * MOST_SETS * WAYS).map(|n| Key::from_name(format!("m{n}"))).collect();
+        let keys: Vec<_> = (0..4 * SETS * WAYS).map(|n| Key::from_name(format!("m{n}"))).collect();
         (0..4).for_each(|_| keys.iter().for_each(|key| _ = increment(&registry, key)));
         let cached = keys.iter().filter(|key| increment(&registry, key)).count();
-        assert!((MOST_SETS * WAYS / 2..2 * MOST_SETS * WAYS).contains(&cached), "{cached}");
+        assert!((SETS * WAYS / 2..2 * SETS * WAYS).contains(&cached), "{cached}");
         assert!(keys.iter().all(|key| value(&registry, key) == 5));
     }
 
@@ -334,14 +310,14 @@ mod tests {
     fn keys_in_use_displace_those_that_were_there_before() {
         let registry = registry();
         let keys = |name: &str| -> Vec<Key> {
-            (0..MOST_SETS * WAYS).map(|n| Key::from_name(format!("{name}{n}"))).collect()
+            (0..SETS * WAYS).map(|n| Key::from_name(format!("{name}{n}"))).collect()
         };
         keys("before").iter().for_each(|key| _ = increment(&registry, key));
-        let hot = &keys("hot")[..MOST_SETS];
+        let hot = &keys("hot")[..SETS];
         let cached = || hot.iter().filter(|key| increment(&registry, key)).count();
         (0..WAYS * usize::from(PATIENCE)).for_each(|_| _ = cached());
         // Some hundredth has more than three others in its set.
-        assert!(cached() > MOST_SETS * 9 / 10, "{}", cached());
+        assert!(cached() > SETS * 9 / 10, "{}", cached());
     }
 
     #[test]
@@ -351,7 +327,7 @@ mod tests {
         let mut keys = Vec::new();
         for n in 0.. {
             let key = Key::from_name(format!("m{n}"));
-            if key.get_hash() as usize % MOST_SETS == 0 {
+            if key.get_hash() as usize % SETS == 0 {
                 keys.push(key);
             }
             if keys.len() > WAYS {
@@ -384,7 +360,7 @@ mod tests {
         registry.get::<Counter>(&first).unwrap();
         assert!((0..3).all(|_| !increment(&registry, &second)));
         assert_eq!(stats.series_overflow.get(), 3);
-        let series = registry.take_fresh().counters.remove(0);
+        let series = registry.tables.counters.take_fresh().remove(0);
         assert!(registry.evict(series, |_| true).is_ok());
         assert!(increment(&registry, &second));
         assert_eq!(value(&registry, &second), 1);
@@ -404,8 +380,8 @@ mod tests {
         let registry = registry();
         let key = Key::from_name("m");
         increment(&registry, &key);
-        let mut fresh = registry.take_fresh();
-        assert!(registry.evict(fresh.counters.pop().unwrap(), |_| true).is_ok());
+        let mut fresh = registry.tables.counters.take_fresh();
+        assert!(registry.evict(fresh.pop().unwrap(), |_| true).is_ok());
         assert!(increment(&registry, &key));
         assert_eq!(value(&registry, &key), 1);
     }

@@ -10,20 +10,20 @@
 //! **Mechanism.**
 //! 1. A name belongs to single series (counters, gauges, raw points), to one histogram's lines, or
 //!    to the exporter itself. Whatever their tags, these do not share a name.
-//! 2. Among single series names are shared; there the fingerprint of name and tags decides, which
-//!    the tables of counters and gauges and the set of raw series are asked for.
+//! 2. Among single series names are shared. Where counters, gauges and raw points share one, the
+//!    fingerprint of name and tags decides, which their tables and the set of raw series are asked
+//!    for.
 //! 3. A histogram's names are counted by the first of them, since it has either all or none.
 //!
 //! Names are kept by fingerprint, 16 bytes each whatever they are.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
 
-use metrics_util::KeyHasher;
+use metrics_util::{KeyHasher, MetricKind};
 
 use super::fingerprint::{Fingerprint, Secrets, SeriesId};
-use super::tables::{RegistryKind, Tables};
+use super::tables::{RegistryKind, Spec, Tables};
 
 /// Passes fingerprints on as they are.
 type Hasher = BuildHasherDefault<KeyHasher>;
@@ -31,10 +31,27 @@ type Hasher = BuildHasherDefault<KeyHasher>;
 /// Who writes the lines of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Writer {
-    /// Counters, gauges and raw points.
-    Single,
+    Counter,
+    Gauge,
+    Raw,
+    /// Several of these.
+    Singles,
     Histogram,
     Exporter,
+}
+
+impl Writer {
+    fn of(kind: MetricKind) -> Self {
+        match kind {
+            MetricKind::Counter => Writer::Counter,
+            MetricKind::Gauge => Writer::Gauge,
+            MetricKind::Histogram => Writer::Histogram,
+        }
+    }
+
+    fn is_single(self) -> bool {
+        !matches!(self, Writer::Histogram | Writer::Exporter)
+    }
 }
 
 /// Whether a raw point may be sent; see [`Registry::claim_raw`](super::registry::Registry).
@@ -64,17 +81,21 @@ impl Conflicts {
         (tables, secrets): (&Tables, &Secrets),
         metric: &str,
         id: SeriesId,
-        spec: &K::Spec,
+        spec: &Spec,
     ) -> bool {
-        let (writer, mut names) = names::<K>(secrets, metric, spec);
-        let is_raw = || writer == Writer::Single && self.raw.contains(&id.fingerprint);
-        if is_raw() || K::is_elsewhere(tables, id) {
-            return false;
-        }
+        let (writer, mut names) = (Writer::of(K::KIND), names(secrets, metric, spec));
         let Some(first) = names.next() else { return true };
         if let Some((known, series)) = self.names.get_mut(&first) {
-            *series += u32::from(*known == writer);
-            return *known == writer;
+            if *known != writer {
+                let are_singles = known.is_single() && writer.is_single();
+                if !are_singles || self.raw.contains(&id.fingerprint) || K::is_elsewhere(tables, id)
+                {
+                    return false;
+                }
+                *known = Writer::Singles;
+            }
+            *series += 1;
+            return true;
         }
         let others: Vec<_> = names.collect();
         if others.iter().any(|name| self.names.contains_key(name)) {
@@ -85,13 +106,8 @@ impl Conflicts {
     }
 
     /// Gives back what an evicted series had claimed.
-    pub(super) fn release<K: RegistryKind>(
-        &mut self,
-        secrets: &Secrets,
-        metric: &str,
-        spec: &K::Spec,
-    ) {
-        let (_, mut names) = names::<K>(secrets, metric, spec);
+    pub(super) fn release(&mut self, secrets: &Secrets, metric: &str, spec: &Spec) {
+        let mut names = names(secrets, metric, spec);
         let Some(first) = names.next() else { return };
         let Some((_, series)) = self.names.get_mut(&first) else { return };
         *series -= 1;
@@ -113,16 +129,18 @@ impl Conflicts {
         if self.raw.contains(&id.fingerprint) {
             return RawClaim::Granted;
         }
-        let known = self.names.get(&name).map(|(writer, _)| *writer);
-        let is_recorded = tables.counters.find(id).is_some() || tables.gauges.find(id).is_some();
-        if is_recorded || known.is_some_and(|writer| writer != Writer::Single) {
+        let known = self.names.get(&name).map_or(Writer::Raw, |(writer, _)| *writer);
+        let is_recorded = || tables.counters.find(id).is_some() || tables.gauges.find(id).is_some();
+        if !known.is_single() || (known != Writer::Raw && is_recorded()) {
             return RawClaim::Recorded;
         }
         if self.raw.len() >= limit {
             return RawClaim::Full;
         }
         self.raw.insert(id.fingerprint);
-        self.names.entry(name).or_insert((Writer::Single, 0)).1 += 1;
+        let (writer, series) = self.names.entry(name).or_insert((Writer::Raw, 0));
+        *writer = if known == Writer::Raw { known } else { Writer::Singles };
+        *series += 1;
         RawClaim::Granted
     }
 
@@ -138,17 +156,11 @@ pub(super) fn fingerprint(secrets: &Secrets, metric: &str) -> Fingerprint {
 }
 
 /// The names of the lines of a series.
-fn names<K: RegistryKind>(
-    secrets: &Secrets,
-    metric: &str,
-    spec: &K::Spec,
-) -> (Writer, impl Iterator<Item = Fingerprint>) {
-    let suffixes = K::suffixes(spec);
-    let writer = if suffixes.is_some() { Writer::Histogram } else { Writer::Single };
-    let single = suffixes.is_none().then_some(Cow::Borrowed(metric));
-    let names =
-        suffixes.into_iter().flatten().map(move |suffix| format!("{metric}{suffix}").into());
-    (writer, single.into_iter().chain(names).map(|name| fingerprint(secrets, &name)))
+fn names(secrets: &Secrets, metric: &str, spec: &Spec) -> impl Iterator<Item = Fingerprint> {
+    let suffixes = spec.as_ref().map_or(&[][..], |spec| &spec.suffixes);
+    let single = spec.is_none().then(|| fingerprint(secrets, metric));
+    let suffixed = move |suffix: &String| fingerprint(secrets, &format!("{metric}{suffix}"));
+    single.into_iter().chain(suffixes.iter().map(suffixed))
 }
 
 #[cfg(test)]
@@ -285,7 +297,7 @@ mod tests {
         assert!(!is_taken::<Histogram>(&registry, "summary", &[("k", "v")]));
         for _ in 0..2 {
             assert!(is_taken::<Counter>(&registry, "summary.count", &[]));
-            let series = registry.take_fresh().histograms;
+            let series = registry.tables.histograms.take_fresh();
             for series in series {
                 assert!(registry.evict(series, |_| true).is_ok());
             }
@@ -294,7 +306,7 @@ mod tests {
             }
         }
         assert!(is_taken::<Histogram>(&registry, "summary", &[]));
-        let counter = registry.take_fresh().counters.remove(0);
+        let counter = registry.tables.counters.take_fresh().remove(0);
         assert!(registry.evict(counter, |_| true).is_ok());
         assert!(!is_taken::<Histogram>(&registry, "summary", &[]));
     }
@@ -327,7 +339,7 @@ mod tests {
                     }
                 }
             }
-            let (tables, mut written) = (registry.tables(), HashSet::new());
+            let (tables, mut written) = (&registry.tables, HashSet::new());
             let (counters, gauges) = (tables.counters.all(), tables.gauges.all());
             let lines = counters.iter().map(Found::line);
             for line in lines.chain(gauges.iter().map(Found::line)) {

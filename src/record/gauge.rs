@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use metrics::GaugeFn;
 
-use super::locals::Touched;
+use super::locals::{Shared, Touched};
 use super::series::{Kind, Series};
 use crate::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,13 +17,11 @@ pub(crate) struct Gauge;
 
 impl Kind for Gauge {
     type Cell = Arc<GaugeCell>;
-    type Local = GaugeLocal;
+    type Local = Shared<GaugeCell>;
 
-    fn local(series: &Arc<Series<Self>>, _owner: u64) -> GaugeLocal {
-        GaugeLocal { cell: Arc::clone(&series.cell) }
+    fn local(series: &Arc<Series<Self>>, _owner: u64) -> Shared<GaugeCell> {
+        Shared { cell: Arc::clone(&series.cell) }
     }
-
-    fn fold(_cell: &Arc<GaugeCell>, _local: &mut GaugeLocal) {}
 }
 
 /// Relaxed throughout: the number stands alone.
@@ -63,41 +61,27 @@ impl GaugeFn for GaugeCell {
     }
 }
 
-/// A thread's own reference to the shared number, on a cache line of its own: avoids contention on
-/// the series' reference count.
-#[repr(align(64))]
-pub(crate) struct GaugeLocal {
-    cell: Arc<GaugeCell>,
+macro_rules! pass_on {
+    ($handle:ty) => {
+        impl GaugeFn for $handle {
+            fn increment(&self, value: f64) {
+                self.cell.increment(value);
+            }
+
+            fn decrement(&self, value: f64) {
+                self.cell.decrement(value);
+            }
+
+            fn set(&self, value: f64) {
+                self.cell.set(value);
+            }
+        }
+    };
 }
 
-impl GaugeFn for GaugeLocal {
-    fn increment(&self, value: f64) {
-        self.cell.increment(value);
-    }
-
-    fn decrement(&self, value: f64) {
-        self.cell.decrement(value);
-    }
-
-    fn set(&self, value: f64) {
-        self.cell.set(value);
-    }
-}
-
-/// Without a cache.
-impl GaugeFn for Series<Gauge> {
-    fn increment(&self, value: f64) {
-        self.cell.increment(value);
-    }
-
-    fn decrement(&self, value: f64) {
-        self.cell.decrement(value);
-    }
-
-    fn set(&self, value: f64) {
-        self.cell.set(value);
-    }
-}
+pass_on!(Shared<GaugeCell>);
+// Without a cache.
+pass_on!(Series<Gauge>);
 
 #[cfg(test)]
 mod tests {

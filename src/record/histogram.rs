@@ -13,6 +13,7 @@ use metrics::HistogramFn;
 
 use self::buckets::Scheme;
 use self::cell::HistogramCell;
+use super::locals::Shared;
 use super::series::{Kind, Series};
 use crate::wire::series::OwnTag;
 
@@ -35,45 +36,33 @@ pub(crate) type HistogramSpecs = Box<dyn Fn(&str) -> HistogramSpec + Send + Sync
 
 impl Kind for Histogram {
     type Cell = Arc<HistogramCell>;
-    type Local = HistogramLocal;
+    type Local = Shared<HistogramCell>;
 
-    fn local(series: &Arc<Series<Self>>, _owner: u64) -> HistogramLocal {
-        HistogramLocal { cell: Arc::clone(&series.cell) }
+    fn local(series: &Arc<Series<Self>>, _owner: u64) -> Shared<HistogramCell> {
+        Shared { cell: Arc::clone(&series.cell) }
     }
-
-    fn fold(_cell: &Arc<HistogramCell>, _local: &mut HistogramLocal) {}
-}
-
-/// A thread's own reference to the shared cell, on a cache line of its own: avoids contention on
-/// the series' reference count.
-#[repr(align(64))]
-pub(crate) struct HistogramLocal {
-    cell: Arc<HistogramCell>,
 }
 
 // `HistogramCell` itself is no `HistogramFn`: the facade has one for `Arc<F>` that records in a
 // loop, and it would be called here in place of the cell's own `record_many`.
-impl HistogramFn for HistogramLocal {
-    #[inline]
-    fn record(&self, value: f64) {
-        self.cell.record(value);
-    }
+macro_rules! pass_on {
+    ($handle:ty) => {
+        impl HistogramFn for $handle {
+            #[inline]
+            fn record(&self, value: f64) {
+                self.cell.record_many(value, 1);
+            }
 
-    fn record_many(&self, value: f64, count: usize) {
-        self.cell.record_many(value, count as u64);
-    }
+            fn record_many(&self, value: f64, count: usize) {
+                self.cell.record_many(value, count as u64);
+            }
+        }
+    };
 }
 
-/// Without a cache.
-impl HistogramFn for Series<Histogram> {
-    fn record(&self, value: f64) {
-        self.cell.record(value);
-    }
-
-    fn record_many(&self, value: f64, count: usize) {
-        self.cell.record_many(value, count as u64);
-    }
-}
+pass_on!(Shared<HistogramCell>);
+// Without a cache.
+pass_on!(Series<Histogram>);
 
 #[cfg(test)]
 #[cfg(not(loom))]

@@ -141,27 +141,12 @@ impl LineStore {
         self.read().by_number.get(&number).cloned().unwrap_or_default()
     }
 
-    /// The block that a line is in now and where in it, for who looks at many: `held` keeps the
-    /// blocks that were seen before.
-    pub(crate) fn find(
-        &self,
-        location: &LocationCell,
-        held: &mut HashMap<u32, Block>,
-    ) -> Option<(Block, u32)> {
-        let mut at = location.get();
-        loop {
-            let block = held.entry(at.block).or_default();
-            if block.line(at.start).is_none() {
-                *block = self.block(at.block);
-            }
-            if block.line(at.start).is_some() {
-                return Some((Arc::clone(block), at.start));
-            }
-            // The block is gone, and the line went to another one before that.
-            if std::mem::replace(&mut at, location.get()) == at {
-                return None;
-            }
-        }
+    /// The block that a line is in now, and where in it.
+    pub(crate) fn find(&self, location: &LocationCell) -> Option<(Block, u32)> {
+        // First, or the line might move in between.
+        let blocks = self.read();
+        let Location { block, start } = location.get();
+        Some((Arc::clone(blocks.by_number.get(&block)?), start))
     }
 
     /// Moves the only lines of a full block that are still needed to a new block, if that is at

@@ -48,6 +48,13 @@ impl Touched {
     }
 }
 
+/// A local of a cell that all threads share: a reference of the thread's own, on a cache line of
+/// its own. Avoids contention on the series' reference count.
+#[repr(align(64))]
+pub(crate) struct Shared<C> {
+    pub(super) cell: Arc<C>,
+}
+
 /// The locals of a series.
 pub(crate) struct Locals<L> {
     /// How many there are, so that a reading need not lock the many lists that are empty.

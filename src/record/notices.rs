@@ -26,7 +26,6 @@ pub(crate) enum Cause {
 /// A metric that met a [`Cause`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Notice {
-    cause: Cause,
     pub(crate) metric: String,
     /// The label that was left out, for [`Cause::TooManyTags`].
     pub(crate) label: String,
@@ -39,12 +38,9 @@ pub(crate) struct Notices(Mutex<[Option<Notice>; Cause::ALL.len()]>);
 impl Cause {
     pub(crate) const ALL: [Cause; 4] =
         [Cause::TooLong, Cause::Taken, Cause::Merged, Cause::TooManyTags];
-}
 
-impl Notice {
-    pub(crate) fn log(&self) {
-        let Notice { metric, label, .. } = self;
-        match self.cause {
+    pub(crate) fn log(self, Notice { metric, label }: &Notice) {
+        match self {
             Cause::TooLong => tracing::warn!(
                 metric,
                 "a metric is not sent: its line is longer than the server reads; shorten its labels"
@@ -72,14 +68,11 @@ impl Notices {
         // Never waits for the lock: the metric is noted the next time.
         let Ok(mut notices) = self.0.try_lock() else { return };
         let cut = |text: &str| text.chars().take(LONGEST).collect();
-        notices[cause as usize].get_or_insert_with(|| Notice {
-            cause,
-            metric: cut(key.name()),
-            label: cut(label),
-        });
+        notices[cause as usize]
+            .get_or_insert_with(|| Notice { metric: cut(key.name()), label: cut(label) });
     }
 
-    pub(super) fn take(&self, cause: Cause) -> Option<Notice> {
+    pub(crate) fn take(&self, cause: Cause) -> Option<Notice> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)[cause as usize].take()
     }
 }

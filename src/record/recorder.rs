@@ -33,7 +33,7 @@ impl OpenTsdbRecorder {
         if self.levels.as_ref().is_some_and(|levels| !levels.admits(metadata)) {
             return Handle::Nothing;
         }
-        cache::get(self.registry.number(), key, || self.registry.get(key))
+        cache::get(self.registry.number, key, || self.registry.get(key))
     }
 }
 
@@ -45,15 +45,15 @@ impl std::fmt::Debug for OpenTsdbRecorder {
 
 impl Recorder for OpenTsdbRecorder {
     fn describe_counter(&self, name: KeyName, unit: Option<Unit>, text: SharedString) {
-        self.registry.descriptions().note(MetricKind::Counter, &name, unit, text);
+        self.registry.descriptions.note(MetricKind::Counter, &name, unit, text);
     }
 
     fn describe_gauge(&self, name: KeyName, unit: Option<Unit>, text: SharedString) {
-        self.registry.descriptions().note(MetricKind::Gauge, &name, unit, text);
+        self.registry.descriptions.note(MetricKind::Gauge, &name, unit, text);
     }
 
     fn describe_histogram(&self, name: KeyName, unit: Option<Unit>, text: SharedString) {
-        self.registry.descriptions().note(MetricKind::Histogram, &name, unit, text);
+        self.registry.descriptions.note(MetricKind::Histogram, &name, unit, text);
     }
 
     fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {

@@ -11,7 +11,7 @@
 //!    found if another key has made it. If none has, it is made under the one lock of registration,
 //!    unless its line would be too long, there are too many series, or another metric writes its
 //!    lines.
-//! 3. The flusher takes the list of fresh series before each snapshot ([`Registry::take_fresh`])
+//! 3. The flusher takes the list of fresh series before each snapshot ([`Table::take_fresh`](super::table::Table))
 //!    and keeps series in the order of registration. So it never walks the table, and holds no lock
 //!    while it reads and encodes.
 //! 4. Beyond the limit a key's series is that of its metric's name with the one tag
@@ -26,19 +26,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics::{Key, Label};
+use metrics_util::MetricKind;
 
 pub(crate) use super::conflict::RawClaim;
 use super::conflict::{self, Conflicts};
 use super::descriptions::Descriptions;
 use super::fingerprint::{Fingerprint, Secrets, SeriesId, labels};
 use super::histogram::HistogramSpecs;
-use super::notices::{Cause, Notice, Notices};
+use super::notices::{Cause, Notices};
 use super::series::Series;
 use super::table::SHARDS;
-use super::tables::{Fresh, RegistryKind, Tables};
+use super::tables::{RegistryKind, Spec, Tables};
 use crate::stats::Counters;
 use crate::sync::unmodelled::AtomicU64;
-use crate::wire::series::{Identity, LineBuf, Rules};
+use crate::wire::series::{Identity, LineBuf, OwnTag, Rules};
 
 /// The only own tag of the series that keys share beyond the limit.
 const OVERFLOW: (&str, &str) = ("overflow", "true");
@@ -64,10 +65,11 @@ pub(crate) struct Options {
 
 /// See the module.
 pub(crate) struct Registry {
-    number: u64,
+    /// Tells this registry from others of the process.
+    pub(crate) number: u64,
     options: Options,
     secrets: Secrets,
-    tables: Tables,
+    pub(crate) tables: Tables,
     registration: Mutex<Registration>,
     /// Series within the limit and beyond it. These change under the lock of registration; who
     /// reads them without it may be late, which moves the limit by a key.
@@ -77,15 +79,14 @@ pub(crate) struct Registry {
     aliases: AtomicUsize,
     /// Look-ups since the last snapshot whose values no line can hold.
     too_long: AtomicUsize,
-    notices: Notices,
-    descriptions: Descriptions,
+    pub(crate) notices: Notices,
+    pub(crate) descriptions: Descriptions,
     stats: Arc<Counters>,
 }
 
 /// What only registration, eviction and the flusher touch.
 #[derive(Default)]
 struct Registration {
-    fresh: Fresh,
     conflicts: Conflicts,
     /// The series beyond the limit, by which eviction tells them.
     overflow: HashSet<Fingerprint>,
@@ -132,19 +133,6 @@ impl Registry {
         }
     }
 
-    /// Tells this registry from others of the process.
-    pub(crate) fn number(&self) -> u64 {
-        self.number
-    }
-
-    pub(crate) fn descriptions(&self) -> &Descriptions {
-        &self.descriptions
-    }
-
-    pub(crate) fn tables(&self) -> &Tables {
-        &self.tables
-    }
-
     /// The series of a key, made if need be. `None` when there can be none.
     pub(crate) fn get<K: RegistryKind>(&self, key: &Key) -> Option<Lookup<K>> {
         let id = self.secrets.id(key);
@@ -154,18 +142,11 @@ impl Registry {
         }
     }
 
-    /// The series that were registered since the last time.
-    pub(crate) fn take_fresh(&self) -> Fresh {
-        // They are points of this snapshot that are dropped.
+    /// Counts the values that no line can hold: they are points of this snapshot that are dropped.
+    pub(crate) fn drop_too_long(&self) {
         let too_long = self.too_long.swap(0, Ordering::Relaxed) as u64;
         self.stats.points_taken.add(too_long);
         self.stats.points_dropped.too_long.add(too_long);
-        std::mem::take(&mut self.registration().fresh)
-    }
-
-    /// Takes what there is to log of a cause: for the flusher, which logs at most once a minute.
-    pub(crate) fn take_notice(&self, cause: Cause) -> Option<Notice> {
-        self.notices.take(cause)
     }
 
     /// Claims the series of a raw point, so that no metric recorded later writes it; to be asked
@@ -174,7 +155,7 @@ impl Registry {
         let tags = tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         let identity = self.options.rules.identify(metric, tags, None);
         let name = conflict::fingerprint(&self.secrets, identity.line().metric());
-        let id = self.id(&identity, None);
+        let id = self.id(&identity);
         self.registration().conflicts.claim_raw(&self.tables, name, id, self.options.limit)
     }
 
@@ -202,8 +183,8 @@ impl Registry {
             Err(Arc::new(ended))
         })?;
         if let Some(line) = table.lines.block(location.block).line(location.start) {
-            let spec = K::spec(&self.options.specs, || line.metric().into());
-            registration.conflicts.release::<K>(&self.secrets, line.metric(), &spec);
+            let spec = self.spec::<K>(|| line.metric().into());
+            registration.conflicts.release(&self.secrets, line.metric(), &spec);
         }
         let is_overflow = registration.overflow.remove(&fingerprint);
         registration.purge = SHARDS;
@@ -229,11 +210,16 @@ impl Registry {
     #[cold]
     fn register<K: RegistryKind>(&self, key: &Key, id: SeriesId) -> Option<Lookup<K>> {
         let name = self.name_of::<K>(key);
-        let spec = K::spec(&self.options.specs, || self.options.rules.metric(&name));
-        let identity = self.options.rules.identify(&name, labels(key), K::own_tag(&spec));
+        let spec = self.spec::<K>(|| self.options.rules.metric(&name));
+        let identity = self.options.rules.identify(&name, labels(key), own_tag(&spec));
         let alias = id.fingerprint;
-        let id = self.id(&identity, Some(id));
-        let series = match self.enter(&identity, id, &spec, (&self.series, self.options.limit)) {
+        let has_own_name = matches!(name, Cow::Borrowed(_));
+        let is_verbatim = has_own_name && identity.is_verbatim(key.labels().len());
+        let id = if is_verbatim { id } else { self.id(&identity) };
+        // A key's own id was looked up already.
+        let known = (id.fingerprint != alias).then(|| K::table(&self.tables).find(id)).flatten();
+        let enter = || self.enter(&identity, id, &spec, (&self.series, self.options.limit));
+        let series = match known.map_or_else(enter, Entry::Known) {
             Entry::Known(series) => {
                 if series.fingerprint != alias && self.add_alias(alias, &series) {
                     self.stats.series_merged.add(1);
@@ -263,31 +249,28 @@ impl Registry {
     }
 
     /// The series that new keys of this metric share.
-    fn overflow<K: RegistryKind>(&self, name: &str, spec: &K::Spec) -> Option<Lookup<K>> {
+    fn overflow<K: RegistryKind>(&self, name: &str, spec: &Spec) -> Option<Lookup<K>> {
         self.stats.series_overflow.add(1);
-        let identity = self.options.rules.identify(name, [OVERFLOW].into_iter(), K::own_tag(spec));
-        let id = self.id(&identity, None);
-        let series = match self.enter(&identity, id, spec, (&self.overflow, OVERFLOW_SERIES)) {
+        let identity = self.options.rules.identify(name, [OVERFLOW].into_iter(), own_tag(spec));
+        let id = self.id(&identity);
+        let enter = || self.enter(&identity, id, spec, (&self.overflow, OVERFLOW_SERIES));
+        let series = match K::table(&self.tables).find(id).map_or_else(enter, Entry::Known) {
             Entry::Known(series) | Entry::New(series) => series,
             Entry::Full | Entry::Refused(_) => return None,
         };
         Some(Lookup { series, is_own: false })
     }
 
-    /// Finds or makes the series of an identity, if there are fewer than `limit` of them.
+    /// Makes the series of an identity, which was not found, if there are fewer than `limit` of them.
     fn enter<K: RegistryKind>(
         &self,
         identity: &Identity<'_>,
         id: SeriesId,
-        spec: &K::Spec,
+        spec: &Spec,
         (size, limit): (&AtomicUsize, usize),
     ) -> Entry<K> {
         let table = K::table(&self.tables);
-        let find = || table.find(id).map(Entry::Known);
         let is_full = || (size.load(Ordering::Relaxed) >= limit).then_some(Entry::Full);
-        if let Some(entry) = find() {
-            return entry;
-        }
         if identity.shortest_line() > self.options.line_limit {
             return Entry::Refused(Cause::TooLong);
         }
@@ -297,18 +280,16 @@ impl Registry {
         let line = identity.line();
         let mut registration = self.registration();
         // Checked again under the lock.
-        if let Some(entry) = find().or_else(is_full) {
+        if let Some(entry) = table.find(id).map(Entry::Known).or_else(is_full) {
             return entry;
         }
         let shared = (&self.tables, &self.secrets);
         if !registration.conflicts.claim::<K>(shared, line.metric(), id, spec) {
             return Entry::Refused(Cause::Taken);
         }
-        let (position, location) = (table.position_for(id), table.lines.append(line.line()));
-        let series = Series::new(id.fingerprint, position, location, K::cell(spec));
-        let series = Arc::new(series);
-        table.insert(&series);
-        K::fresh(&mut registration.fresh).push(Arc::clone(&series));
+        let location = table.lines.append(line.line());
+        let make = |position| Series::new(id.fingerprint, position, location, K::cell(spec));
+        let series = table.insert(id, make);
         if std::ptr::eq(size, &self.overflow) {
             registration.overflow.insert(id.fingerprint);
         }
@@ -333,6 +314,11 @@ impl Registry {
         self.stats.series.set(all as u64);
     }
 
+    /// What a series is made by, by its metric's name as it is sent.
+    fn spec<'a, K: RegistryKind>(&self, metric: impl FnOnce() -> Cow<'a, str>) -> Spec {
+        (K::KIND == MetricKind::Histogram).then(|| (self.options.specs)(&metric()))
+    }
+
     /// The name that a key is sent by, not yet cleaned.
     fn name_of<'a, K: RegistryKind>(&self, key: &'a Key) -> Cow<'a, str> {
         if self.options.has_unit_suffixes {
@@ -342,20 +328,21 @@ impl Registry {
         }
     }
 
-    /// What the own words of an identity are looked up by; `key` is that of the key that it was made
-    /// of, whose words most often are the same.
-    fn id(&self, identity: &Identity<'_>, key: Option<SeriesId>) -> SeriesId {
-        let fingerprint = self.secrets.fingerprint(&identity.name, identity.labels());
-        key.filter(|id| id.fingerprint == fingerprint).unwrap_or_else(|| {
-            let label = |(key, value): (&str, &str)| Label::new(key.to_owned(), value.to_owned());
-            let labels: Vec<_> = identity.labels().map(label).collect();
-            self.secrets.id(&Key::from_parts(identity.name.to_string(), labels))
-        })
+    /// What the own words of an identity are looked up by.
+    fn id(&self, identity: &Identity<'_>) -> SeriesId {
+        let label = |(key, value): (&str, &str)| Label::new(key.to_owned(), value.to_owned());
+        let labels: Vec<_> = identity.labels().map(label).collect();
+        self.secrets.id(&Key::from_parts(identity.name.to_string(), labels))
     }
 
     fn registration(&self) -> MutexGuard<'_, Registration> {
         self.registration.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The tag that some lines have besides those of the series.
+fn own_tag(spec: &Spec) -> OwnTag {
+    spec.as_ref().and_then(|spec| spec.own_tag)
 }
 
 #[cfg(test)]
@@ -395,7 +382,6 @@ mod tests {
     use super::*;
     use crate::wire::charset::Charset;
     use metrics::CounterFn;
-    use metrics_util::MetricKind;
     use proptest::prelude::*;
 
     fn registry(limit: usize) -> (Registry, Arc<Counters>) {
@@ -485,7 +471,7 @@ mod tests {
     #[test]
     fn a_key_whose_unit_was_told_has_it_in_its_name() {
         let (registry, stats) = registry(100);
-        registry.descriptions().note(
+        registry.descriptions.note(
             MetricKind::Counter,
             &"sent".into(),
             Some(metrics::Unit::Bytes),
@@ -530,16 +516,14 @@ mod tests {
                 registry.get::<Counter>(&key).unwrap().series.increment(1);
             }
             assert_eq!((stats.series.get(), stats.series_overflow.get()), (3, 2 * (round + 1)));
-            let mut fresh = registry.take_fresh();
-            assert_eq!(fresh.counters.len(), 3);
+            let mut fresh = registry.tables.counters.take_fresh();
+            assert_eq!(fresh.len(), 3);
             // Both ways round, for the one is the last within the limit and the other the first
             // beyond it.
             if round % 2 == 0 {
-                fresh.counters.reverse();
+                fresh.reverse();
             }
-            assert!(
-                fresh.counters.drain(..).all(|series| registry.evict(series, |_| true).is_ok())
-            );
+            assert!(fresh.drain(..).all(|series| registry.evict(series, |_| true).is_ok()));
             assert_eq!(stats.series.get(), 0);
             registry.purge_aliases();
         }
@@ -581,8 +565,9 @@ mod tests {
             counter(&registry, "local", &[]).adopt(1).and_then(|local| local.upgrade()).unwrap();
         drop(counter(&registry, "free b", &[]));
         let mut evicted: Vec<bool> = registry
-            .take_fresh()
+            .tables
             .counters
+            .take_fresh()
             .into_iter()
             .map(|series| registry.evict(series, |_| true).is_ok())
             .collect();
@@ -595,8 +580,9 @@ mod tests {
         assert_eq!((stats.series.get(), stats.series_evicted.get()), (3, 1));
         registry.purge_aliases();
         evicted = registry
-            .take_fresh()
+            .tables
             .counters
+            .take_fresh()
             .into_iter()
             .map(|series| registry.evict(series, |_| true).is_ok())
             .collect();
@@ -652,18 +638,18 @@ mod tests {
         let long = Key::from_name("n".repeat(10_000));
         assert!(registry.get::<Counter>(&long).is_none());
         // The first one is named, cut if it is long, and after that the next.
-        assert_eq!(registry.take_notice(Cause::TooLong).unwrap().metric, "m");
-        assert_eq!(registry.take_notice(Cause::TooLong), None);
+        assert_eq!(registry.notices.take(Cause::TooLong).unwrap().metric, "m");
+        assert_eq!(registry.notices.take(Cause::TooLong), None);
         assert!(registry.get::<Counter>(&long).is_none());
-        assert_eq!(registry.take_notice(Cause::TooLong).unwrap().metric, "n".repeat(100));
-        registry.take_fresh();
+        assert_eq!(registry.notices.take(Cause::TooLong).unwrap().metric, "n".repeat(100));
+        registry.drop_too_long();
         assert_eq!((stats.points_taken.get(), stats.points_dropped.too_long.get()), (8, 8));
     }
 
     #[test]
     fn what_is_merged_refused_or_cut_is_named_once_until_it_is_logged() {
         let (registry, stats) = registry(100);
-        let noticed = |cause| registry.take_notice(cause).map(|found| (found.metric, found.label));
+        let noticed = |cause| registry.notices.take(cause).map(|found| (found.metric, found.label));
         for (name, twin) in [("a b", "a_b"), ("c d", "c_d")] {
             counter(&registry, twin, &[]);
             counter(&registry, name, &[]);
@@ -687,7 +673,7 @@ mod tests {
             registry.get::<Counter>(&key).unwrap();
         }
         let held = registry.get::<Counter>(&Key::from_name("m 0")).unwrap().series;
-        for series in registry.take_fresh().counters {
+        for series in registry.tables.counters.take_fresh() {
             let is_held = Arc::ptr_eq(&series, &held);
             assert_eq!(registry.evict(series, |_| true).is_err(), is_held);
         }

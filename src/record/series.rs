@@ -16,8 +16,8 @@ pub(crate) trait Kind: Sized + 'static {
     /// A local for the calling thread, whose number is `owner`.
     fn local(series: &Arc<Series<Self>>, owner: u64) -> Self::Local;
 
-    /// Adds the value of a local that has ended to the cell.
-    fn fold(cell: &Self::Cell, local: &mut Self::Local);
+    /// Adds the value of a local that has ended to the cell, if locals have values of their own.
+    fn fold(_cell: &Self::Cell, _local: &mut Self::Local) {}
 }
 
 /// A series of one kind. In this order, so that what a look-up touches lies beside the reference

@@ -4,8 +4,9 @@
 //! whose words differ from those. Neither keeps a key: that would take more than half of the memory
 //! of a series with two labels, or any amount where a label is cut from the line.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+};
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::{Entry, OccupiedEntry};
@@ -25,6 +26,8 @@ const MOST_OF_ONE_INDEX: usize = 4;
 pub(crate) struct Table<K: Kind> {
     shards: Box<[RwLock<Shard<K>>]>,
     pub(crate) lines: LineStore,
+    /// Series that the flusher does not know yet, in the order of their lines.
+    fresh: Mutex<Vec<Arc<Series<K>>>>,
 }
 
 /// A series, and its line as it was found.
@@ -55,7 +58,7 @@ impl<K: Kind> Default for Table<K> {
     fn default() -> Self {
         let shard = || RwLock::new(Shard { series: HashTable::new(), aliases: HashTable::new() });
         let shards = std::iter::repeat_with(shard).take(SHARDS).collect();
-        Table { shards, lines: LineStore::default() }
+        Table { shards, lines: LineStore::default(), fresh: Mutex::default() }
     }
 }
 
@@ -79,14 +82,6 @@ impl<K: Kind> Table<K> {
         })
     }
 
-    /// Where a series that is not there belongs: at its index, if there are few, else at its
-    /// fingerprint.
-    pub(super) fn position_for(&self, id: SeriesId) -> u64 {
-        let shard = self.read(id.index);
-        let same = shard.series.iter_hash(id.index).filter(|series| series.position == id.index);
-        if same.count() < MOST_OF_ONE_INDEX { id.index } else { id.fingerprint.0 }
-    }
-
     /// All series, in the order of their lines.
     pub(crate) fn all(&self) -> Vec<Found<K>> {
         let mut series = Vec::new();
@@ -94,9 +89,8 @@ impl<K: Kind> Table<K> {
             let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
             series.extend(shard.series.iter().cloned());
         }
-        let mut blocks = HashMap::new();
         let find = |series: Arc<Series<K>>| {
-            let (block, start) = self.lines.find(&series.location, &mut blocks)?;
+            let (block, start) = self.lines.find(&series.location)?;
             Some(Found { series, block, start })
         };
         let mut all: Vec<Found<K>> = series.into_iter().filter_map(find).collect();
@@ -104,9 +98,31 @@ impl<K: Kind> Table<K> {
         all
     }
 
-    /// Adds a series that is not there.
-    pub(super) fn insert(&self, series: &Arc<Series<K>>) {
-        self.write(series.position).insert(series);
+    /// Adds a series that is not there, made for its position: its index, if there are few of the
+    /// same, else its fingerprint.
+    pub(super) fn insert(
+        &self,
+        id: SeriesId,
+        make: impl FnOnce(u64) -> Series<K>,
+    ) -> Arc<Series<K>> {
+        let mut shard = self.write(id.index);
+        let same = shard.series.iter_hash(id.index).filter(|series| series.position == id.index);
+        let is_crowded = same.count() >= MOST_OF_ONE_INDEX;
+        let position = if is_crowded { id.fingerprint.0 } else { id.index };
+        if is_crowded {
+            drop(shard);
+            shard = self.write(position);
+        }
+        let series = Arc::new(make(position));
+        shard.insert(&series);
+        drop(shard);
+        self.fresh().push(Arc::clone(&series));
+        series
+    }
+
+    /// The series that were added since the last time.
+    pub(crate) fn take_fresh(&self) -> Vec<Arc<Series<K>>> {
+        std::mem::take(&mut self.fresh())
     }
 
     /// Lets a key with this fingerprint lead to a series whose line says other words; answers
@@ -146,6 +162,10 @@ impl<K: Kind> Table<K> {
         let before = shard.aliases.len();
         shard.aliases.retain(|(_, series)| series.strong_count() > 0);
         before - shard.aliases.len()
+    }
+
+    fn fresh(&self) -> MutexGuard<'_, Vec<Arc<Series<K>>>> {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The shard of a position, by bits that the tables within do not use.

@@ -103,7 +103,7 @@ impl Rules {
         let own = tags.len();
         for (key, value) in self.defaults() {
             // Clean already, but `own_tag` may be its key.
-            let key = self.clean_key(key, own_tag);
+            let key = if own_tag.is_some() { self.clean_key(key, own_tag) } else { key.into() };
             match tags[..own].iter_mut().find(|tag| tag.key == key) {
                 Some(tag) if tag.value == value => tag.source = Source::Default,
                 Some(tag) => tag.source = Source::Override,
@@ -166,6 +166,15 @@ impl Identity<'_> {
     pub(crate) fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
         let own = self.tags.iter().filter(|tag| tag.source != Source::Default);
         own.map(|tag| (&*tag.key, &*tag.value))
+    }
+
+    /// Whether its labels are as many as these, and every word is as it was given.
+    pub(crate) fn is_verbatim(&self, labels: usize) -> bool {
+        let is_kept = |word: &Cow<'_, str>| matches!(word, Cow::Borrowed(_));
+        let mut own = self.tags.iter().filter(|tag| tag.source != Source::Default);
+        is_kept(&self.name)
+            && own.clone().count() == labels
+            && own.all(|tag| is_kept(&tag.key) && is_kept(&tag.value))
     }
 
     /// The length of the shortest line of the series.
@@ -486,7 +495,13 @@ mod tests {
             let instance = (has_instance && max_tags > 3).then(|| "2".to_owned());
             let rules = Rules { instance, ..rules(max_tags) };
             let labels = labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-            let identity = rules.identify(&name, labels, None);
+            let identity = rules.identify(&name, labels.clone(), None);
+            if identity.is_verbatim(labels.len()) {
+                prop_assert_eq!(&*identity.name, &*name);
+                let sorted = |labels: Vec<_>| std::collections::BTreeSet::from_iter(labels);
+                let own = sorted(identity.labels().collect());
+                prop_assert_eq!(own, sorted(labels.collect()));
+            }
             let line = identity.line().line().text();
             prop_assert_eq!(line.matches('\n').count(), 1);
             prop_assert!(line.ends_with('\n'));

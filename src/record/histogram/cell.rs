@@ -75,11 +75,11 @@ const COLLECTING: u32 = 2;
 std::thread_local! {
     /// Which stripe the thread tries first, modulo those in use; moves on when that one is taken.
     /// Without a destructor, so it can be used while a thread is torn down.
-    static OWN_STRIPE: Cell<Option<usize>> = const { Cell::new(None) };
+    static OWN_STRIPE: Cell<usize> = const { Cell::new(0) };
 }
 #[cfg(loom)]
 loom::thread_local! {
-    static OWN_STRIPE: Cell<Option<usize>> = Cell::new(None);
+    static OWN_STRIPE: Cell<usize> = Cell::new(0);
 }
 
 /// A histogram.
@@ -122,12 +122,6 @@ struct Stripe {
     carried: OnceLock<Box<Pages>>,
 }
 
-impl Default for HistogramCell {
-    fn default() -> Self {
-        HistogramCell::new(Scheme::Log)
-    }
-}
-
 impl HistogramCell {
     /// An empty histogram.
     pub(crate) fn new(scheme: Scheme) -> Self {
@@ -142,13 +136,7 @@ impl HistogramCell {
         }
     }
 
-    /// Records a value; one that is NaN or infinite is only counted.
-    #[inline]
-    pub(crate) fn record(&self, value: f64) {
-        self.record_many(value, 1);
-    }
-
-    /// Records a value `n` times, at the cost of once.
+    /// Records a value `n` times, at the cost of once; one that is NaN or infinite is only counted.
     #[inline]
     pub(crate) fn record_many(&self, value: f64, n: u64) {
         let Some(bucket) = self.scheme.bucket(value) else {
@@ -159,7 +147,7 @@ impl HistogramCell {
             return;
         }
         let in_use = self.in_use.load(Relaxed) as usize;
-        let stripe = if in_use == 1 { 0 } else { own_stripe() };
+        let stripe = if in_use == 1 { 0 } else { OWN_STRIPE.with(Cell::get) };
         if let Err(state) = self.stripe(stripe, in_use).try_record(bucket, value, n) {
             self.record_elsewhere(stripe, state, bucket, value, n);
         }
@@ -219,7 +207,7 @@ impl HistogramCell {
             }
             pause(attempts);
         }
-        OWN_STRIPE.with(|cell| cell.set(Some(number)));
+        OWN_STRIPE.with(|own| own.set(number));
     }
 
     /// Counts a collision, if another thread was recording, and answers whether there were too
@@ -361,23 +349,18 @@ fn saturated(sum: f64) -> f64 {
     if sum.is_nan() { 0.0 } else { sum.clamp(f64::MIN, f64::MAX) }
 }
 
-/// The number of the stripe that this thread tries first; at the first call the next number in
-/// turn.
-fn own_stripe() -> usize {
-    OWN_STRIPE.with(|own| match own.get() {
-        Some(number) => number,
-        None => {
-            let number = next_number();
-            own.set(Some(number));
-            number
-        }
-    })
+#[cfg(test)]
+impl Default for HistogramCell {
+    fn default() -> Self {
+        HistogramCell::new(Scheme::Log)
+    }
 }
 
-fn next_number() -> usize {
-    // A model must be the same each time, so its threads all begin with the first.
-    static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-    if cfg!(loom) { 0 } else { NEXT.fetch_add(1, Relaxed) }
+#[cfg(test)]
+impl HistogramCell {
+    pub(crate) fn record(&self, value: f64) {
+        self.record_many(value, 1);
+    }
 }
 
 #[cfg(test)]
