@@ -193,6 +193,9 @@ mod clock;
 pub mod docs;
 mod error;
 mod flush;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod host;
 mod log_limiter;

@@ -153,7 +153,7 @@ fn rows() -> impl Iterator<Item = &'static (&'static str, Set)> {
 const SWITCH: &[(&str, bool)] = &[("true", true), ("false", false)];
 
 impl OpenTsdbBuilder {
-    pub(super) fn from_variables(
+    pub(crate) fn from_variables(
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, BuildError> {
         let variables = collect(environment)?;

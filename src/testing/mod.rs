@@ -45,7 +45,7 @@ mod fault;
 mod http;
 mod log;
 mod options;
-mod parse;
+pub(crate) mod parse;
 mod port;
 mod replies;
 mod rpc;

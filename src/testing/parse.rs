@@ -14,30 +14,30 @@ use crate::wire::value::Value;
 
 /// The most tags of a point and only the characters that a TSD takes; `None` for servers that take
 /// any number and any character but a space.
-pub(super) type Rules = Option<usize>;
+pub(crate) type Rules = Option<usize>;
 
 /// A line that was understood. Names and tags are as they were sent.
 #[derive(Debug)]
-pub(super) struct Put<'a> {
-    pub(super) metric: &'a [u8],
+pub(crate) struct Put<'a> {
+    pub(crate) metric: &'a [u8],
     /// Seconds or milliseconds, as they were sent.
-    pub(super) time: u64,
+    pub(crate) time: u64,
     /// The value's text; of a histogram all of it.
-    pub(super) text: &'a [u8],
+    pub(crate) text: &'a [u8],
     /// `None` for a histogram.
-    pub(super) value: Option<Value>,
+    pub(crate) value: Option<Value>,
     /// Keys are unique.
-    pub(super) tags: Vec<Tag<'a>>,
+    pub(crate) tags: Vec<Tag<'a>>,
 }
 
 /// A key and its value.
-pub(super) type Tag<'a> = (&'a [u8], &'a [u8]);
+pub(crate) type Tag<'a> = (&'a [u8], &'a [u8]);
 
 /// Why a line was refused: a TSD's reply without the command before it.
-pub(super) type Refusal = String;
+pub(crate) type Refusal = String;
 
 /// Reads a `put` line, given without its line feed.
-pub(super) fn put<'a>(line: &'a [u8], rules: Rules) -> Result<Put<'a>, Refusal> {
+pub(crate) fn put<'a>(line: &'a [u8], rules: Rules) -> Result<Put<'a>, Refusal> {
     let (mut words, metric, time) = head(line, 4)?;
     let text = words.next().unwrap_or_default();
     if text.is_empty() {
@@ -48,7 +48,7 @@ pub(super) fn put<'a>(line: &'a [u8], rules: Rules) -> Result<Put<'a>, Refusal> 
 }
 
 /// What a TSD checks last, however the words of the point came.
-pub(super) fn point<'a>(
+pub(crate) fn point<'a>(
     metric: &'a [u8],
     time: u64,
     text: &'a [u8],
@@ -65,7 +65,7 @@ pub(super) fn point<'a>(
 
 /// Reads a `histogram` line. Of its value only that it is there is checked: a TSD answers a
 /// malformed bucket with nothing.
-pub(super) fn histogram<'a>(line: &'a [u8], rules: Rules) -> Result<Put<'a>, Refusal> {
+pub(crate) fn histogram<'a>(line: &'a [u8], rules: Rules) -> Result<Put<'a>, Refusal> {
     let (mut words, metric, time) = head(line, 5)?;
     let mut text = words.next().unwrap_or_default();
     if std::str::from_utf8(text).is_ok_and(|text| text.parse::<i32>().is_ok()) {
@@ -80,7 +80,7 @@ pub(super) fn histogram<'a>(line: &'a [u8], rules: Rules) -> Result<Put<'a>, Ref
 }
 
 /// The number that `text` is, which was accepted before.
-pub(super) fn accepted_number(text: &[u8]) -> Option<Value> {
+pub(crate) fn accepted_number(text: &[u8]) -> Option<Value> {
     number(text, b"", 0).ok()
 }
 
@@ -202,7 +202,7 @@ fn map(tags: &[Tag<'_>]) -> String {
 }
 
 /// The text of bytes that a TSD decodes as ISO-8859-1.
-pub(super) fn latin1(bytes: &[u8]) -> String {
+pub(crate) fn latin1(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
 }
 

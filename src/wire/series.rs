@@ -100,11 +100,11 @@ impl Rules {
                 None => tags.push(Tag { key, value, source: Source::Label }),
             }
         }
-        let own = tags.len();
         for (key, value) in self.defaults() {
-            // Clean already, but `own_tag` may be its key.
+            // Clean already, but `own_tag` may be its key, and the key that it gets then another's.
             let key = if own_tag.is_some() { self.clean_key(key, own_tag) } else { key.into() };
-            match tags[..own].iter_mut().find(|tag| tag.key == key) {
+            match tags.iter_mut().find(|tag| tag.key == key) {
+                Some(tag) if tag.source != Source::Label => {}
                 Some(tag) if tag.value == value => tag.source = Source::Default,
                 Some(tag) => tag.source = Source::Override,
                 None => tags.push(Tag { key, value: value.into(), source: Source::Default }),
@@ -433,6 +433,21 @@ mod tests {
         let many = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|key| (key, "1"));
         let identity = rules.identify("m", many.into_iter(), Some("le"));
         assert_eq!(identity.line().line().tags().count(), 7);
+    }
+
+    /// Found by fuzzing: a TSD refuses each line with `duplicate tag`.
+    #[test]
+    fn two_global_labels_of_one_key_beside_the_exporters_own_are_one_tag() {
+        let globals = [("le", "x"), ("le_", "y")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let rules = Rules { globals: globals.into(), ..rules(8) };
+        for (labels, line) in
+            [(&[][..], "put m host=a le_=x\n"), (&[("le_", "y")], "put m host=a le_=y\n")]
+        {
+            let identity = rules.identify("m", labels.iter().copied(), Some("le"));
+            assert_eq!(identity.line().line().text(), line);
+            let again = rules.identify("m", identity.labels(), Some("le"));
+            assert_eq!(again.line().line().text(), line, "its own words say as much");
+        }
     }
 
     #[test]

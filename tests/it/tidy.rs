@@ -34,6 +34,8 @@ const EDGES: &[(&str, &[&str])] = &[
     // Points as the server reads them; `exporter` hands out a builder without a rate limit, and a
     // `Flavor` says which server it is.
     ("testing", &["wire", "builder", "send"]),
+    // Its targets: lines and replies, addresses, variables, the parser of `FakeTsd`.
+    ("fuzzing", &["wire", "send", "builder", "testing"]),
 ];
 /// `lib.rs` and the builder may name every module.
 const OUTSIDE: &[&str] = &["lib", "builder"];

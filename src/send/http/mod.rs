@@ -15,6 +15,8 @@ mod body;
 mod check;
 mod details;
 mod exchange;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub(crate) mod head;
 mod learned;
 mod peer;

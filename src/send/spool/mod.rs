@@ -7,6 +7,8 @@
 //! 5. [`keeper`]: what goes to disk and what comes back, and when.
 
 mod directory;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub(crate) mod keeper;
 pub(crate) mod options;
 mod record;

@@ -12,9 +12,9 @@
 use std::io::{self, ErrorKind, Read};
 
 /// The most bytes of lines in a record, several batches: what memory a length may ask for.
-const MAX_LINES: usize = 256 * 1024;
+pub(super) const MAX_LINES: usize = 256 * 1024;
 /// What stands before the lines.
-const HEADER: usize = 8;
+pub(super) const HEADER: usize = 8;
 
 /// Makes `record` one of these lines.
 pub(super) fn encode(lines: &[u8], record: &mut Vec<u8>) {

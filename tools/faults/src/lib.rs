@@ -8,8 +8,10 @@
 //! 3. [`shutdown`]: a shutdown in each state of a server;
 //! 4. [`odd_servers`]: idle closes and garbage;
 //! 5. [`rate`]: the rate that a server sees, and how many connections;
-//! 6. [`log`]: what is logged meanwhile.
+//! 6. [`log`]: what is logged meanwhile;
+//! 7. [`hostile`]: servers that draw what they do by a seed.
 
+pub mod hostile;
 pub mod log;
 pub mod odd_servers;
 pub mod outages;

@@ -279,6 +279,12 @@ const SCENARIOS: &[Scenario] = &[
         need: Need::Nothing,
         run: spool::backlog,
     },
+    Scenario {
+        name: "hostile-servers-by-seed",
+        promise: "all",
+        need: Need::Nothing,
+        run: mixed::hostile,
+    },
     Scenario { name: "mixed-faults", promise: "all", need: Need::Nft, run: mixed::run },
 ];
 

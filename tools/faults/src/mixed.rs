@@ -8,13 +8,17 @@ use metrics_exporter_opentsdb::Confirmation;
 use metrics_exporter_opentsdb::testing::{Action, FakeTsd, Fault, Step};
 
 use crate::Size;
+use crate::delivery::until;
 use crate::net::{Filter, port};
+use opentsdb_faults::hostile::run_seeds;
 use opentsdb_faults::outages::counting;
 use opentsdb_faults::rig::{App, assert_law, builder};
 
 /// How long spells go on in all.
 const LONG: Duration = Duration::from_secs(30 * 60);
 const SHORT: Duration = Duration::from_secs(8);
+/// How many seeds of hostile servers run side by side: most of their time they wait.
+const SEEDS_AT_A_TIME: usize = 16;
 
 /// What is done to a server.
 #[derive(Debug)]
@@ -211,4 +215,20 @@ fn check_law(app: &App, servers: &[&FakeTsd], seed: u64) {
         assert!(tsd.log().poisoned().is_empty() && tsd.log().rejected_count() == 0, "spell {seed}");
     }
     assert_eq!(stats.restarts, 0, "spell {seed}");
+}
+
+/// Seeds of hostile servers, `HOSTILE_SEEDS` of them if it is set, on several threads; afterwards all
+/// threads and descriptors are gone.
+pub(crate) fn hostile(size: Size) -> String {
+    let count = std::env::var("HOSTILE_SEEDS").ok().and_then(|text| text.parse().ok());
+    let count = count.unwrap_or(size.pick(200, 2_000));
+    let seen = || {
+        let count = |folder: &str| std::fs::read_dir(folder).expect("Linux").count();
+        (count("/proc/self/task"), count("/proc/self/fd"))
+    };
+    run_seeds(size.seed, 2, 2);
+    let before = seen();
+    let told = run_seeds(size.seed, count, SEEDS_AT_A_TIME);
+    until("all threads and descriptors gone", || seen().0 <= before.0 && seen().1 <= before.1);
+    format!("seeds {} to {}, {told:?}", size.seed, size.seed + count)
 }

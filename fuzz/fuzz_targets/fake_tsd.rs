@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| metrics_exporter_opentsdb::fuzzing::fake_tsd(data));
