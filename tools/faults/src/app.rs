@@ -524,7 +524,7 @@ fn rounds(address: &str, folder: &str, mode: &str, start: u64) {
         }
         if is_confirmed() {
             say("due", round);
-        } else if has_grown() {
+        } else if has_grown() && round > start {
             // The writer had perhaps begun before this point came; the one before it saw.
             say("due", round - 1);
         }
