@@ -3,7 +3,8 @@
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection};
 
 use crate::send::http::tls;
@@ -11,8 +12,8 @@ use crate::send::http::tls;
 const PROVIDER: &str = "a FakeHttpTsd with TLS needs the feature `tls-ring` or `tls-aws-lc-rs`, or \
                         an installed CryptoProvider";
 const OUR_OWN: &str = "the certificates are our own";
-const AUTHORITY: &[u8] = include_bytes!("certificates/authority.der");
-const KEY: &[u8] = include_bytes!("certificates/key.der");
+const AUTHORITY: &[u8] = include_bytes!("certificates/authority.pem");
+const KEY: &[u8] = include_bytes!("certificates/key.pem");
 
 /// What a [`FakeHttpTsd`](super::super::FakeHttpTsd) shows to who connects. Feature `tls`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,14 +31,14 @@ pub enum Certificate {
 impl Certificate {
     pub(super) fn config(self) -> Arc<ServerConfig> {
         let certificate: &[u8] = match self {
-            Certificate::Valid => include_bytes!("certificates/valid.der"),
-            Certificate::WrongName => include_bytes!("certificates/wrong-name.der"),
-            Certificate::Expired => include_bytes!("certificates/expired.der"),
+            Certificate::Valid => include_bytes!("certificates/valid.pem"),
+            Certificate::WrongName => include_bytes!("certificates/wrong-name.pem"),
+            Certificate::Expired => include_bytes!("certificates/expired.pem"),
         };
         let config = ServerConfig::builder_with_provider(tls::provider().expect(PROVIDER));
         let config = config.with_safe_default_protocol_versions().expect(PROVIDER);
-        let chain = vec![CertificateDer::from(certificate)];
-        let key = PrivatePkcs8KeyDer::from(KEY).into();
+        let chain = vec![CertificateDer::from_pem_slice(certificate).expect(OUR_OWN)];
+        let key = PrivateKeyDer::from_pem_slice(KEY).expect(OUR_OWN);
         Arc::new(config.with_no_client_auth().with_single_cert(chain, key).expect(OUR_OWN))
     }
 }
@@ -45,7 +46,8 @@ impl Certificate {
 /// A client that trusts the authority.
 pub(super) fn client_config() -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from(AUTHORITY)).expect(OUR_OWN);
+    let authority = CertificateDer::from_pem_slice(AUTHORITY).expect(OUR_OWN);
+    roots.add(authority).expect(OUR_OWN);
     tls::config(roots).expect(PROVIDER)
 }
 
