@@ -27,6 +27,13 @@ pub(super) enum Outcome {
     Blocked,
 }
 
+impl Outcome {
+    /// The server closes the connection, and says nothing.
+    pub(super) fn close() -> Self {
+        Outcome::Answer(Answer { is_last: true, ..Answer::default() })
+    }
+}
+
 /// What is said to the client.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Answer {
@@ -68,7 +75,7 @@ impl Desk<'_> {
     pub(super) fn reject_long(&mut self, line: &[u8], length: Length) -> Outcome {
         self.log.reject(self.connection, line, "");
         match length {
-            Length::Close => Outcome::Answer(Answer { is_last: true, ..Answer::default() }),
+            Length::Close => Outcome::close(),
             _ => Outcome::Silence,
         }
     }

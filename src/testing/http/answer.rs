@@ -55,8 +55,6 @@ impl HttpAnswer {
         if *status == 204 {
             (body, framing) = (Vec::new(), String::new());
         }
-        let headers = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
-        let headers: String = headers.collect();
         let reason = if *status < 300 { "OK" } else { "Refused" };
         let head = format!("HTTP/1.1 {status} {reason}\r\n{headers}{framing}{closing}\r\n");
         let mut bytes = [head.as_bytes(), &body].concat();

@@ -14,19 +14,14 @@ use super::options::HttpOptions;
 use super::put::{self, DataPoint};
 use crate::builder::Flavor;
 
+/// The longest message that Netty's decoder gives as one, and so a TSD's limit.
+const TSD_LIMIT: usize = 8192;
+/// VictoriaMetrics' `-opentsdbhttp.maxInsertRequestSize`; InfluxDB has no limit.
+const LENIENT_LIMIT: usize = 32 << 20;
 /// The most that a body may become.
 const MAX_INFLATED: u64 = 256 << 20;
 const BAD_POINTS: &str = "One or more data points had errors";
 const SEE_LOGS: &str = "Please see the TSD logs or append \"details\" to the put request";
-
-/// Why there is no answer.
-#[derive(Debug)]
-enum Silence {
-    /// The connection is closed instead.
-    Closed,
-    /// The request waits for storage.
-    Blocked,
-}
 
 /// Handles the request that `bytes` begin with, if enough of it is there; answers how long it is.
 pub(in super::super) fn handle(
@@ -56,8 +51,8 @@ pub(in super::super) fn handle(
             .and_then(|()| exchange.route(desk, &body)),
     };
     let (status, mut answer) = match handled {
-        Err(Silence::Blocked) => return Some((size, Outcome::Blocked)),
-        Err(Silence::Closed) => (0, Answer { is_last: true, ..Answer::default() }),
+        Err(Outcome::Answer(answer)) => (0, answer),
+        Err(waits) => return Some((size, waits)),
         Ok(answer) => {
             let answer = exchange.other_answer().unwrap_or(&answer);
             (answer.status, answer.render(&mode.http))
@@ -84,27 +79,32 @@ struct Exchange<'a> {
 
 impl Exchange<'_> {
     /// What is said to the head alone.
-    fn refuse(&self) -> Option<Result<HttpAnswer, Silence>> {
+    fn refuse(&self) -> Option<Result<HttpAnswer, Outcome>> {
         let limit = self.mode.http.iter().rev().find_map(|fault| match fault {
             HttpFault::Limit(bytes, how) => Some((*bytes, *how)),
             _ => None,
         });
-        let (limit, how) = limit.unwrap_or_else(|| self.options.limit(self.flavor));
+        let (limit, how) = limit.unwrap_or(match self.flavor {
+            Flavor::OpenTsdb => {
+                (self.options.max_body_bytes.unwrap_or(TSD_LIMIT), TooLarge::NotSupported)
+            }
+            _ => (self.options.max_body_bytes.unwrap_or(LENIENT_LIMIT), TooLarge::Status(400)),
+        });
         let is_refused = self.request.wire_bytes > limit || self.request.is_in_chunks();
         is_refused.then(|| match how {
             TooLarge::NotSupported => Ok(HttpAnswer::page(400, "Chunked request not supported.")),
             TooLarge::Status(status) => Ok(HttpAnswer::page(status, "too large")),
-            TooLarge::Close => Err(Silence::Closed),
+            TooLarge::Close => Err(Outcome::close()),
         })
     }
 
     /// Puts down the body as it was before it was compressed.
-    fn inflate(&self, wire: &[u8], body: &mut Vec<u8>) -> Result<(), Silence> {
+    fn inflate(&self, wire: &[u8], body: &mut Vec<u8>) -> Result<(), Outcome> {
         if self.request.header("content-encoding") == Some("gzip") && !self.options.ignores_gzip {
             let inflated = MultiGzDecoder::new(wire).take(MAX_INFLATED).read_to_end(body);
             return match inflated {
                 // A TSD closes the connection, others answer 400.
-                Err(_) if self.flavor == Flavor::OpenTsdb => Err(Silence::Closed),
+                Err(_) if self.flavor == Flavor::OpenTsdb => Err(Outcome::close()),
                 _ => Ok(()),
             };
         }
@@ -112,12 +112,12 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    fn route(&self, desk: &mut Desk<'_>, body: &[u8]) -> Result<HttpAnswer, Silence> {
+    fn route(&self, desk: &mut Desk<'_>, body: &[u8]) -> Result<HttpAnswer, Outcome> {
         if let Some(answer) = self.other_answer().filter(|answer| !answer.stores) {
             return Ok(answer.clone());
         }
         if self.mode.http.contains(&HttpFault::CloseUnanswered) {
-            return Err(Silence::Closed);
+            return Err(Outcome::close());
         }
         let required = self.options.required.as_ref();
         if required.is_some_and(|(name, value)| self.request.header(name) != Some(value)) {
@@ -137,7 +137,7 @@ impl Exchange<'_> {
     }
 
     /// Stores the good points, or none.
-    fn put(&self, desk: &mut Desk<'_>, points: &[DataPoint<'_>]) -> Result<HttpAnswer, Silence> {
+    fn put(&self, desk: &mut Desk<'_>, points: &[DataPoint<'_>]) -> Result<HttpAnswer, Outcome> {
         let is_sync = self.asks("sync");
         let timeout = self.request.parameter("sync_timeout").and_then(|it| it.parse().ok());
         let timeout = timeout.filter(|&millis| is_sync && millis > 0).map(Duration::from_millis);
@@ -145,14 +145,11 @@ impl Exchange<'_> {
         let checked: Vec<_> = points.iter().map(|point| point.check(desk, self.mode)).collect();
         let is_stuck = checked.iter().flatten().any(|put| desk.is_stuck(put, self.mode));
         if is_stuck || (is_late && timeout.is_none()) {
-            return Err(Silence::Blocked);
+            return Err(Outcome::Blocked);
         }
         let is_lost = self.mode.http.contains(&HttpFault::StorageFails);
-        let failure = match (is_late, is_lost && is_sync) {
-            (true, _) => Some("Write timedout"),
-            (false, true) => Some("Storage exception: Region not available"),
-            (false, false) => None,
-        };
+        let unstored = (is_lost && is_sync).then_some("Storage exception: Region not available");
+        let failure = if is_late { Some("Write timedout") } else { unstored };
         let errors = points.iter().zip(&checked).filter_map(|(point, put)| {
             let what = put.as_ref().err().map(String::as_str).or(failure)?;
             Some(point.error(what))
@@ -185,10 +182,6 @@ impl Exchange<'_> {
             Some(status) => HttpAnswer::json(status, &json!({ "error": errors[0]["error"] })),
             None if is_short && self.flavor == Flavor::OpenTsdb && !errors.is_empty() => {
                 HttpAnswer::error(400, BAD_POINTS, SEE_LOGS)
-            }
-            // Netty gives even this a length, Go does not.
-            None if is_short && self.flavor == Flavor::OpenTsdb => {
-                HttpAnswer::new(204).header("Content-Length", "0")
             }
             None if is_short => HttpAnswer::new(204),
             None => {

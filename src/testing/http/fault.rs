@@ -1,5 +1,6 @@
 //! What a server of HTTP can be told to do wrong, beyond what any server can.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 /// What a [`FakeHttpTsd`](super::super::FakeHttpTsd) does wrong until it is healed, in addition to
@@ -60,11 +61,12 @@ pub enum TooLarge {
 /// let redirect = HttpAnswer::new(302).header("Location", "/login");
 /// let proxy = HttpAnswer::new(502).body("<h1>Bad Gateway</h1>").storing();
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct HttpAnswer {
     pub(super) status: u16,
-    pub(super) headers: Vec<(String, String)>,
+    /// Whole lines.
+    pub(super) headers: String,
     pub(super) body: String,
     pub(super) stores: bool,
     /// How much later it comes.
@@ -74,18 +76,12 @@ pub struct HttpAnswer {
 impl HttpAnswer {
     /// One with this status and no body.
     pub fn new(status: u16) -> Self {
-        HttpAnswer {
-            status,
-            headers: Vec::new(),
-            body: String::new(),
-            stores: false,
-            after: Duration::ZERO,
-        }
+        HttpAnswer { status, ..HttpAnswer::default() }
     }
 
     /// With this header too.
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers.push((name.into(), value.into()));
+    pub fn header(mut self, name: &str, value: impl Display) -> Self {
+        self.headers += &format!("{name}: {value}\r\n");
         self
     }
 
