@@ -44,17 +44,6 @@ pub(crate) fn put<'a>(line: &'a [u8], rules: Rules) -> Result<Put<'a>, Refusal> 
         return illegal("empty value");
     }
     let tags = tags(words)?;
-    point(metric, time, text, tags, rules)
-}
-
-/// What a TSD checks last, however the words of the point came.
-pub(crate) fn point<'a>(
-    metric: &'a [u8],
-    time: u64,
-    text: &'a [u8],
-    tags: Vec<Tag<'a>>,
-    rules: Rules,
-) -> Result<Put<'a>, Refusal> {
     let value = number(text, metric, time)?;
     if time > u64::from(u32::MAX) && time > MAX_TIME {
         return illegal(format!("bad timestamp={time}"));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::fault::Mode;
 use super::super::log::HttpRequest;
-use super::super::rpc::{Answer, Desk, Outcome};
+use super::super::rpc::{Desk, Outcome};
 use super::fault::{HttpAnswer, HttpFault, TooLarge};
 use super::options::HttpOptions;
 use super::put::{self, DataPoint};
@@ -35,8 +35,7 @@ pub(in super::super) fn handle(
         Ok(read) => read,
         Err(what) => {
             desk.log.violate(what);
-            let answer = HttpAnswer::page(400, what).render(&mode.http);
-            return Some((bytes.len(), Outcome::Answer(Answer { is_last: true, ..answer })));
+            return Some((bytes.len(), Outcome::close()));
         }
     };
     let exchange =
@@ -142,7 +141,10 @@ impl Exchange<'_> {
         let timeout = self.request.parameter("sync_timeout").and_then(|it| it.parse().ok());
         let timeout = timeout.filter(|&millis| is_sync && millis > 0).map(Duration::from_millis);
         let is_late = is_sync && self.mode.is_frozen;
-        let checked: Vec<_> = points.iter().map(|point| point.check(desk, self.mode)).collect();
+        let lines: Vec<_> = points.iter().map(DataPoint::line).collect();
+        let checked = points.iter().zip(&lines);
+        let checked: Vec<_> =
+            checked.map(|(point, line)| point.check(line, desk, self.mode)).collect();
         let is_stuck = checked.iter().flatten().any(|put| desk.is_stuck(put, self.mode));
         if is_stuck || (is_late && timeout.is_none()) {
             return Err(Outcome::Blocked);
@@ -157,13 +159,11 @@ impl Exchange<'_> {
         let errors: Vec<_> = errors.collect();
         let good = checked.iter().flatten().count();
         let stores = !is_lost && (good == points.len() || self.options.refuses_all.is_none());
-        for (point, put) in points.iter().zip(checked) {
+        for ((point, line), put) in points.iter().zip(&lines).zip(checked) {
             match put {
-                Ok(put) if stores => {
-                    desk.log.accept_json(desk.connection, &point.line(), put, point.json);
-                }
+                Ok(put) if stores => desk.log.accept_json(desk.connection, line, put, point.json),
                 Ok(_) => {}
-                Err(what) => desk.log.reject(desk.connection, point.line().as_bytes(), &what),
+                Err(what) => desk.log.reject(desk.connection, line.as_bytes(), &what),
             }
         }
         let timeouts = if is_late { good } else { 0 };

@@ -53,8 +53,13 @@ impl<'a> DataPoint<'a> {
         format!("put {} {} {}{tags}", self.metric, self.timestamp, self.value())
     }
 
-    /// What a TSD takes it for, or its words for why it does not.
-    pub(super) fn check(&self, desk: &Desk<'_>, mode: &Mode) -> Result<Put<'_>, String> {
+    /// What a TSD takes it for, given its line, or its words for why it does not.
+    pub(super) fn check<'l>(
+        &self,
+        line: &'l str,
+        desk: &Desk<'_>,
+        mode: &Mode,
+    ) -> Result<Put<'l>, String> {
         let rules = desk.options.rules();
         let missing = [
             (self.metric.is_empty(), "Metric name was empty"),
@@ -65,17 +70,13 @@ impl<'a> DataPoint<'a> {
         if let Some((_, what)) = missing.iter().find(|(is_missing, _)| *is_missing) {
             return Err((*what).to_owned());
         }
-        let words = self.tags.iter().flat_map(|(key, value)| [key.as_str(), value]);
-        if let Some(word) = words.chain([&*self.metric, self.value()]).find(|word| !is_word(word)) {
-            return Err(format!("Invalid word (\"{word}\"): illegal character"));
+        let put = parse::put(line.as_bytes(), rules).and_then(|put| desk.admit(put, mode));
+        match (put, &mode.refusal) {
+            (Ok(put), _) if put.tags.len() > self.tags.len() => Err(format!("a space in {line}")),
+            (Ok(put), None) => Ok(put),
+            (Ok(_), Some(refusal)) => Err(in_details(refusal)),
+            (Err(refusal), _) => Err(in_details(&refusal)),
         }
-        let tags =
-            self.tags.iter().map(|(key, value)| (key.as_bytes(), value.as_bytes())).collect();
-        let (metric, time) = (self.metric.as_bytes(), self.timestamp.unsigned_abs());
-        parse::point(metric, time, self.value().as_bytes(), tags, rules)
-            .and_then(|put| desk.admit(put, mode))
-            .and_then(|put| mode.refusal.clone().map_or(Ok(put), Err))
-            .map_err(|refusal| in_details(&refusal))
     }
 
     /// As it is named in `errors`.
@@ -96,11 +97,6 @@ impl<'a> DataPoint<'a> {
     fn value(&self) -> &str {
         self.value.map_or("", |raw| raw.get().trim_matches('"'))
     }
-}
-
-/// Whether it can stand in a `put` line.
-fn is_word(word: &str) -> bool {
-    !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || c.is_control() || c == '=')
 }
 
 /// How what is said to a `put` line is said in the details.
