@@ -25,7 +25,7 @@ const LOCK: &str = "lock";
 /// Open, and ours until it is dropped.
 #[derive(Debug)]
 pub(super) struct Directory {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     lock: File,
 }
 
@@ -46,10 +46,6 @@ impl Directory {
         }
         let lock = lock(&path.join(LOCK))?;
         Ok(Directory { path, lock })
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
     }
 
     /// The number of each segment, its length, and when it was last written as the time since the

@@ -4,13 +4,13 @@ use super::record::{HEADER, MAX_LINES, encode, read};
 
 /// Of any file each record that is read is there to the byte, up to the first that is none.
 pub fn spool(data: &[u8]) {
-    let (mut file, mut lines, mut record) = (data, Vec::new(), Vec::new());
+    let (mut file, mut lines) = (data, Vec::new());
     loop {
         let before = file;
         match read(&mut file, &mut lines) {
             Ok(true) => {
                 assert!((1..=MAX_LINES).contains(&lines.len()));
-                encode(&lines, &mut record);
+                let record = encode(&lines);
                 assert!(before.starts_with(&record));
                 assert_eq!(file.len(), before.len() - record.len());
             }
@@ -21,7 +21,7 @@ pub fn spool(data: &[u8]) {
     }
     // A file of ours, cut anywhere.
     let Some((&[cut], data)) = data.split_first_chunk() else { return };
-    encode(data, &mut record);
+    let record = encode(data);
     let end = (HEADER + data.len()).saturating_sub(usize::from(cut) / 16);
     let outcome = read(&mut &record[..end.min(record.len())], &mut lines);
     let is_whole = end == record.len() && (1..=MAX_LINES).contains(&data.len());

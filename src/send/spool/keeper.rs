@@ -73,7 +73,7 @@ impl Keeper {
     ) -> io::Result<Self> {
         let store = Store::open(spool, rules)?;
         if store.has_backlog() {
-            let (directory, bytes) = (store.path().display(), store.bytes());
+            let (directory, bytes) = (store.directory.path.display(), store.bytes());
             tracing::info!(%directory, bytes, "the spool has points to deliver");
         }
         queue.set_spool();
@@ -222,7 +222,7 @@ impl Keeper {
         let pause = failed.map_or(PAUSE.0, |(_, pause)| (2 * pause).min(PAUSE.1));
         self.failed = Some((now + pause, pause));
         if self.log.should_log("write", now) {
-            let directory = self.store.path().display();
+            let directory = self.store.directory.path.display();
             tracing::warn!(%directory, %error, retry_in = ?pause, "cannot write to the spool: points stay in memory");
         }
         false
@@ -237,12 +237,9 @@ impl Keeper {
         self.counters.points_dropped.spool.add(dropped);
         self.counters.spool_errors.add(damaged);
         self.counters.spool_bytes.set(self.store.bytes());
-        let directory = self.store.path().display();
-        if dropped > 0 && self.log.should_log("dropped", now) {
-            tracing::warn!(%directory, points = dropped, "points in the spool are dropped: they are too old or too many");
-        }
-        if damaged > 0 && self.log.should_log("damaged", now) {
-            tracing::warn!(%directory, parts = damaged, "parts of the spool cannot be read, and are passed over");
+        if dropped + damaged > 0 && self.log.should_log("lost", now) {
+            let directory = self.store.directory.path.display();
+            tracing::warn!(%directory, points = dropped, parts = damaged, "points in the spool are lost: too old or too many, or in parts that cannot be read");
         }
     }
 }

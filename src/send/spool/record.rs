@@ -16,13 +16,10 @@ pub(super) const MAX_LINES: usize = 256 * 1024;
 /// What stands before the lines.
 pub(super) const HEADER: usize = 8;
 
-/// Makes `record` one of these lines.
-pub(super) fn encode(lines: &[u8], record: &mut Vec<u8>) {
+/// A record of these lines.
+pub(super) fn encode(lines: &[u8]) -> Vec<u8> {
     let length = (lines.len() as u32).to_le_bytes();
-    record.clear();
-    record.extend_from_slice(&length);
-    record.extend_from_slice(&checksum(length, lines));
-    record.extend_from_slice(lines);
+    [&length[..], &checksum(length, lines), lines].concat()
 }
 
 /// Reads the next record's lines into `lines`; `false`, and none, where the file ends behind the
@@ -66,12 +63,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn encoded(records: &[&[u8]]) -> Vec<u8> {
-        let (mut file, mut record) = (Vec::new(), Vec::new());
-        for lines in records {
-            encode(lines, &mut record);
-            file.extend_from_slice(&record);
-        }
-        file
+        records.iter().flat_map(|lines| encode(lines)).collect()
     }
 
     /// The records up to the end or to the first bad one, and whether there is one.

@@ -22,7 +22,6 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
-use std::path::Path;
 use std::time::Duration;
 
 use super::directory::Directory;
@@ -40,9 +39,8 @@ const LINES: usize = 128;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Store {
-    directory: Directory,
-    max_bytes: u64,
-    max_age: Duration,
+    pub(super) directory: Directory,
+    limits: Spool,
     rules: LineRules,
     /// In the order of their numbers; the backlog before the copies.
     segments: VecDeque<Segment>,
@@ -58,8 +56,6 @@ pub(super) struct Store {
     pub(super) damaged: u64,
     /// Points that were too old, or too many.
     pub(super) dropped: u64,
-    /// The record that is written.
-    record: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -96,8 +92,7 @@ impl Store {
         Ok(Store {
             next: segments.back().map_or(0, |last| last.number + 1),
             directory,
-            max_bytes: spool.max_bytes,
-            max_age: spool.max_age,
+            limits: spool.clone(),
             rules,
             segments,
             writing: None,
@@ -105,12 +100,7 @@ impl Store {
             reading: None,
             damaged: 0,
             dropped: 0,
-            record: Vec::new(),
         })
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        self.directory.path()
     }
 
     /// How many bytes there are on disk.
@@ -132,46 +122,46 @@ impl Store {
         copies_below: Option<u64>,
         wall: Duration,
     ) -> io::Result<()> {
-        record::encode(lines, &mut self.record);
-        let bytes = self.record.len() as u64;
-        while self.bytes() + bytes > self.max_bytes && self.has_backlog() {
+        let record = record::encode(lines);
+        let (bytes, max_bytes) = (record.len() as u64, self.limits.max_bytes);
+        while self.bytes() + bytes > max_bytes && self.has_backlog() {
             self.drop_oldest();
         }
-        if self.bytes() + bytes > self.max_bytes {
+        if self.bytes() + bytes > max_bytes {
             if copies_below.is_some() {
                 return Err(ErrorKind::StorageFull.into());
             }
             self.dropped += count(lines);
             return Ok(());
         }
-        let most = (self.max_bytes / u64::from(PARTS)).min(SEGMENT_BYTES);
         let is_full = self.segments.back().is_some_and(|last| {
-            last.bytes + bytes > most
-                || last.created.saturating_add(self.max_age / PARTS) <= wall
+            last.bytes + bytes > (max_bytes / u64::from(PARTS)).min(SEGMENT_BYTES)
+                || last.created.saturating_add(self.limits.max_age / PARTS) <= wall
                 || last.copies_below.is_some() != copies_below.is_some()
         });
         if is_full {
             self.sync()?;
             self.writing = None;
         }
-        if self.writing.is_none() {
-            let number = self.next;
-            self.next += 1;
-            self.writing = Some(self.directory.create(number)?);
-            self.segments.push_back(Segment { number, bytes: 0, created: wall, copies_below });
-        }
-        let (Some(file), Some(last)) = (&mut self.writing, self.segments.back_mut()) else {
-            return Ok(());
+        let mut file = match self.writing.take() {
+            Some(file) => file,
+            None => {
+                let number = self.next;
+                self.next += 1;
+                let file = self.directory.create(number)?;
+                self.segments.push_back(Segment { number, bytes: 0, created: wall, copies_below });
+                file
+            }
         };
         self.is_dirty = true;
-        if let Err(error) = file.write_all(&self.record) {
+        let Some(last) = self.segments.back_mut() else { return Ok(()) };
+        if let Err(error) = file.write_all(&record) {
             // Half a record would give up what comes behind it.
             let _ = file.set_len(last.bytes).and_then(|()| file.sync_data());
-            self.writing = None;
             return Err(error);
         }
-        last.bytes += bytes;
-        last.copies_below = copies_below;
+        (last.bytes, last.copies_below) = (last.bytes + bytes, copies_below);
+        self.writing = Some(file);
         Ok(())
     }
 
@@ -286,7 +276,8 @@ impl Store {
 
     /// Drops what is too old.
     pub(super) fn expire(&mut self, wall: Duration) {
-        while self.has_backlog() && self.oldest(wall).is_some_and(|age| age >= self.max_age) {
+        while self.has_backlog() && self.oldest(wall).is_some_and(|age| age >= self.limits.max_age)
+        {
             self.drop_oldest();
         }
     }

@@ -256,9 +256,7 @@ fn no_line_is_sent_that_is_no_point() {
     let scratch = Scratch::new();
     drop(scratch.open());
     let planted = format!("{}diediedie\n\n{}put m 17", line(1), line(2));
-    let mut file = Vec::new();
-    record::encode(planted.as_bytes(), &mut file);
-    fs::write(scratch.file(7), file).unwrap();
+    fs::write(scratch.file(7), record::encode(planted.as_bytes())).unwrap();
     let mut store = scratch.open();
     assert_eq!(read_all(&mut store), lines(1..3));
     assert_eq!(store.damaged, 3);
@@ -322,11 +320,10 @@ fn ruin(scratch: &Scratch, seed: u64) -> (usize, String) {
     let (mut written, mut intact) = (0, String::new());
     for number in 0..random.u64(1..6) {
         let path = scratch.file((number << 40) + random.u64(..1 << 40));
-        let (mut file, mut encoded, first) = (Vec::new(), Vec::new(), written);
+        let (mut file, first) = (Vec::new(), written);
         for _ in 0..random.usize(0..4) {
             let end = written + random.usize(1..50);
-            record::encode(lines(written..end).as_bytes(), &mut encoded);
-            file.extend_from_slice(&encoded);
+            file.extend(record::encode(lines(written..end).as_bytes()));
             written = end;
         }
         let at = random.usize(0..=file.len());
@@ -343,8 +340,7 @@ fn ruin(scratch: &Scratch, seed: u64) -> (usize, String) {
             5 => {
                 let planted: String =
                     lines(0..9).chars().filter(|_| random.u8(0..20) > 0).collect();
-                record::encode(planted.as_bytes(), &mut encoded);
-                file.extend_from_slice(&encoded);
+                file.extend(record::encode(planted.as_bytes()));
             }
             6 => file.extend_from_within(at..),
             _ => {}
