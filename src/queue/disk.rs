@@ -83,7 +83,7 @@ impl Queue {
         Some(number.max(batch.first)..batch.end())
     }
 
-    /// Below which number every point is written that has to be.
+    /// Below which number every point is on disk that has to be; the last number when none has to.
     pub(crate) fn written(&self) -> u64 {
         self.lock().written
     }

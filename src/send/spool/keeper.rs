@@ -139,20 +139,20 @@ impl Keeper {
         Some(*self.last_at.get_or_insert(now + (left - (left / LAST_PART.0).min(LAST_PART.1))))
     }
 
-    /// Writes what is to be written. Answers whether something may be sent now that might not.
+    /// Writes what is to be written. Answers whether that may have changed what there is to do.
     fn keep(&mut self, view: &View, now: Instant, wall: Duration) -> io::Result<bool> {
-        let mut is_more = false;
+        let mut has_written = false;
         if let Some(from) = view.unwritten {
             let (below, copied) = self.copy(from, usize::MAX, wall);
             self.queue.set_written(below);
             copied?;
-            is_more = below > from;
+            has_written = below > from;
         }
         if self.synced.is_none_or(|at| now >= at + SYNC_INTERVAL) && self.store.is_dirty {
             self.synced = Some(now);
             self.store.sync()?;
         }
-        let Some(half) = view.spill else { return Ok(is_more) };
+        let Some(half) = view.spill else { return Ok(has_written) };
         // What was read is read again; it would be in the way.
         self.store.rewind();
         let (below, copied) = match self.is_ahead {
@@ -161,7 +161,7 @@ impl Keeper {
         };
         self.store.sync()?;
         self.queue.spooled(below);
-        copied.map(|()| is_more)
+        copied.map(|()| true)
     }
 
     /// Copies batches to disk, from a number on, until it is so many points; answers below which
@@ -189,11 +189,12 @@ impl Keeper {
     }
 
     fn try_keep_all(&mut self, window: &Window, wall: Duration) -> io::Result<bool> {
-        let is_covered = self.is_ahead && !self.has_gap;
+        let written = self.queue.written();
+        let is_covered = written < u64::MAX && !self.has_gap;
         for lines in window.unconfirmed().filter(|_| !is_covered) {
             self.store.append(lines, None, wall)?;
         }
-        let mut below = if is_covered { self.queue.written() } else { 0 };
+        let mut below = if is_covered { written } else { 0 };
         loop {
             let copied;
             (below, copied) = self.copy(below, usize::MAX, wall);

@@ -153,12 +153,13 @@ impl Store {
                 file
             }
         };
-        self.is_dirty = true;
         let Some(last) = self.segments.back_mut() else { return Ok(()) };
-        if let Err(error) = file.write_all(&record) {
+        let written = file.write_all(&record);
+        self.is_dirty = written.is_ok();
+        if written.is_err() {
             // Half a record would give up what comes behind it.
             let _ = file.set_len(last.bytes).and_then(|()| file.sync_data());
-            return Err(error);
+            return written;
         }
         (last.bytes, last.copies_below) = (last.bytes + bytes, copies_below);
         self.writing = Some(file);
@@ -167,14 +168,11 @@ impl Store {
 
     /// Has everything that was appended on disk.
     pub(super) fn sync(&mut self) -> io::Result<()> {
-        match &self.writing {
-            // What is not there for sure is not written on.
-            Some(file) if std::mem::take(&mut self.is_dirty) => {
-                let synced = file.sync_data().and_then(|()| self.directory.sync());
-                synced.inspect_err(|_| self.writing = None)
-            }
-            _ => Ok(()),
-        }
+        let is_dirty = std::mem::take(&mut self.is_dirty);
+        let Some(file) = self.writing.as_ref().filter(|_| is_dirty) else { return Ok(()) };
+        let synced = file.sync_data().and_then(|()| self.directory.sync());
+        // What is not there for sure is not written on.
+        synced.inspect_err(|_| self.writing = None)
     }
 
     // ---- reading ----
@@ -205,7 +203,7 @@ impl Store {
             let record = record::read(&mut reading.file, &mut reading.lines);
             self.damaged += u64::from(record.is_err());
             reading.has_ended = !record.unwrap_or_default();
-            reading.at = 0;
+            reading.at = if reading.has_ended { reading.lines.len() } else { 0 };
         }
         let (mut points, mut at) = (0, reading.at);
         for line in reading.lines[at..].split_inclusive(is_end) {
