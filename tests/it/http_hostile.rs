@@ -176,7 +176,8 @@ fn with_stored_nothing_is_confirmed_while_storage_is_frozen() {
 /// What a TSD says of every point, and as what it is counted.
 #[test]
 fn a_point_is_counted_as_what_it_was_refused_for() {
-    let cases: [(Fault, fn(Rejections) -> u64); 4] = [
+    type Count = fn(Rejections) -> u64;
+    let cases: [(Fault, Count); 4] = [
         (Fault::UnknownMetrics, |it| it.unknown_metric),
         (Fault::Throttle, |it| it.throttled),
         (Fault::Refusal("put: HBase error: no region".into()), |it| it.storage),
