@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use metrics::{Counter, counter, gauge, histogram, with_local_recorder};
-use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
+use metrics_exporter_opentsdb::testing::{FakeHttpTsd, FakeTsd, Fault};
 use metrics_exporter_opentsdb::{
     Confirmation, OpenTsdbBuilder, OpenTsdbHandle, OpenTsdbRecorder, Point, RateLimit,
     TimestampPrecision,
@@ -96,7 +96,11 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 fn exporter(tsd: &FakeTsd) -> (OpenTsdbRecorder, OpenTsdbHandle) {
-    OpenTsdbBuilder::new(tsd.address())
+    exporter_to(tsd.address())
+}
+
+fn exporter_to(address: String) -> (OpenTsdbRecorder, OpenTsdbHandle) {
+    OpenTsdbBuilder::new(address)
         // So that two flushes a moment apart are two whole snapshots.
         .with_timestamp_precision(TimestampPrecision::Milliseconds)
         .with_flush_interval(Duration::from_secs(3600))
@@ -201,10 +205,25 @@ fn an_allocator_may_count_its_calls_with_a_held_counter() {
 fn a_steady_flush_allocates_nothing() {
     let _alone = alone();
     let tsd = FakeTsd::builder().keep_lines(false).start();
-    let (recorder, handle) = exporter(&tsd);
+    assert_steady(SERIES, &tsd, exporter(&tsd));
+}
+
+#[test]
+fn a_steady_flush_over_http_allocates_nothing() {
+    let _alone = alone();
+    let tsd = FakeHttpTsd::builder().keep_lines(false).start();
+    // Fewer: the double reads JSON slowly.
+    assert_steady(SERIES / 5, &tsd, exporter_to(tsd.address()));
+}
+
+fn assert_steady(
+    series: usize,
+    tsd: &FakeTsd,
+    (recorder, handle): (OpenTsdbRecorder, OpenTsdbHandle),
+) {
     let change_all = || {
         with_local_recorder(&recorder, || {
-            for n in 0..SERIES {
+            for n in 0..series {
                 counter!("requests", "shard" => n.to_string(), "code" => "200").increment(1);
                 gauge!("depth", "shard" => n.to_string()).set(n as f64 / 3.0);
                 histogram!("latency", "shard" => n.to_string()).record(0.25);
@@ -214,18 +233,19 @@ fn a_steady_flush_allocates_nothing() {
     let flush = || {
         change_all();
         let report = handle.flush(TIMEOUT).expect("it was not shut down");
-        assert!(report.points >= 3 * SERIES as u64 && report.pending == 0, "{report:?}");
+        assert!(report.points >= 3 * series as u64 && report.pending == 0, "{report:?}");
     };
     flush();
     // How many buffers are on their way at once is a race with the writer. Here they are more than one snapshot ever needs: a
     // stuck server holds up one and a half.
     tsd.script(Fault::StopReading);
-    while handle.stats().points_pending < 9 * SERIES as u64 * 3 / 2 {
+    while handle.stats().points_pending < 9 * series as u64 * 3 / 2 {
         change_all();
         handle.flush(Duration::from_millis(100)).expect("it was not shut down");
     }
     tsd.heal();
     (0..3).for_each(|_| flush());
+    BY_OUR_THREADS.store(0, Ordering::Relaxed);
     WATCHES_THREADS.store(true, Ordering::Relaxed);
     (0..5).for_each(|_| flush());
     WATCHES_THREADS.store(false, Ordering::Relaxed);
