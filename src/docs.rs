@@ -14,6 +14,9 @@ pub mod shutdown {}
 #[cfg(feature = "spool")]
 #[doc = include_str!("../docs/guide/spool.md")]
 pub mod spool {}
+#[cfg(feature = "http")]
+#[doc = include_str!("../docs/guide/http.md")]
+pub mod http {}
 #[doc = include_str!("../docs/guide/cost.md")]
 pub mod cost {}
 #[doc = include_str!("../docs/guide/troubleshooting.md")]

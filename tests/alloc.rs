@@ -213,7 +213,7 @@ fn a_steady_flush_over_http_allocates_nothing() {
     let _alone = alone();
     let tsd = FakeHttpTsd::builder().keep_lines(false).start();
     // Fewer: the double reads JSON slowly.
-    assert_steady(SERIES / 5, &tsd, exporter_to(tsd.address()));
+    assert_steady(SERIES / 10, &tsd, exporter_to(tsd.address()));
 }
 
 fn assert_steady(

@@ -223,3 +223,16 @@ fn a_server_that_answers_nothing_is_given_up_after_the_timeout() {
     rig.flush();
     rig.assert_stored(0..10);
 }
+
+#[test]
+fn a_server_that_reads_on_is_waited_for() {
+    let rig = HttpRig::new();
+    rig.send(0..1);
+    rig.flush();
+    rig.tsd.script(Fault::StopReading);
+    rig.send(1..5000);
+    let _ = rig.handle.flush(Duration::from_millis(100));
+    rig.tsd.heal();
+    rig.flush();
+    assert_eq!(rig.handle.stats().disconnects, 0);
+}

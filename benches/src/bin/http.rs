@@ -3,16 +3,19 @@
 //!
 //! ```text
 //! http lines [COUNT]                      ns and bytes a line, plain and gzip
-//! http send ADDRESS FLAVOR [SERIES]       points a second: telnet, HTTP, HTTP without gzip, 50 points a request
+//! http send ADDRESS FLAVOR [SERIES [MS]]  points a second: telnet, HTTP, HTTP without gzip, 50 points a request
 //! ```
 //!
 //! `ADDRESS` is of the form `127.0.0.1:4242`, with a comma and the address of HTTP behind it where
-//! that is another. The lines are counters with two labels, as in the other benches.
+//! that is another. With `MS` the server is a round trip of so many milliseconds away, through a
+//! proxy in the process. The lines are counters with two labels, as in the other benches.
 //! `valgrind --tool=callgrind` over `http lines` gives instructions.
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use flate2::{Compression, write::GzEncoder};
@@ -40,9 +43,12 @@ fn main() -> Result<()> {
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["lines"] => lines(100_000),
         ["lines", count] => lines(count.parse()?),
-        ["send", address, flavor] => send(address, flavor, 100_000),
-        ["send", address, flavor, series] => send(address, flavor, series.parse()?),
-        _ => Err("http lines [COUNT] | http send ADDRESS FLAVOR [SERIES]".into()),
+        ["send", address, flavor] => send(address, flavor, 100_000, 0),
+        ["send", address, flavor, series] => send(address, flavor, series.parse()?, 0),
+        ["send", address, flavor, series, ms] => {
+            send(address, flavor, series.parse()?, ms.parse()?)
+        }
+        _ => Err("http lines [COUNT] | http send ADDRESS FLAVOR [SERIES [MS]]".into()),
     }
 }
 
@@ -98,7 +104,7 @@ fn lines(count: usize) -> Result<()> {
     Ok(())
 }
 
-fn send(address: &str, flavor: &str, series: usize) -> Result<()> {
+fn send(address: &str, flavor: &str, series: usize, round_trip_ms: u64) -> Result<()> {
     let flavor = match flavor {
         "opentsdb" => Flavor::OpenTsdb,
         "victoria" => Flavor::VictoriaMetrics,
@@ -106,6 +112,8 @@ fn send(address: &str, flavor: &str, series: usize) -> Result<()> {
         other => return Err(format!("which server is {other}?").into()),
     };
     let (telnet, http) = address.split_once(',').unwrap_or((address, address));
+    let delay = Duration::from_millis(round_trip_ms) / 2;
+    let (telnet, http) = (&proxy(telnet, delay)?, &proxy(http, delay)?);
     let url = format!("http://{http}");
     let ways = [
         ("telnet", OpenTsdbBuilder::new(telnet)),
@@ -138,7 +146,7 @@ fn flush(handle: &OpenTsdbHandle, counters: &[Counter]) -> Result<f64> {
     counters.iter().for_each(|counter| counter.increment(1));
     // At the beginning of a second, since one snapshot a second is taken at most.
     let passed = SystemTime::now().duration_since(UNIX_EPOCH)?.subsec_nanos();
-    std::thread::park_timeout(Duration::from_nanos(1_000_500_000 - u64::from(passed)));
+    thread::park_timeout(Duration::from_nanos(1_000_500_000 - u64::from(passed)));
     let began = Instant::now();
     let report = handle.flush(PATIENCE)?;
     let rejected = handle.stats().points_rejected.total();
@@ -166,6 +174,49 @@ fn telegraf(address: &str, lines: &[String]) -> Result<()> {
         read_answer(&mut reader)?;
     }
     Ok(())
+}
+
+/// An address at which the server is so far away, each way.
+fn proxy(server: &str, delay: Duration) -> Result<String> {
+    if delay.is_zero() {
+        return Ok(server.to_owned());
+    }
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let (address, server) = (listener.local_addr()?.to_string(), server.to_owned());
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let Ok(server) = TcpStream::connect(&server) else { continue };
+            for (from, to) in [(&client, &server), (&server, &client)] {
+                if let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) {
+                    thread::spawn(move || pass_on(from, to, delay));
+                }
+            }
+        }
+    });
+    Ok(address)
+}
+
+/// Passes on what comes, each piece so much later, and the end.
+fn pass_on(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
+    let (sender, pieces) = mpsc::channel::<(Instant, Vec<u8>)>();
+    let _ = to.set_nodelay(true);
+    thread::spawn(move || {
+        for (due, piece) in pieces {
+            while let Some(left) = due.checked_duration_since(Instant::now()) {
+                thread::park_timeout(left);
+            }
+            if to.write_all(&piece).is_err() {
+                return;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Write);
+    });
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        if sender.send((Instant::now() + delay, buffer[..read].to_vec())).is_err() {
+            return;
+        }
+    }
 }
 
 fn read_answer(reader: &mut impl BufRead) -> Result<()> {
