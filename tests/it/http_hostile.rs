@@ -6,7 +6,7 @@ use std::time::Duration;
 use metrics_exporter_opentsdb::testing::{
     Action, FakeHttpTsd, Fault, HttpAnswer, HttpFault, Step, TooLarge,
 };
-use metrics_exporter_opentsdb::{Confirmation, Rejections};
+use metrics_exporter_opentsdb::{Confirmation, HttpCompression, Rejections};
 
 use crate::http::{HttpRig, point};
 use crate::rig::{eventually, lawful};
@@ -200,4 +200,42 @@ fn a_point_is_counted_as_what_it_was_refused_for() {
         rig.flush();
         rig.assert_stored(100..200);
     }
+}
+
+/// As a balancer does whose backends are away: it takes connections, and closes them.
+#[test]
+fn an_outage_is_not_taken_for_a_limit_of_size() {
+    let rig = HttpRig::with(FakeHttpTsd::start(), |builder| {
+        builder.with_http_compression(HttpCompression::Off)
+    });
+    rig.tsd.script(HttpFault::CloseUnanswered);
+    rig.send(0..1000);
+    eventually("it fails often", || rig.handle.stats().disconnects >= 12);
+    rig.tsd.heal();
+    rig.flush();
+    let before = rig.tsd.log().request_count();
+    rig.send(1000..3000);
+    rig.flush();
+    rig.assert_stored(0..3000);
+    let requests = rig.tsd.log().request_count() - before;
+    assert!(requests < 60, "{requests} requests of 8,000 bytes");
+}
+
+/// As a TSD with `enable_chunked` alone closes over 4,096 bytes.
+#[test]
+fn a_limit_that_is_never_said_is_found_and_kept() {
+    let rig = HttpRig::with(FakeHttpTsd::start(), |builder| {
+        builder.with_http_compression(HttpCompression::Off)
+    });
+    rig.tsd.script(HttpFault::Limit(4096, TooLarge::Close));
+    for n in 0..10 {
+        rig.send(n * 300..n * 300 + 300);
+        rig.flush();
+    }
+    rig.assert_stored(0..3000);
+    let requests = rig.tsd.log().requests();
+    let refused = requests.iter().filter(|request| request.status == 0).count();
+    assert!((1..=4).contains(&refused), "{refused} of {}", requests.len());
+    let mean = requests.iter().map(|it| it.wire_bytes).sum::<usize>() / requests.len();
+    assert!(mean > 1500, "{mean} bytes a request");
 }

@@ -24,10 +24,22 @@ enum Gzip {
     Refuses,
 }
 
+/// What bodies may have.
+#[derive(Clone, Copy, Debug)]
+struct Limit {
+    bytes: usize,
+    since: Instant,
+    /// The largest body that the server did not take without a word; 0 where it gave one. It may
+    /// have closed for any other reason, so the limit grows until that size is taken or refused.
+    suspect: usize,
+    /// The largest body that was taken since, of those that filled half of what they may have.
+    taken: usize,
+}
+
 #[derive(Debug)]
 pub(super) struct Learned {
-    /// What bodies may have since one was too large, and when that was.
-    max_bytes: Option<(usize, Instant)>,
+    /// Since a body was too large, or may have been.
+    limit: Option<Limit>,
     /// How many points a request may hold: fewer while a bad one is looked for.
     pub(super) max_points: usize,
     /// How many answers of 500 there were in a row.
@@ -40,7 +52,7 @@ pub(super) struct Learned {
 impl Learned {
     pub(super) fn new() -> Self {
         Learned {
-            max_bytes: None,
+            limit: None,
             max_points: usize::MAX,
             failing: 0,
             gzip: Gzip::Unknown,
@@ -50,21 +62,39 @@ impl Learned {
 
     /// The most bytes of a body, where `limit` is configured.
     pub(super) fn max_bytes(&self, limit: usize, now: Instant) -> usize {
-        let recent = |&(_, at): &(usize, Instant)| now.saturating_duration_since(at) < REMEMBERED;
-        self.max_bytes.filter(recent).map_or(limit, |(bytes, _)| bytes.min(limit))
+        let recent = |it: &Limit| now.saturating_duration_since(it.since) < REMEMBERED;
+        self.limit.filter(recent).map_or(limit, |it| it.bytes.min(limit))
     }
 
     /// A body of so many bytes was too large.
     pub(super) fn too_large(&mut self, bytes: usize, now: Instant) {
-        self.max_bytes = Some(((bytes / 2).max(1), now));
+        let bytes = (bytes / 2).max(1);
+        self.limit = Some(Limit { bytes, since: now, suspect: 0, taken: 0 });
     }
 
     /// The server has closed a new connection on which it was sent a body of so many bytes, without
     /// an answer: as one does that is sent more than it reads, and one that ends.
     pub(super) fn closed_silently(&mut self, bytes: usize, now: Instant) {
-        if bytes > UNSUSPICIOUS {
-            self.too_large(bytes, now);
+        if bytes <= UNSUSPICIOUS {
+            return;
         }
+        let before = self.limit.filter(|it| it.suspect > 0);
+        self.too_large(bytes, now);
+        let Some(limit) = &mut self.limit else { return };
+        match before {
+            // Smaller ones were taken in between, so it is the size.
+            Some(before) if before.taken > 0 => limit.bytes = before.taken,
+            before => limit.suspect = before.map_or(bytes, |it| it.suspect.max(bytes)),
+        }
+    }
+
+    /// A body of so many bytes was taken.
+    pub(super) fn fitted(&mut self, bytes: usize) {
+        let filled = |it: &&mut Limit| it.suspect > 0 && bytes >= it.bytes / 2;
+        let Some(limit) = self.limit.as_mut().filter(filled) else { return };
+        limit.taken = limit.taken.max(bytes);
+        limit.bytes *= 2;
+        self.limit = self.limit.filter(|it| it.bytes <= it.suspect);
     }
 
     /// A request of so many points was taken.
@@ -162,6 +192,29 @@ mod tests {
         learned.too_large(1000, start);
         assert_eq!(learned.max_bytes(8000, start + REMEMBERED / 2), 500);
         assert_eq!(learned.max_bytes(8000, start + REMEMBERED), 8000);
+    }
+
+    #[test]
+    fn an_end_without_a_word_is_no_limit_once_such_a_body_is_taken() {
+        let (mut learned, start) = (Learned::new(), Instant::now());
+        for bytes in [8000, 4000, 2000] {
+            learned.closed_silently(bytes, start);
+        }
+        let mut sizes = Vec::new();
+        for _ in 0..5 {
+            sizes.push(learned.max_bytes(8000, start));
+            learned.fitted(*sizes.last().unwrap());
+        }
+        assert_eq!(sizes, [1000, 2000, 4000, 8000, 8000]);
+        // One that shows nothing of the size changes nothing.
+        learned.closed_silently(8000, start);
+        learned.fitted(100);
+        assert_eq!(learned.max_bytes(8000, start), 4000);
+        // It was the size after all.
+        learned.fitted(3900);
+        learned.closed_silently(7900, start);
+        learned.fitted(3900);
+        assert_eq!(learned.max_bytes(8000, start), 3900);
     }
 
     #[test]

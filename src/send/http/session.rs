@@ -136,6 +136,7 @@ impl Session {
                     details.each(window.lines(window.confirmed()..window.written()), take);
                 }
                 cx.learned.taken(points, is_gzip);
+                cx.learned.fitted(bytes);
                 (self.has_confirmed, is_settled) = (true, true);
             }
             Verdict::TooLarge(_) if points > 1 => cx.learned.too_large(bytes, cx.now),
