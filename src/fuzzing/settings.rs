@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use super::input::Input;
-use crate::OpenTsdbBuilder;
+use crate::builder::OpenTsdbBuilder;
 use crate::send::endpoint::{Endpoint, redact};
 
 /// What stands for a secret.
