@@ -4,6 +4,9 @@
 //! `cargo run --example axum` sends itself a few requests and ends. With `LISTEN=127.0.0.1:8080` it
 //! serves until SIGTERM or Ctrl-C. Points go to a TSD inside the process, with `TSD=host:port` to a
 //! real one.
+//!
+//! In a crate of your own leave the `FakeTsd` out; axum needs its feature `matched-path`, tokio
+//! `macros`, `net`, `rt-multi-thread`, `signal` and `time`.
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -56,7 +59,7 @@ async fn slow() -> &'static str {
     "done\n"
 }
 
-/// Measures a request. The label is the route, not the path: `/users/{id}` and not `/users/4711`.
+/// Measures a request. The label holds the route as it is declared: `/users/{id}` and not `/users/4711`.
 async fn track(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or_else(|| "none".to_owned(), |route| route.as_str().to_owned());
@@ -66,8 +69,8 @@ async fn track(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
 
     let code = response.status().as_u16().to_string();
-    counter!("http.requests", "route" => route.clone(), "code" => code).increment(1);
-    histogram!("http.seconds", "route" => route).record(start.elapsed().as_secs_f64());
+    counter!("http.requests", "path" => route.clone(), "code" => code).increment(1);
+    histogram!("http.seconds", "path" => route).record(start.elapsed().as_secs_f64());
     response
 }
 

@@ -3,13 +3,14 @@
 //! Most people log an error alone, so its text says the cause; some print the chain of `source()`s,
 //! and there the cause is not to be read twice. So the source of a [`BuildError`] is an
 //! [`io::Error`] of the same kind whose text is what the error itself leaves out: `os error 111`.
+//! Its `Debug` is its text, since that is what a `main` prints that returns it.
 
 use std::path::PathBuf;
 use std::{fmt, io};
 
 /// Why [`build`](crate::OpenTsdbBuilder::build) or [`install`](crate::OpenTsdbBuilder::install)
 /// failed. Nothing is left running.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// An address is not `host`, `host:port`, `[v6]:port` or one of these behind `tcp://`.
@@ -77,6 +78,12 @@ pub enum BuildError {
         "a global metrics recorder is installed already; install one only, or combine several with a fanout layer"
     )]
     FailedToSetGlobalRecorder,
+}
+
+impl fmt::Debug for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl BuildError {

@@ -63,6 +63,25 @@ impl FlushReport {
     pub fn is_delivered(&self) -> bool {
         self.confirmed == self.points && self.rejected == 0
     }
+
+    /// For who does not look at the report of a shutdown.
+    fn log_losses(self) {
+        let FlushReport { points, spooled, dropped: lost, .. } = self;
+        if spooled > 0 {
+            tracing::warn!(
+                spooled,
+                points,
+                "points were left in the spool at the shutdown: the next process delivers them"
+            );
+        }
+        if lost > 0 {
+            tracing::warn!(
+                lost,
+                points,
+                "points were lost at the shutdown: the server did not confirm them in time"
+            );
+        }
+    }
 }
 
 /// The hold on a running exporter. Cheap to clone, may be shared by threads.
@@ -152,9 +171,11 @@ impl OpenTsdbHandle {
     /// connection; at most for `timeout`.
     ///
     /// At the deadline what was not confirmed is given up (`points_dropped.shutdown`) and the
-    /// exporter ends. Metrics recorded after this call are not sent. Returns within 100 ms of the
-    /// deadline whatever the server or the resolver does. The last snapshot is a
-    /// [`flush`](Self::flush), so it may have to wait for the next second: give it more than one.
+    /// exporter ends. That is no error: the report says it, see
+    /// [`is_delivered`](FlushReport::is_delivered), and the log. Metrics recorded after this call
+    /// are not sent. Returns within 100 ms of the deadline whatever the server or the resolver
+    /// does. The last snapshot is a [`flush`](Self::flush), so it may have to wait for the next
+    /// second: give it more than one.
     ///
     /// # Errors
     /// [`FlushError::AlreadyShutdown`] if it was called before, by a guard or [`wait`](Self::wait)
@@ -270,7 +291,9 @@ impl OpenTsdbHandle {
             queue.abandon();
             queue.wait_finished(Some(end));
         }
-        Ok(self.report(&before))
+        let report = self.report(&before);
+        report.log_losses();
+        Ok(report)
     }
 
     /// Asks the flusher for a snapshot and waits for it; `None` at the deadline, or if the flusher
@@ -326,8 +349,7 @@ fn left(deadline: Option<Instant>) -> Duration {
 
 /// Shuts the exporter down when it is dropped; made by [`OpenTsdbHandle::guard`].
 ///
-/// If points are lost by then, or left in the spool, which nobody would hear of otherwise, it logs a
-/// warning with their number.
+/// If points are lost by then, or left in the spool, a warning in the log says how many.
 #[must_use = "the guard shuts the exporter down when it is dropped: bind it to a name for as long as metrics are to be sent"]
 #[derive(Debug)]
 pub struct FlushGuard {
@@ -338,23 +360,7 @@ pub struct FlushGuard {
 impl Drop for FlushGuard {
     fn drop(&mut self) {
         // An error says that somebody else has shut it down, who has the report.
-        let report = self.handle.shutdown(self.timeout);
-        if let Ok(FlushReport { points, spooled: kept @ 1.., .. }) = report {
-            tracing::warn!(
-                kept,
-                points,
-                timeout = ?self.timeout,
-                "points were left in the spool at the shutdown: the next process delivers them"
-            );
-        }
-        if let Ok(FlushReport { points, dropped: lost @ 1.., .. }) = report {
-            tracing::warn!(
-                lost,
-                points,
-                timeout = ?self.timeout,
-                "points were lost at the shutdown: the server did not confirm them in time"
-            );
-        }
+        let _ = self.handle.shutdown(self.timeout);
     }
 }
 

@@ -1,5 +1,5 @@
 //! A [`metrics`](https://docs.rs/metrics) exporter for OpenTSDB, VictoriaMetrics, InfluxDB 1.x and
-//! KairosDB, by their telnet `put` protocol.
+//! KairosDB, by their telnet `put` protocol or over HTTP.
 //!
 //! It aggregates in the process, sends a snapshot at each interval from a thread of its own, knows
 //! which points a server has *parsed*, and sends the others again after a lost connection. No

@@ -145,7 +145,7 @@ counted_by_cause! {
         throttled,
         /// `unknown command: put`, the reply of a read-only TSD.
         unknown_command,
-        /// Any other reply.
+        /// Any other reply, also of a peer that is no TSD: then more than there are points.
         other,
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! An outage begins with a failure and ends when a server has confirmed something. It is logged
 //! when it begins and then once a minute and cause, with the points that wait and those that were
-//! dropped. Its end is logged if its beginning was. An outage that begins within a minute of
-//! another is logged when the minute is over, if it still lasts.
+//! dropped. Its end is logged if its beginning was, and so is the first delivery. An outage that
+//! begins within a minute of another is logged when the minute is over, if it still lasts.
 
 use std::error::Error;
 use std::fmt::Display;
@@ -87,8 +87,10 @@ pub(super) struct Status {
     counters: Arc<Counters>,
     /// What was logged within the last minute, by the server's replies too.
     pub(super) log: LogLimiter,
-    /// `None` while points are delivered. The time before the first delivery counts as one.
+    /// `None` while points are delivered.
     outage: Option<Outage>,
+    /// Whether points were ever delivered.
+    has_delivered: bool,
     /// How many points had been dropped for want of room when that was last logged.
     dropped: u64,
 }
@@ -102,10 +104,9 @@ struct Outage {
 }
 
 impl Status {
-    pub(super) fn new(counters: Arc<Counters>, now: Instant) -> Self {
-        // So that the first delivery is logged.
-        let outage = Outage { since: now, dropped: 0, is_logged: true };
-        Status { counters, log: LogLimiter::default(), outage: Some(outage), dropped: 0 }
+    pub(super) fn new(counters: Arc<Counters>) -> Self {
+        let log = LogLimiter::default();
+        Status { counters, log, outage: None, has_delivered: false, dropped: 0 }
     }
 
     /// There is no connection, and the next attempt comes in this time.
@@ -141,7 +142,13 @@ impl Status {
         confirmation: Confirmation,
         now: Instant,
     ) {
-        let Some(outage) = self.outage.take().filter(|outage| outage.is_logged) else { return };
+        let is_first = !std::mem::replace(&mut self.has_delivered, true);
+        let Some(outage) = self.outage.take().filter(|outage| outage.is_logged) else {
+            if is_first {
+                tracing::info!(%endpoint, ?confirmation, "points are delivered");
+            }
+            return;
+        };
         let stats = self.counters.stats();
         let dropped = stats.points_dropped.queue_full - outage.dropped;
         let (points, outage) = (stats.points_pending, now.saturating_duration_since(outage.since));
@@ -168,7 +175,7 @@ mod tests {
     fn log_of(events: &[(u64, bool)]) -> Vec<String> {
         let start = Instant::now();
         let counters = Arc::new(Counters::default());
-        let mut status = Status::new(Arc::clone(&counters), start);
+        let mut status = Status::new(Arc::clone(&counters));
         counters.points_taken.add(1_000);
         lines_of(|| {
             for (second, is_delivered) in events {
@@ -223,7 +230,7 @@ mod tests {
     fn dropped_points_are_logged_once_a_minute_with_their_number() {
         let start = Instant::now();
         let counters = Arc::new(Counters::default());
-        let mut status = Status::new(Arc::clone(&counters), start);
+        let mut status = Status::new(Arc::clone(&counters));
         let lines = lines_of(|| {
             for second in 0..=60 {
                 counters.points_dropped.queue_full.add(u64::from(second < 50));

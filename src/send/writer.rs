@@ -126,7 +126,7 @@ impl Writer {
             dialer: Dialer::new(options.endpoints, rotation, options.connect_timeout)?,
             delivery: Delivery {
                 queue,
-                status: Status::new(Arc::clone(&counters), clock.now()),
+                status: Status::new(Arc::clone(&counters)),
                 counters,
                 window: Window::new(),
                 limiter: Limiter::new(options.rate, options.interval, clock.now()),

@@ -255,6 +255,19 @@ impl FakeTsd {
         self.log().value(metric, tags)
     }
 
+    /// The [value](FakeTsd::value) of the one series of this metric that has at least these tags.
+    ///
+    /// # Panics
+    ///
+    /// When there is none, or several. The message names what was received instead.
+    #[track_caller]
+    pub fn expect_value(&self, metric: &str, tags: &[(&str, &str)]) -> Value {
+        let log = self.log();
+        log.value(metric, tags).unwrap_or_else(|| {
+            panic!("no point of {metric} with the tags {tags:?} among {log}");
+        })
+    }
+
     /// All that was received up to now. What comes later does not change it.
     pub fn log(&self) -> Arc<Log> {
         Arc::clone(&self.shared.lock().log)

@@ -255,6 +255,8 @@ fn the_start_up_check_says_what_a_server_answers() {
         (HttpAnswer::new(401), "401 Unauthorized: give a user"),
         (HttpAnswer::new(403), "may not write"),
         (HttpAnswer::new(404), "correct the path"),
+        // VictoriaMetrics on its own port.
+        (HttpAnswer::new(400).body("unsupported path requested: \"/api/put\""), "correct the port"),
         (HttpAnswer::new(405), "no POST"),
         (
             HttpAnswer::new(302).header("Location", "https://me:s3cret@x/?s3cret"),

@@ -8,6 +8,8 @@ use metrics_exporter_opentsdb::{
     Confirmation, ConnectivityCheck, FlushError, HostTag, OpenTsdbBuilder,
 };
 
+use opentsdb_faults::log::lines_of;
+
 use crate::rig::{CONFIRMATIONS, GRACE, PATIENCE, Rig, lawful};
 
 const DEADLINES: [Duration; 3] =
@@ -141,4 +143,14 @@ fn dropping_handle_and_recorder_does_not_end_the_exporter() {
     drop(rig.handle.clone());
     counter.increment(1);
     assert!(rig.tsd.wait_for(1, PATIENCE));
+}
+
+#[test]
+fn what_a_shutdown_lost_is_in_the_log() {
+    let rig = Rig::new();
+    rig.tsd.script(Fault::Mute);
+    rig.record(|| counter!("c").increment(1));
+    let lines = lines_of(|| drop(rig.handle.guard(Duration::from_millis(50))));
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].starts_with("WARN") && lines[0].contains("lost=1 points=1"), "{lines:?}");
 }

@@ -8,7 +8,7 @@
 //! | any other 400, 422 | hold at least one that the server does not take |
 //! | 500 | hold one if it stays, unless it says that a database is missing |
 //! | 408, 429, any other 5xx | are sent again, after `Retry-After` where it is given |
-//! | 3xx, 401, 403, 404, 405, any other 4xx, HTML | are sent again, seldom: it takes a person to mend |
+//! | 3xx, 401, 403, 404, 405, any other 4xx, HTML, 400 of a VictoriaMetrics that takes no points there | are sent again, seldom: it takes a person to mend |
 
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 const TOO_LONG: &str = "Chunked request not supported";
 /// How InfluxDB refuses all points while the database of its listener is not there.
 const NO_DATABASE: &str = "database not found";
+/// How VictoriaMetrics answers where it takes no points: on its other ports and paths.
+const NO_PATH: &str = "unsupported path requested";
 
 #[derive(Debug)]
 pub(super) enum Verdict<'a> {
@@ -63,6 +65,10 @@ pub(super) fn judge(answer: &Answer, ask: Ask) -> Verdict<'_> {
         200..=299 if body.is_empty() || is_json() => Verdict::Taken(None),
         413 => Verdict::TooLarge(said()),
         400 if has(TOO_LONG) => Verdict::TooLarge(said()),
+        400 if has(NO_PATH) => {
+            let advice = "correct the port and the path of the address";
+            Verdict::Later(format!("{}; {advice}", said()), Wait::Slowest)
+        }
         400 | 422 if !body.starts_with(b"<") => Verdict::Refused(said()),
         500 if has(NO_DATABASE) => Verdict::Later(said(), Wait::Slowest),
         500 => Verdict::Failing(said()),
@@ -131,7 +137,7 @@ fn name(status: u16) -> String {
 
 /// The beginning of a text on one line.
 fn shown(text: &str) -> String {
-    text.chars().take(SHOWN).flat_map(char::escape_debug).collect()
+    text.chars().take(SHOWN).map(|char| if char.is_control() { ' ' } else { char }).collect()
 }
 
 #[cfg(test)]
@@ -175,6 +181,7 @@ mod tests {
             (400, &unparsed, Ask::Details, "Refused"),
             (400, "cannot parse", Ask::Status, "Refused"),
             (400, "<html>", Ask::Status, "Later, Slowest)"),
+            (400, "unsupported path requested: \"/x\"", Ask::Status, "Later, Slowest)"),
             (413, "<html>", Ask::Status, "TooLarge"),
             (500, "x", Ask::Status, "Failing"),
             (500, "database not found: \"opentsdb\"", Ask::Status, "Later, Slowest)"),
