@@ -38,6 +38,7 @@
 //! 4. `server`: the loop over a `port` and its `session`s, each of which turns bytes into lines
 //! 5. `rpc`: one line is handled; `parse`: as strictly as a TSD does
 //! 6. `log`: what was received; `store`: what a TSD would have stored of it
+//! 7. `http`, with that feature: requests in the place of lines, and `FakeHttpTsd`
 
 mod fake;
 mod fault;

@@ -119,6 +119,49 @@ fn a_connection_may_end_in_any_way_and_at_any_byte() {
     }
 }
 
+/// In any order: each point is stored, none is taken for refused, and none is confirmed that is not
+/// stored.
+#[test]
+fn a_server_may_answer_anything_at_any_time() {
+    for seed in 0..4 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let rig = hasty(FakeHttpTsd::start());
+        for round in 0..40 {
+            rig.tsd.script(fault(&mut random));
+            rig.tsd.script(Action::Heal.after_lines(random.usize(1..3)));
+            rig.send(round * 50..(round + 1) * 50);
+            if random.bool() {
+                rig.flush();
+            }
+            let stats = lawful(rig.handle.stats());
+            let stored = rig.tsd.log().series_count();
+            assert!(stats.points_confirmed <= stored as u64, "seed {seed}: {stats:?}");
+        }
+        rig.tsd.heal();
+        rig.flush();
+        rig.assert_stored(0..2000);
+        let stats = lawful(rig.handle.stats());
+        assert_eq!(stats.points_confirmed, 2000, "seed {seed}: {stats:?}");
+        assert_eq!(stats.points_rejected.total(), 0, "seed {seed}");
+    }
+}
+
+fn fault(random: &mut fastrand::Rng) -> HttpFault {
+    const STATUSES: &[u16] = &[200, 301, 302, 401, 403, 404, 405, 408, 429, 500, 502, 503, 504];
+    let answer = |status| HttpAnswer::new(status).body("<html>what?</html>");
+    match random.u8(..9) {
+        0 => HttpFault::Answer(answer(STATUSES[random.usize(..STATUSES.len())])),
+        1 => HttpFault::Answer(answer(STATUSES[random.usize(..STATUSES.len())]).storing()),
+        2 => HttpFault::Chunked,
+        3 => HttpFault::UntilClose,
+        4 => HttpFault::Cut(random.usize(..150)),
+        5 => HttpFault::WrongLength([-20, -1, 1, 20][random.usize(..4)]),
+        6 => HttpFault::CloseUnanswered,
+        7 => HttpFault::CloseAfter,
+        _ => HttpFault::CloseSilently,
+    }
+}
+
 /// A fault of each kind, one after the other on one exporter, as a bad week would have it.
 #[test]
 fn what_was_learned_of_a_bad_time_does_not_outlive_it() {

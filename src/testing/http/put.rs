@@ -3,8 +3,9 @@
 //! serde_json reads what the exporter writes by hand, so that the two do not agree on a mistake.
 //! Each point is kept as the `put` line that it would be.
 //!
-//! Not imitated, but refused: names with a space or `=`, which VictoriaMetrics takes; letters beyond
-//! ASCII, times with a fraction or as a string, and tags that are numbers, which a TSD takes here.
+//! Not imitated, but refused: names with a space or `=` and points without a tag, which
+//! VictoriaMetrics takes; letters beyond ASCII, times with a fraction or as a string, and tags that
+//! are numbers, which a TSD takes here.
 
 use std::collections::BTreeMap;
 
@@ -46,6 +47,7 @@ pub(super) fn points(body: &[u8]) -> Result<Vec<DataPoint<'_>>, &'static str> {
         Ok(points) => Ok(points),
     }
 }
+
 impl<'a> DataPoint<'a> {
     /// The line that it would be.
     pub(super) fn line(&self) -> String {
