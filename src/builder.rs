@@ -18,6 +18,8 @@ use std::time::Duration;
 use metrics::{Label, Level};
 use metrics_util::MetricKindMask;
 
+#[cfg(feature = "http")]
+pub use self::options::HttpCompression;
 use self::options::{Address, Spool};
 pub use self::options::{ConnectivityCheck, Flavor, HostTag, InstanceTag};
 use crate::clock::Clock;

@@ -218,6 +218,9 @@ mod sync;
 pub mod testing;
 mod wire;
 
+#[cfg(feature = "http")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+pub use builder::HttpCompression;
 pub use builder::{ConnectivityCheck, Flavor, HostTag, InstanceTag, OpenTsdbBuilder};
 pub use error::{BuildError, FlushError, SendError};
 pub use flush::distribution::{Distribution, Matcher};
@@ -227,9 +230,6 @@ pub use handle::{FlushGuard, FlushReport, OpenTsdbHandle};
 pub use metrics_util::{MetricKind, MetricKindMask};
 pub use record::descriptions::Description;
 pub use record::recorder::OpenTsdbRecorder;
-#[cfg(feature = "http")]
-#[cfg_attr(docsrs, doc(cfg(feature = "http")))]
-pub use send::http::head::HttpCompression;
 pub use send::limiter::RateLimit;
 pub use send::rotation::EndpointOrder;
 #[cfg(feature = "spool")]

@@ -17,6 +17,8 @@ use metrics::{Label, Level};
 use metrics_util::MetricKindMask;
 
 use super::OpenTsdbBuilder;
+#[cfg(feature = "http")]
+use super::options::HttpCompression;
 #[cfg(feature = "spool")]
 use super::options::Spool;
 use super::options::{Address, ConnectivityCheck, Flavor, HostTag, InstanceTag};
@@ -25,13 +27,10 @@ use crate::flush::distribution::{Distribution, Plans};
 use crate::flush::reading::CounterMode;
 use crate::flush::schedule::TimestampPrecision;
 use crate::send::endpoint::{Endpoint, redact};
-#[cfg(feature = "http")]
-use crate::send::http::{
-    head::{Header, HttpCompression},
-    url::Secret,
-};
 use crate::send::limiter::RateLimit;
 use crate::send::rotation::EndpointOrder;
+#[cfg(feature = "http")]
+use crate::send::{http::head::Header, url::Secret};
 use crate::stats::Confirmation;
 
 /// What the name of every variable begins with.

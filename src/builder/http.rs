@@ -3,13 +3,16 @@
 #[cfg(feature = "tls")]
 use std::sync::Arc;
 
+use std::time::Duration;
+
 use super::OpenTsdbBuilder;
 use super::check::check;
-use super::options::{Flavor, Http};
+use super::options::{Flavor, Http, HttpCompression};
 use crate::error::BuildError;
 use crate::send::endpoint::Endpoint;
-use crate::send::http::head::{self, Ask, Header, HttpCompression};
-use crate::send::http::url::Secret;
+use crate::send::http::head::{self, Ask, Header};
+use crate::send::stream::Trust;
+use crate::send::url::Secret;
 use crate::stats::Confirmation;
 
 /// Most bytes of a body for a TSD, whose limit is 8,192 unless it is set otherwise.
@@ -18,6 +21,10 @@ const TSD_BATCH: usize = 8_000;
 const LENIENT_BATCH: usize = 1024 * 1024;
 /// Less holds no point.
 const LEAST_BATCH: usize = 64;
+/// The time that a TSD has for storing, as a part of the write timeout: it answers before it is given
+/// up. With none it would have all the time there is.
+const SYNC_SHARE: f64 = 0.8;
+const LEAST_SYNC: Duration = Duration::from_millis(1);
 /// Headers that the exporter sets by itself.
 const OWN_HEADERS: [&str; 6] = [
     "Content-Length",
@@ -99,21 +106,28 @@ impl OpenTsdbBuilder {
         let _ = endpoints;
         Ok(head::Options {
             ask: match self.confirmation {
-                Confirmation::Stored => Ask::stored_within(self.write_timeout),
+                Confirmation::Stored => {
+                    Ask::Stored(self.write_timeout.mul_f64(SYNC_SHARE).max(LEAST_SYNC))
+                }
                 _ if is_tsd => Ask::Details,
                 _ => Ask::Status,
             },
             headers: self.http.headers.clone(),
-            compression: self.http.compression,
+            is_gzip: self.http.compression == HttpCompression::Gzip,
             batch_bytes: self.http.batch_bytes.unwrap_or(default),
-            #[cfg(feature = "tls")]
-            tls: self.tls(endpoints)?,
+            trust: Trust {
+                #[cfg(feature = "tls")]
+                config: self.tls_config(endpoints)?,
+            },
         })
     }
 
     #[cfg(feature = "tls")]
-    fn tls(&self, endpoints: &[Endpoint]) -> Result<Option<Arc<rustls::ClientConfig>>, BuildError> {
-        use crate::send::http::tls::default_config;
+    fn tls_config(
+        &self,
+        endpoints: &[Endpoint],
+    ) -> Result<Option<Arc<rustls::ClientConfig>>, BuildError> {
+        use crate::send::tls::default_config;
         if self.http.tls.is_some() || !endpoints.iter().any(Endpoint::is_tls) {
             return Ok(self.http.tls.clone());
         }

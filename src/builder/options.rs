@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::send::endpoint::redact;
 #[cfg(feature = "http")]
-use crate::send::http::head::{Header, HttpCompression};
+use crate::send::http::head::Header;
 #[cfg(feature = "spool")]
 pub(super) use crate::send::spool::options::Spool;
 use crate::stats::Confirmation;
@@ -60,6 +60,20 @@ pub enum Flavor {
     /// KairosDB: any number of tags, `[A-Za-z0-9._/-]`, since it reads each byte as a character of
     /// ISO-8859-1. When it is stopped it loses the points of the last moment, confirmed or not.
     KairosDb,
+}
+
+/// Whether bodies are compressed; set by
+/// [`with_http_compression`](crate::OpenTsdbBuilder::with_http_compression).
+#[cfg(feature = "http")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HttpCompression {
+    /// With gzip, at its fastest level: a tenth of the bytes. A server that refuses the first body
+    /// is sent the same as plain text, and nothing else from then on if it takes that. The default.
+    #[default]
+    Gzip,
+    /// Not at all.
+    Off,
 }
 
 /// An address as it was given, which shows no password.

@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::Ipv6Addr;
 
 #[cfg(feature = "http")]
-use super::http::url::Url;
+use super::url::Url;
 
 /// The port of a TSD.
 const DEFAULT_PORT: u16 = 4242;
@@ -78,7 +78,7 @@ impl Endpoint {
         let default_port = if is_tls { 443 } else { DEFAULT_PORT };
         let (host, port) = host_and_port(authority, default_port)?;
         #[cfg(feature = "tls")]
-        if is_tls && super::http::tls::server_name(&host).is_none() {
+        if is_tls && super::tls::server_name(&host).is_none() {
             return Err(format!(
                 "no certificate can be for {host:?}; write an international name in \
                  its form of ASCII, as in \"xn--mnchen-3ya.example\""

@@ -1,10 +1,10 @@
 //! The writer thread: from the queue to a server, confirmed, or sent again.
 //!
-//! 1. [`endpoint`]: where a server is, as it was written;
+//! 1. [`endpoint`]: where a server is, as it was written; `url`: what a URL says beyond that;
 //! 2. [`writer`]: the loop, and its three states;
 //! 3. [`dial`]: an attempt to reach a server, with [`resolve`] and [`rotation`] behind it;
 //! 4. [`backoff`]: how long to stay away when it failed;
-//! 5. [`connection`]: one socket;
+//! 5. [`connection`]: one socket; `stream`: the same, encrypted or not, by `tls`;
 //! 6. [`peer`]: an endpoint and the connection to it, in the protocol of its address: [`telnet`]
 //!    or `http`;
 //! 7. [`delivery`]: what outlives a connection: the [`window`] of unconfirmed lines, and the
@@ -31,9 +31,15 @@ pub(crate) mod rotation;
 #[cfg(feature = "spool")]
 pub(crate) mod spool;
 mod status;
+#[cfg(feature = "http")]
+pub(crate) mod stream;
 mod telnet;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
+#[cfg(feature = "http")]
+pub(crate) mod url;
 mod window;
 mod writer;
 

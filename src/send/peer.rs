@@ -22,7 +22,6 @@ pub(super) enum Peer {
 }
 
 /// How the protocols are spoken.
-#[derive(Clone, Debug)]
 pub(crate) struct Protocols {
     /// How telnet endpoints confirm.
     pub(crate) confirmation: Confirmation,

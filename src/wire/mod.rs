@@ -6,9 +6,11 @@
 //! 4. [`point`]: a raw point;
 //! 5. [`line`](mod@line): series, time and number become a `put` line;
 //! 6. [`sendable`]: whether a line that was kept elsewhere may be sent;
-//! 7. [`reply`]: what a server says, and what it means.
+//! 7. [`reply`]: what a server says, and what it means; `details`: what a TSD answers to a request.
 
 pub(crate) mod charset;
+#[cfg(feature = "http")]
+pub(crate) mod details;
 pub(crate) mod line;
 pub(crate) mod point;
 pub(crate) mod reply;

@@ -252,7 +252,7 @@ fn what_cannot_work_is_said_by_build_and_shows_no_secret() {
 fn the_start_up_check_says_what_a_server_answers() {
     use metrics_exporter_opentsdb::testing::{HttpAnswer, HttpFault};
     let cases = [
-        (HttpAnswer::new(401), "401 Unauthorized: give a user"),
+        (HttpAnswer::new(401), "401: give a user"),
         (HttpAnswer::new(403), "may not write"),
         (HttpAnswer::new(404), "correct the path"),
         // VictoriaMetrics on its own port.
@@ -263,7 +263,7 @@ fn the_start_up_check_says_what_a_server_answers() {
             "\"https://***@x/?***\"",
         ),
         (HttpAnswer::new(200).body("<html>s3cret</html>"), "no JSON"),
-        (HttpAnswer::new(503).body("busy"), "503 Service Unavailable: busy"),
+        (HttpAnswer::new(503).body("busy"), "503: busy"),
     ];
     for (answer, words) in cases {
         let tsd = FakeHttpTsd::start();

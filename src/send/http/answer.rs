@@ -32,11 +32,10 @@ pub(super) struct Answer {
 enum Part {
     #[default]
     Head,
-    /// So many bytes of the body, and nothing behind them.
-    Body(u64),
+    /// So many bytes of the body, and whether another chunk follows.
+    Bytes(u64, bool),
     BodyUntilEnd,
     ChunkSize,
-    Chunk(u64),
     ChunkEnd,
     Trailer,
     Nothing,
@@ -96,19 +95,13 @@ impl Reader {
         let length = self.input.len();
         let used = match self.part {
             Part::Head => return self.read_head(),
-            Part::Body(0) => {
-                self.part = Part::Nothing;
+            Part::Bytes(0, is_chunk) => {
+                self.part = if is_chunk { Part::ChunkEnd } else { Part::Nothing };
                 0
             }
-            Part::Chunk(0) => {
-                self.part = Part::ChunkEnd;
-                0
-            }
-            Part::Body(left) | Part::Chunk(left) if length > 0 => {
+            Part::Bytes(left, is_chunk) if length > 0 => {
                 let used = usize::try_from(left).unwrap_or(usize::MAX).min(length);
-                let left = left - used as u64;
-                let is_chunk = matches!(self.part, Part::Chunk(_));
-                self.part = if is_chunk { Part::Chunk(left) } else { Part::Body(left) };
+                self.part = Part::Bytes(left - used as u64, is_chunk);
                 self.keep(used);
                 used
             }
@@ -118,7 +111,7 @@ impl Reader {
             }
             Part::ChunkSize => match httparse::parse_chunk_size(&self.input) {
                 Ok(Status::Complete((used, size))) => {
-                    self.part = if size == 0 { Part::Trailer } else { Part::Chunk(size) };
+                    self.part = if size == 0 { Part::Trailer } else { Part::Bytes(size, true) };
                     used
                 }
                 Ok(Status::Partial) if length <= MAX_HEAD => return Ok(None),
@@ -169,7 +162,7 @@ impl Reader {
             let is = |name: &str| header.name.eq_ignore_ascii_case(name);
             let has = |word: &str| value.split(',').any(|it| it.trim().eq_ignore_ascii_case(word));
             if is("Content-Length") && part == Part::BodyUntilEnd {
-                part = Part::Body(value.trim().parse().map_err(|_| malformed("a length"))?);
+                part = Part::Bytes(value.trim().parse().map_err(|_| malformed("a length"))?, false);
             } else if is("Transfer-Encoding") && has("chunked") {
                 part = Part::ChunkSize;
             } else if is("Connection") && (has("close") || has("keep-alive")) {

@@ -114,9 +114,8 @@ impl Body {
 
     /// Whether the JSON takes at most `limit` bytes when it is compressed.
     fn compress(&mut self, limit: usize) -> bool {
-        let compress = self
-            .compress
-            .get_or_insert_with(|| Compress::new_gzip(Compression::fast(), GZIP_WINDOW));
+        let compress =
+            self.compress.get_or_insert_with(|| Compress::new_gzip(Compression::fast(), 15));
         compress.reset();
         self.gzip.clear();
         self.gzip.reserve(limit.min(self.json.len() + GZIP_OVERHEAD));
@@ -125,8 +124,6 @@ impl Body {
     }
 }
 
-/// The largest window of gzip, as a power of two.
-const GZIP_WINDOW: u8 = 15;
 /// More than gzip adds to a short body that it cannot compress.
 const GZIP_OVERHEAD: usize = 1024;
 

@@ -8,11 +8,11 @@ use std::io::{self, ErrorKind};
 use super::exchange::Exchange;
 use super::head::{Ask, Head, Options};
 use super::status;
-use super::stream::Stream;
-use super::url::Url;
 use crate::clock::Instant;
 use crate::send::connection::{Connection, Received};
 use crate::send::endpoint::Endpoint;
+use crate::send::stream::Stream;
+use crate::send::url::Url;
 
 /// A request without points.
 const NO_POINTS: &[u8] = b"[]";
@@ -27,7 +27,7 @@ impl Check {
         options: &Options,
         now: Instant,
     ) -> io::Result<Self> {
-        let mut exchange = Exchange::new(Stream::open(connection, endpoint, options)?, now);
+        let mut exchange = Exchange::new(Stream::open(connection, endpoint, &options.trust)?, now);
         let head = Head::new(url, &endpoint.authority(), Ask::Status, options);
         exchange.begin(|request| head.write(false, NO_POINTS, request), now);
         Ok(Check(exchange))
@@ -36,14 +36,14 @@ impl Check {
     /// Goes on as far as it can without waiting; answers whether it is over.
     pub(in crate::send) fn turn(&mut self, now: Instant) -> io::Result<bool> {
         loop {
-            let received = self.0.read(now).map_err(in_words)?;
-            if let Some(answer) = self.0.answer() {
+            let received = self.0.read(now)?;
+            if let Some(answer) = self.0.reader.answer() {
                 return match status::judge_check(answer) {
-                    Some(reason) => Err(io::Error::new(kind(answer.status), reason)),
+                    Some(reason) => Err(io::Error::new(ErrorKind::InvalidData, reason)),
                     None => Ok(true),
                 };
             }
-            let taken = self.0.write(now).map_err(in_words)?;
+            let taken = self.0.write(now)?;
             match received {
                 Received::Ended => return Err(ErrorKind::UnexpectedEof.into()),
                 Received::Empty if taken == 0 => return Ok(false),
@@ -51,20 +51,4 @@ impl Check {
             }
         }
     }
-}
-
-fn kind(status: u16) -> ErrorKind {
-    match status {
-        401 | 403 | 407 => ErrorKind::PermissionDenied,
-        404 => ErrorKind::NotFound,
-        _ => ErrorKind::InvalidData,
-    }
-}
-
-fn in_words(error: io::Error) -> io::Error {
-    #[cfg(feature = "tls")]
-    if super::tls::is_distrust(&error) {
-        return io::Error::new(ErrorKind::InvalidData, super::tls::advice(&error));
-    }
-    error
 }

@@ -6,20 +6,20 @@
 use std::io;
 use std::time::Duration;
 
-use super::answer::{Answer, Reader};
-use super::stream::Stream;
+use super::answer::Reader;
 use crate::clock::Instant;
 use crate::send::connection::Received;
+use crate::send::stream::Stream;
 
 /// How many timeouts a request lasts at most, whatever progress is made.
 const MAX_TIMEOUTS: u32 = 5;
 
 pub(super) struct Exchange {
-    stream: Stream,
+    pub(super) stream: Stream,
     /// The request, and how much of it is written.
     request: Vec<u8>,
     written: usize,
-    reader: Reader,
+    pub(super) reader: Reader,
     began: Instant,
     progressed: Instant,
 }
@@ -64,19 +64,9 @@ impl Exchange {
         Ok(taken)
     }
 
-    /// The answer, when it is whole.
-    pub(super) fn answer(&self) -> Option<&Answer> {
-        self.reader.answer()
-    }
-
-    /// Whether any byte of an answer has come.
-    pub(super) fn has_begun_to_answer(&self) -> bool {
-        self.reader.has_begun
-    }
-
     /// The answer was read; answers whether another request may follow.
     pub(super) fn finish(&mut self) -> bool {
-        let keeps_open = self.answer().is_some_and(|answer| answer.keeps_open)
+        let keeps_open = self.reader.answer().is_some_and(|answer| answer.keeps_open)
             && self.written == self.request.len();
         self.reader.reset();
         keeps_open
@@ -85,10 +75,5 @@ impl Exchange {
     /// When the server is given up.
     pub(super) fn ends_at(&self, timeout: Duration) -> Instant {
         (self.progressed + timeout).min(self.began + timeout.saturating_mul(MAX_TIMEOUTS))
-    }
-
-    /// Gives the stream back.
-    pub(super) fn into_stream(self) -> Stream {
-        self.stream
     }
 }

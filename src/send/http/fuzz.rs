@@ -3,9 +3,9 @@
 use std::io;
 
 use super::answer::{Answer, Reader};
-use super::details::Details;
 use super::head::Ask;
 use super::status;
+use crate::wire::details::Details;
 
 /// More than this in one piece the writer never reads.
 const MOST: usize = 8 * 1024;
@@ -39,7 +39,7 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, is_ended: bool) -> io::R
 
 fn judge(answer: &Answer) {
     let lines: [&[u8]; 2] = [b"put m 1700000000 1 host=a\n", b"put n 1700000000 1.5 a=b c=d\n"];
-    for ask in [Ask::Status, Ask::Details, Ask::stored_within(std::time::Duration::from_secs(1))] {
+    for ask in [Ask::Status, Ask::Details, Ask::Stored(std::time::Duration::from_secs(1))] {
         let said = match status::judge(answer, ask) {
             status::Verdict::Taken(details) => {
                 let mut errors = 0;

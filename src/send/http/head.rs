@@ -1,29 +1,10 @@
 //! The head of a request: rendered once for an endpoint, but for the length of the body.
 
-use std::fmt;
-#[cfg(feature = "tls")]
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::url::{Secret, Url};
+use crate::send::stream::Trust;
+use crate::send::url::{Secret, Url};
 use crate::stats::Confirmation;
-
-/// The time that a TSD has for storing, as a part of the write timeout: it answers before we give
-/// the connection up.
-const SYNC_SHARE: f64 = 0.8;
-
-/// Whether bodies are compressed; set by
-/// [`with_http_compression`](crate::OpenTsdbBuilder::with_http_compression).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum HttpCompression {
-    /// With gzip, at its fastest level: a tenth of the bytes. A server that refuses the first body
-    /// is sent the same as plain text, and nothing else from then on if it takes that. The default.
-    #[default]
-    Gzip,
-    /// Not at all.
-    Off,
-}
 
 /// A header that the user adds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,20 +18,10 @@ pub(crate) struct Header {
 pub(crate) struct Options {
     pub(crate) ask: Ask,
     pub(crate) headers: Vec<Header>,
-    pub(crate) compression: HttpCompression,
+    pub(crate) is_gzip: bool,
     /// The most bytes of a body.
     pub(crate) batch_bytes: usize,
-    #[cfg(feature = "tls")]
-    pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
-}
-
-/// Without what a client certificate may show.
-impl fmt::Debug for Options {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut f = f.debug_struct("Options");
-        f.field("headers", &self.headers).field("compression", &self.compression);
-        f.field("batch_bytes", &self.batch_bytes).finish_non_exhaustive()
-    }
+    pub(crate) trust: Trust,
 }
 
 /// What an answer has to say.
@@ -66,24 +37,17 @@ pub(crate) enum Ask {
 }
 
 impl Ask {
-    /// As [`Ask::Stored`], of a server that is given up after `timeout`.
-    pub(crate) fn stored_within(timeout: Duration) -> Self {
-        Ask::Stored(timeout.mul_f64(SYNC_SHARE).max(Duration::from_millis(1)))
-    }
-
     /// What a 2xx proves then.
     pub(super) fn confirmation(self) -> Confirmation {
         if matches!(self, Ask::Stored(_)) { Confirmation::Stored } else { Confirmation::Response }
     }
 
-    fn words(self) -> Vec<String> {
-        let details = "details".to_owned();
+    /// How a TSD is asked.
+    fn words(self) -> String {
         match self {
-            Ask::Status => Vec::new(),
-            Ask::Details => vec![details],
-            Ask::Stored(within) => {
-                vec![details, "sync".to_owned(), format!("sync_timeout={}", within.as_millis())]
-            }
+            Ask::Status => String::new(),
+            Ask::Details => "details".to_owned(),
+            Ask::Stored(within) => format!("details&sync&sync_timeout={}", within.as_millis()),
         }
     }
 }
@@ -137,7 +101,7 @@ mod tests {
         let headers = vec![header("X-Scope-OrgID", "7"), header("authorization", "Bearer b")];
         let options = Options { headers, ..Options::default() };
         let (_, url) = Url::parse(false, "u:p@tsd:1/x").unwrap();
-        let ask = Ask::stored_within(Duration::from_secs(30));
+        let ask = Ask::Stored(Duration::from_secs(24));
         let mut request = Vec::new();
         Head::new(&url, "tsd:1", ask, &options).write(true, b"[]", &mut request);
         let text = String::from_utf8(request).unwrap();
@@ -148,7 +112,7 @@ mod tests {
              Content-Length: 2\r\n\r\n[]"
         ));
         assert!(!text.contains("Basic"));
-        let shown = format!("{options:?}");
+        let shown = format!("{:?}", options.headers);
         assert!(shown.contains("X-Scope-OrgID") && !shown.contains("Bearer"), "{shown}");
     }
 }

@@ -1,48 +1,40 @@
 //! An endpoint that speaks HTTP: what is known of it, and the connection to it.
 
 use super::body::Body;
-use super::head::{Head, HttpCompression, Options};
+use super::head::{Head, Options};
 use super::learned::Learned;
-use super::session::{Context, Session, Settings};
-use super::stream::Stream;
-use super::url::Url;
+use super::session::{Context, Known, Session};
 use crate::clock::Instant;
 use crate::send::connection::{Connection, Released};
 use crate::send::delivery::Turn;
 use crate::send::endpoint::Endpoint;
 use crate::send::status::{End, Failure};
+use crate::send::stream::{Stream, Trust};
+use crate::send::url::Url;
 use crate::stats::Confirmation;
 
 pub(crate) struct Peer {
     endpoint: Endpoint,
-    options: Options,
-    settings: Settings,
-    head: Head,
-    body: Body,
-    learned: Learned,
+    trust: Trust,
+    known: Known,
     session: Option<Box<Session>>,
 }
 
 impl Peer {
     pub(crate) fn new(endpoint: &Endpoint, url: &Url, options: &Options) -> Self {
-        let ask = options.ask;
-        Peer {
-            settings: Settings {
-                ask,
-                is_gzip: options.compression == HttpCompression::Gzip,
-                batch_bytes: options.batch_bytes,
-            },
-            head: Head::new(url, &endpoint.authority(), ask, options),
-            body: Body::new(),
+        let known = Known {
             learned: Learned::new(),
-            session: None,
-            endpoint: endpoint.clone(),
-            options: options.clone(),
-        }
+            body: Body::new(),
+            head: Head::new(url, &endpoint.authority(), options.ask, options),
+            ask: options.ask,
+            is_gzip: options.is_gzip,
+            batch_bytes: options.batch_bytes,
+        };
+        Peer { endpoint: endpoint.clone(), trust: options.trust.clone(), known, session: None }
     }
 
     pub(crate) fn confirmation(&self) -> Confirmation {
-        self.settings.ask.confirmation()
+        self.known.ask.confirmation()
     }
 
     pub(crate) fn connected(
@@ -51,23 +43,23 @@ impl Peer {
         leave_at: Option<Instant>,
         now: Instant,
     ) {
-        let stream = Stream::open(connection, &self.endpoint, &self.options);
+        let stream = Stream::open(connection, &self.endpoint, &self.trust);
         self.session = stream.ok().map(|stream| Box::new(Session::new(stream, leave_at, now)));
     }
 
     pub(crate) fn turn(&mut self, turn: Turn<'_>) -> Result<Option<Instant>, End> {
         let Some(session) = &mut self.session else { return Err(End::Failed(Failure::Closed)) };
         let Turn { delivery, name, now } = turn;
-        let (learned, body, head) = (&mut self.learned, &mut self.body, &self.head);
-        let settings = self.settings;
-        session.turn(&mut Context { delivery, learned, body, head, settings, name, now })
+        session.turn(&mut Context { delivery, known: &mut self.known, name, now })
     }
 
     pub(crate) fn is_proved(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.is_proved())
+        self.session.as_ref().is_some_and(|session| session.has_confirmed)
     }
 
     pub(crate) fn release(&mut self, now: Instant) -> Option<Released> {
-        self.session.take().map(|session| Released::new(session.release(), Vec::new(), now))
+        self.session
+            .take()
+            .map(|session| Released::new(session.exchange.stream.close(), Vec::new(), now))
     }
 }

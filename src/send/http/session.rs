@@ -10,7 +10,7 @@
 //! done with it before it was sent more.
 
 use std::fmt::Display;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use super::body::Body;
@@ -18,13 +18,13 @@ use super::exchange::Exchange;
 use super::head::{Ask, Head};
 use super::learned::Learned;
 use super::status::{self, Verdict};
-use super::stream::Stream;
 use crate::clock::Instant;
 use crate::send::backoff::Wait;
-use crate::send::connection::{Connection, Received};
+use crate::send::connection::Received;
 use crate::send::delivery::Delivery;
 use crate::send::replies::ReplyTally;
 use crate::send::status::{End, Failure};
+use crate::send::stream::Stream;
 use crate::wire::reply::Reply;
 
 /// How long lines are gathered while the rate holds others back: a limit holds for any second.
@@ -33,7 +33,7 @@ const GATHER: Duration = Duration::from_millis(100);
 const QUIET: Duration = Duration::from_millis(20);
 
 pub(super) struct Session {
-    exchange: Exchange,
+    pub(super) exchange: Exchange,
     /// When it is too old, so that a preferred endpoint can be tried.
     leave_at: Option<Instant>,
     request: Option<Request>,
@@ -41,8 +41,8 @@ pub(super) struct Session {
     gathered: Option<(Instant, Instant)>,
     /// How many requests were answered.
     answers: usize,
-    /// Whether the server has taken points.
-    has_confirmed: bool,
+    /// Whether the server has taken points on this connection.
+    pub(super) has_confirmed: bool,
 }
 
 /// What is out.
@@ -54,25 +54,33 @@ struct Request {
     is_gzip: bool,
 }
 
+/// What is known of an endpoint, and what its requests are made by.
+pub(super) struct Known {
+    pub(super) learned: Learned,
+    pub(super) body: Body,
+    pub(super) head: Head,
+    pub(super) ask: Ask,
+    pub(super) is_gzip: bool,
+    /// The most bytes of a body.
+    pub(super) batch_bytes: usize,
+}
+
 /// What a turn of a session works on.
 pub(super) struct Context<'a> {
     pub(super) delivery: &'a mut Delivery,
-    /// Of the session's endpoint.
-    pub(super) learned: &'a mut Learned,
-    pub(super) body: &'a mut Body,
-    pub(super) head: &'a Head,
-    pub(super) settings: Settings,
+    pub(super) known: &'a mut Known,
     /// The endpoint, for the log.
     pub(super) name: &'a dyn Display,
     pub(super) now: Instant,
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Settings {
-    pub(super) ask: Ask,
-    pub(super) is_gzip: bool,
-    /// The most bytes of a body.
-    pub(super) batch_bytes: usize,
+impl Context<'_> {
+    /// Whether no more lines are to be gathered for a body of so many bytes of them.
+    fn is_full(&self, capacity: usize) -> bool {
+        let window = &self.delivery.window;
+        let has_points = window.granted() >= self.known.learned.max_points;
+        window.unwritten() >= capacity || has_points || window.is_full()
+    }
 }
 
 impl Session {
@@ -92,9 +100,10 @@ impl Session {
     pub(super) fn turn(&mut self, cx: &mut Context<'_>) -> Result<Option<Instant>, End> {
         let received = self.exchange.read(cx.now);
         let received = received.map_err(|error| self.broken("reading", error, cx))?;
-        if self.request.is_some() && self.exchange.answer().is_some() {
+        let is_unasked = self.request.is_none() && self.exchange.reader.has_begun;
+        if self.request.is_some() && self.exchange.reader.answer().is_some() {
             self.answered(cx)?;
-        } else if received == Received::Ended || self.has_unasked() {
+        } else if received == Received::Ended || is_unasked {
             return Err(self.lost(Failure::Closed, cx));
         }
         let next = if self.request.is_none() { self.advance(cx)? } else { None };
@@ -106,47 +115,31 @@ impl Session {
         Ok([next, goes_on, deadline].into_iter().flatten().min())
     }
 
-    /// Gives the connection up.
-    pub(super) fn release(self) -> Connection {
-        self.exchange.into_stream().close()
-    }
-
-    /// Whether the server has shown on this connection that it takes points.
-    pub(super) fn is_proved(&self) -> bool {
-        self.has_confirmed
-    }
-
-    /// Whether the server has said something that it was not asked.
-    fn has_unasked(&self) -> bool {
-        self.request.is_none() && self.exchange.has_begun_to_answer()
-    }
-
     fn answered(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
-        let (Some(request), Some(answer)) = (self.request.take(), self.exchange.answer()) else {
-            return Ok(());
-        };
+        let of_request = self.request.take().zip(self.exchange.reader.answer());
+        let Some((request, answer)) = of_request else { return Ok(()) };
         let Delivery { window, counters, status: log, .. } = &mut *cx.delivery;
         let mut tally = ReplyTally::default();
         let mut take = |reply, text: &str| tally.take(reply, text, counters, &mut log.log, cx.now);
         let Request { points, bytes, is_gzip } = request;
         let (mut is_settled, mut end) = (false, None);
-        match status::judge(answer, cx.settings.ask) {
+        match status::judge(answer, cx.known.ask) {
             Verdict::Taken(details) => {
                 if let Some(details) = details {
                     details.each(window.lines(window.confirmed()..window.written()), take);
                 }
-                cx.learned.taken(points, is_gzip);
-                cx.learned.fitted(bytes);
+                cx.known.learned.taken(points, is_gzip);
+                cx.known.learned.fitted(bytes);
                 (self.has_confirmed, is_settled) = (true, true);
             }
-            Verdict::TooLarge(_) if points > 1 => cx.learned.too_large(bytes, cx.now),
-            Verdict::Refused(_) if cx.learned.refused(points, is_gzip) => {}
+            Verdict::TooLarge(_) if points > 1 => cx.known.learned.too_large(bytes, cx.now),
+            Verdict::Refused(_) if cx.known.learned.refused(points, is_gzip) => {}
             Verdict::TooLarge(text) | Verdict::Refused(text) => {
                 take(Reply::IllegalArgument, &text);
                 is_settled = true;
             }
             Verdict::Failing(text) => {
-                if cx.learned.failing() && !cx.learned.refused(points, is_gzip) {
+                if cx.known.learned.failing() && !cx.known.learned.refused(points, is_gzip) {
                     take(Reply::Other, &text);
                     is_settled = true;
                 }
@@ -156,11 +149,11 @@ impl Session {
         }
         let keeps_open = self.exchange.finish();
         if tally.is_complaint {
-            cx.learned.brake.complained(window.confirmed(), window.written(), cx.now);
+            cx.known.learned.brake.complained(window.confirmed(), window.written(), cx.now);
         }
         if is_settled {
             // First, so that a flush that returns sees it.
-            cx.delivery.counters.set_confirmation(cx.settings.ask.confirmation());
+            cx.delivery.counters.set_confirmation(cx.known.ask.confirmation());
             cx.delivery.confirm(cx.delivery.window.written());
         } else {
             window.rewind();
@@ -176,19 +169,19 @@ impl Session {
 
     /// Gathers lines, and makes the next request of them when it is time.
     fn advance(&mut self, cx: &mut Context<'_>) -> Result<Option<Instant>, End> {
-        let limit = cx.learned.max_bytes(cx.settings.batch_bytes, cx.now);
-        let is_gzip = cx.settings.is_gzip && cx.learned.may_gzip();
-        let capacity = cx.body.capacity(limit, is_gzip);
+        let limit = cx.known.learned.max_bytes(cx.known.batch_bytes, cx.now);
+        let is_gzip = cx.known.is_gzip && cx.known.learned.may_gzip();
+        let capacity = cx.known.body.capacity(limit, is_gzip);
         let later = loop {
             let demand = cx.delivery.demand();
-            let window = &cx.delivery.window;
-            let room = cx.learned.max_points.saturating_sub(window.granted());
-            let is_full = window.unwritten() >= capacity || room == 0 || window.is_full();
-            if demand.unsent == 0 || is_full {
+            if demand.unsent == 0 || cx.is_full(capacity) {
                 break None;
             }
-            match cx.delivery.limiter.allow(demand, cx.learned.brake, cx.now) {
-                Ok(points) => self.gather(points.min(room), cx),
+            let room = cx.known.learned.max_points - cx.delivery.window.granted();
+            match cx.delivery.limiter.allow(demand, cx.known.learned.brake, cx.now) {
+                Ok(points) if self.gather(points.min(room), cx) => {}
+                // What there was is dropped.
+                Ok(_) => break None,
                 Err(later) => break Some(later),
             }
         };
@@ -204,12 +197,9 @@ impl Session {
             return Ok(later.or(self.leave_at.filter(|at| *at > cx.now)));
         }
         let (first, last) = *self.gathered.get_or_insert((cx.now, cx.now));
-        let is_full = window.unwritten() >= capacity
-            || window.granted() >= cx.learned.max_points
-            || window.is_full();
         let quiet = last + if demand.is_expedited { Duration::ZERO } else { QUIET };
         let is_over = demand.unsent == 0 && cx.now >= quiet;
-        if !(is_full || is_over || cx.now >= first + GATHER) {
+        if !(cx.is_full(capacity) || is_over || cx.now >= first + GATHER) {
             let times = [later, Some(first + GATHER), (demand.unsent == 0).then_some(quiet)];
             return Ok(times.into_iter().flatten().min());
         }
@@ -218,31 +208,33 @@ impl Session {
         Ok(Some(cx.now))
     }
 
-    /// Takes so many lines at most of the next batch.
-    fn gather(&mut self, points: usize, cx: &mut Context<'_>) {
+    /// Takes so many lines at most of the next batch; answers whether there were any.
+    fn gather(&mut self, points: usize, cx: &mut Context<'_>) -> bool {
         let before = cx.delivery.window.granted();
         cx.delivery.grant(points);
-        cx.delivery.limiter.spend(cx.delivery.window.granted() - before, cx.now);
+        let gathered = cx.delivery.window.granted() - before;
+        cx.delivery.limiter.spend(gathered, cx.now);
         self.gathered.get_or_insert((cx.now, cx.now)).1 = cx.now;
+        gathered > 0
     }
 
     /// Begins a request of lines that were gathered.
     fn request(&mut self, limit: usize, is_gzip: bool, cx: &mut Context<'_>) {
         let window = &cx.delivery.window;
         let lines = window.lines(window.written()..window.granted_place());
-        let mut points = cx.body.make(&lines, cx.learned.max_points, limit, is_gzip);
-        if points == 0 && limit < cx.settings.batch_bytes {
+        let mut points = cx.known.body.make(&lines, cx.known.learned.max_points, limit, is_gzip);
+        if points == 0 && limit < cx.known.batch_bytes {
             // What an endpoint took for too large may be one line, which is its to refuse.
-            points = cx.body.make(&lines, 1, cx.settings.batch_bytes, is_gzip);
+            points = cx.known.body.make(&lines, 1, cx.known.batch_bytes, is_gzip);
         }
         drop(lines);
         if points == 0 {
             cx.delivery.drop_too_long();
             return;
         }
-        let body = cx.body.bytes(is_gzip);
+        let body = cx.known.body.bytes(is_gzip);
         self.request = Some(Request { points, bytes: body.len(), is_gzip });
-        self.exchange.begin(|request| cx.head.write(is_gzip, body, request), cx.now);
+        self.exchange.begin(|request| cx.known.head.write(is_gzip, body, request), cx.now);
         cx.delivery.wrote_points(points);
     }
 
@@ -256,28 +248,26 @@ impl Session {
         if cx.now < due {
             return Ok(Some(due));
         }
-        let omission = "has not answered a request";
-        Err(End::Failed(Failure::Unresponsive { omission, time }))
+        Err(End::Failed(Failure::Unresponsive { omission: "has not answered a request", time }))
     }
 
     fn broken(&self, during: &'static str, source: io::Error, cx: &mut Context<'_>) -> End {
-        #[cfg(feature = "tls")]
-        if super::tls::is_distrust(&source) {
-            return End::Failed(Failure::Refused(super::tls::advice(&source), Wait::Slowest));
+        match source.kind() {
+            ErrorKind::PermissionDenied => {
+                End::Failed(Failure::Refused(source.to_string(), Wait::Slowest))
+            }
+            ErrorKind::InvalidData => End::Failed(Failure::Lost { during, source }),
+            _ => self.lost(Failure::Lost { during, source }, cx),
         }
-        if source.kind() == io::ErrorKind::InvalidData {
-            return End::Failed(Failure::Lost { during, source });
-        }
-        self.lost(Failure::Lost { during, source }, cx)
     }
 
     /// The connection is gone.
     fn lost(&self, failure: Failure, cx: &mut Context<'_>) -> End {
-        let is_silent = !self.exchange.has_begun_to_answer();
+        let is_silent = !self.exchange.reader.has_begun;
         match self.request {
             // It was closed before the request came: not even the backoff is for that.
             _ if is_silent && self.answers > 0 => return End::Closed(failure),
-            Some(request) if is_silent => cx.learned.closed_silently(request.bytes, cx.now),
+            Some(request) if is_silent => cx.known.learned.closed_silently(request.bytes, cx.now),
             _ => {}
         }
         End::Failed(failure)

@@ -15,10 +15,10 @@ use std::time::Duration;
 use serde::de::IgnoredAny;
 
 use super::answer::Answer;
-use super::details::Details;
 use super::head::Ask;
 use crate::send::backoff::Wait;
 use crate::send::endpoint::redact;
+use crate::wire::details::Details;
 
 /// How much of a text is logged.
 const SHOWN: usize = 200;
@@ -50,17 +50,15 @@ pub(super) fn judge(answer: &Answer, ask: Ask) -> Verdict<'_> {
     let details = matches!(answer.status, 200 | 400).then(|| Details::parse(body)).flatten();
     if let Some(details) = details {
         let is_lacking = matches!(ask, Ask::Stored(_)) && details.has_storage_failures();
-        return if is_lacking {
-            let reason =
-                format!("the server did not store every point: {}", shown(details.first()));
-            Verdict::Later(reason, Wait::AtLeastMin)
-        } else {
-            Verdict::Taken(Some(details))
-        };
+        if !is_lacking {
+            return Verdict::Taken(Some(details));
+        }
+        let reason = format!("the server did not store every point: {}", shown(details.first()));
+        return Verdict::Later(reason, Wait::AtLeastMin);
     }
     let has = |words: &str| body.windows(words.len()).any(|window| window == words.as_bytes());
     let text = String::from_utf8_lossy(&body[..body.len().min(2 * SHOWN)]);
-    let said = || format!("the server answered {}: {}", name(answer.status), shown(&text));
+    let said = || format!("the server answered {}: {}", answer.status, shown(&text));
     match answer.status {
         200..=299 if body.is_empty() || is_json() => Verdict::Taken(None),
         413 => Verdict::TooLarge(said()),
@@ -72,7 +70,10 @@ pub(super) fn judge(answer: &Answer, ask: Ask) -> Verdict<'_> {
         400 | 422 if !body.starts_with(b"<") => Verdict::Refused(said()),
         500 if has(NO_DATABASE) => Verdict::Later(said(), Wait::Slowest),
         500 => Verdict::Failing(said()),
-        408 | 429 | 502..=599 => Verdict::Later(said(), retry_after(answer)),
+        408 | 429 | 502..=599 => {
+            let wait = |time: Duration| Wait::AtLeast(time.min(MAX_RETRY_AFTER));
+            Verdict::Later(said(), answer.retry_after.map_or(Wait::Jittered, wait))
+        }
         // Without what it says, which may hold what it was sent: a header, a token.
         _ => Verdict::Later(mistake(answer), Wait::Slowest),
     }
@@ -89,10 +90,6 @@ pub(super) fn judge_check(answer: &Answer) -> Option<String> {
     }
 }
 
-fn retry_after(answer: &Answer) -> Wait {
-    answer.retry_after.map_or(Wait::Jittered, |time| Wait::AtLeast(time.min(MAX_RETRY_AFTER)))
-}
-
 /// What to change.
 fn mistake(answer: &Answer) -> String {
     let advice = match answer.status {
@@ -103,36 +100,16 @@ fn mistake(answer: &Answer) -> String {
         200..=299 => "with text that is no JSON; is the address that of a proxy or of a web site?",
         300..=399 => {
             let place = answer.location.as_deref().map(redact).unwrap_or_default();
-            let status = name(answer.status);
             return format!(
-                "the server answered {status}: redirects are not followed; give the address that \
+                "the server answered {}: redirects are not followed; give the address that \
                  it leads to: \"{}\"",
+                answer.status,
                 shown(&place)
             );
         }
         _ => "correct the address, or what it leads to",
     };
-    format!("the server answered {}: {advice}", name(answer.status))
-}
-
-/// The status, in words where it has well-known ones.
-fn name(status: u16) -> String {
-    let words = match status {
-        400 => " Bad Request",
-        401 => " Unauthorized",
-        403 => " Forbidden",
-        404 => " Not Found",
-        405 => " Method Not Allowed",
-        408 => " Request Timeout",
-        413 => " Content Too Large",
-        429 => " Too Many Requests",
-        500 => " Internal Server Error",
-        502 => " Bad Gateway",
-        503 => " Service Unavailable",
-        504 => " Gateway Timeout",
-        _ => "",
-    };
-    format!("{status}{words}")
+    format!("the server answered {}: {advice}", answer.status)
 }
 
 /// The beginning of a text on one line.
@@ -158,7 +135,7 @@ mod tests {
 
     #[test]
     fn each_answer_has_its_meaning() {
-        let stored = Ask::stored_within(Duration::from_secs(1));
+        let stored = Ask::Stored(Duration::from_secs(1));
         let unstored =
             r#"{"errors":[{"datapoint":null,"error":"Storage exception: x"}],"failed":1}"#;
         let refused = r#"{"errors":[{"datapoint":null,"error":"Unknown metric"}],"failed":1}"#;
@@ -206,7 +183,7 @@ mod tests {
             let answer = Answer { retry_after, ..answer(503, "busy") };
             let Verdict::Later(reason, wait) = judge(&answer, Ask::Status) else { panic!() };
             assert_eq!(wait, Wait::AtLeast(Duration::from_secs(expected)));
-            assert_eq!(reason, "the server answered 503 Service Unavailable: busy");
+            assert_eq!(reason, "the server answered 503: busy");
         }
     }
 

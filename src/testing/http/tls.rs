@@ -7,7 +7,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection};
 
-use crate::send::http::tls;
+use crate::send::tls;
 
 const PROVIDER: &str = "a FakeHttpTsd with TLS needs the feature `tls-ring` or `tls-aws-lc-rs`, or \
                         an installed CryptoProvider";

@@ -60,16 +60,14 @@ pub(super) fn connect(config: &Arc<ClientConfig>, host: &str) -> io::Result<Clie
     ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)
 }
 
-/// Whether the server's certificate was not accepted.
-pub(super) fn is_distrust(error: &io::Error) -> bool {
-    let source = error.get_ref().and_then(|source| source.downcast_ref::<rustls::Error>());
-    matches!(source, Some(rustls::Error::InvalidCertificate(_)))
-}
-
-/// What to do about that.
-pub(super) fn advice(error: &io::Error) -> String {
-    format!(
+/// Says of a certificate that is not accepted what to do about it.
+pub(super) fn error(error: rustls::Error) -> io::Error {
+    if !matches!(error, rustls::Error::InvalidCertificate(_)) {
+        return io::Error::other(error);
+    }
+    let text = format!(
         "the server's certificate is not accepted ({error}); correct the name in the address or the \
          certificate, or trust its issuer by with_tls_config or SSL_CERT_FILE"
-    )
+    );
+    io::Error::new(io::ErrorKind::PermissionDenied, text)
 }

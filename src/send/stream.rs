@@ -4,9 +4,15 @@ use std::io;
 #[cfg(feature = "tls")]
 use std::io::{ErrorKind, Read, Write};
 
-use super::head::Options;
-use crate::send::connection::{Connection, Received};
-use crate::send::endpoint::Endpoint;
+use super::connection::{Connection, Received};
+use super::endpoint::Endpoint;
+
+/// Whom an encrypted stream trusts.
+#[derive(Clone, Default)]
+pub(crate) struct Trust {
+    #[cfg(feature = "tls")]
+    pub(crate) config: Option<std::sync::Arc<rustls::ClientConfig>>,
+}
 
 pub(super) struct Stream {
     connection: Connection,
@@ -22,10 +28,10 @@ impl Stream {
     pub(super) fn open(
         connection: Connection,
         endpoint: &Endpoint,
-        options: &Options,
+        trust: &Trust,
     ) -> io::Result<Self> {
         let connect = || {
-            let config = options.tls.as_ref().ok_or(ErrorKind::Unsupported)?;
+            let config = trust.config.as_ref().ok_or(ErrorKind::Unsupported)?;
             super::tls::connect(config, &endpoint.host).map(Box::new)
         };
         Ok(Stream { connection, tls: endpoint.is_tls().then(connect).transpose()?, taken: 0 })
@@ -35,7 +41,7 @@ impl Stream {
     pub(super) fn open(
         connection: Connection,
         _endpoint: &Endpoint,
-        _options: &Options,
+        _trust: &Trust,
     ) -> io::Result<Self> {
         Ok(Stream { connection, taken: 0 })
     }
@@ -59,7 +65,7 @@ impl Stream {
         std::mem::take(&mut self.taken)
     }
 
-    /// Reads once.
+    /// Reads once. [`PermissionDenied`](io::ErrorKind) says that the server is not trusted, and why.
     pub(super) fn read(
         &mut self,
         mut on_bytes: impl FnMut(&[u8]) -> io::Result<()>,
@@ -130,7 +136,7 @@ fn decrypt(
     let mut buffer = [0; 4096];
     // It takes none when the server has said its last, and none at all for the end of the stream.
     while !bytes.is_empty() && tls.read_tls(&mut bytes)? > 0 {
-        tls.process_new_packets().map_err(io::Error::other)?;
+        tls.process_new_packets().map_err(super::tls::error)?;
         loop {
             match tls.reader().read(&mut buffer) {
                 Ok(0) => break,

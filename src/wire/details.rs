@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 
-use crate::wire::reply::Reply;
+use super::reply::Reply;
 
 /// What a TSD answers, wherever it is asked for details.
 #[derive(Debug, Deserialize)]
-pub(super) struct Details<'a> {
+pub(crate) struct Details<'a> {
     #[serde(borrow)]
     errors: Vec<PointError<'a>>,
     /// Points that were refused or not stored.
@@ -59,12 +59,12 @@ const KINDS: &[(&str, Reply)] = &[
 
 impl<'a> Details<'a> {
     /// `None` when it is something else.
-    pub(super) fn parse(body: &'a [u8]) -> Option<Self> {
+    pub(crate) fn parse(body: &'a [u8]) -> Option<Self> {
         serde_json::from_slice(body).ok()
     }
 
     /// Whether any point was not stored and may be at another time.
-    pub(super) fn has_storage_failures(&self) -> bool {
+    pub(crate) fn has_storage_failures(&self) -> bool {
         let is_storage = |error: &PointError<'_>| {
             matches!(kind(&error.error), Reply::Storage | Reply::Throttled)
         };
@@ -72,12 +72,12 @@ impl<'a> Details<'a> {
     }
 
     /// The first error.
-    pub(super) fn first(&self) -> &str {
+    pub(crate) fn first(&self) -> &str {
         self.errors.first().map_or("it could not store every point", |error| &error.error)
     }
 
     /// Hands on the errors that are of one of these lines.
-    pub(super) fn each<'l>(
+    pub(crate) fn each<'l>(
         &self,
         lines: impl Iterator<Item = &'l [u8]>,
         mut on_error: impl FnMut(Reply, &str),
