@@ -2,6 +2,7 @@
 //! ever and no point is lost without being counted.
 
 use super::*;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use loom::sync::Arc as Shared;
 use loom::thread::{self, JoinHandle};
 
@@ -178,5 +179,123 @@ fn a_confirmation_and_the_end_count_each_point_once() {
         let after = counters.stats();
         assert_eq!(after.points_confirmed, end.points_confirmed, "nothing after the end");
         assert_eq!(after.points_confirmed + after.points_dropped.shutdown, 2);
+    });
+}
+
+/// Where handles ask the flusher for a snapshot.
+#[derive(Default)]
+struct Desk {
+    state: Mutex<DeskState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct DeskState {
+    /// How many snapshots were asked for, and how many of these requests are answered.
+    asked: usize,
+    answered: usize,
+    /// Whether one of them is to be the last.
+    has_last: bool,
+    is_closed: bool,
+}
+
+impl Desk {
+    /// Asks for a snapshot; `None` if the flusher has ended without one.
+    fn ask(&self, queue: &Queue, is_last: bool) -> Option<Watermark> {
+        let mut state = sync::lock(&self.state);
+        state.asked += 1;
+        state.has_last |= is_last;
+        let number = state.asked;
+        self.changed.notify_all();
+        while state.answered < number && !state.is_closed {
+            state = self.changed.wait(state).unwrap();
+        }
+        (state.answered >= number).then(|| queue.watermark())
+    }
+
+    /// The flusher: each snapshot is one line, and a tick comes before the first request.
+    fn serve(desk: &Shared<Desk>, queue: &Shared<Queue>) -> JoinHandle<()> {
+        let (desk, queue) = (Shared::clone(desk), Shared::clone(queue));
+        thread::spawn(move || {
+            push(&queue, "tick\n");
+            let mut is_last = false;
+            while !is_last {
+                let mut state = sync::lock(&desk.state);
+                while state.asked == state.answered {
+                    state = desk.changed.wait(state).unwrap();
+                }
+                let asked = state.asked;
+                is_last = state.has_last;
+                drop(state);
+                push(&queue, "snapshot\n");
+                if is_last {
+                    queue.close();
+                }
+                let mut state = sync::lock(&desk.state);
+                (state.answered, state.is_closed) = (asked, is_last);
+                desk.changed.notify_all();
+            }
+        })
+    }
+}
+
+/// As a handle does it; answers whether it was the first.
+fn shut_down(queue: &Queue, desk: &Desk, is_shut_down: &AtomicBool) -> bool {
+    let is_first = !is_shut_down.swap(true, Ordering::SeqCst);
+    if is_first {
+        let _expedite = queue.expedite();
+        let _ = desk.ask(queue, true);
+        queue.close();
+    }
+    assert!(queue.wait_finished(None));
+    is_first
+}
+
+#[test]
+fn of_two_shutdowns_one_is_the_first_and_neither_returns_before_the_end() {
+    check(2, || {
+        let (queue, counters) = ground(10);
+        let (desk, is_shut_down) =
+            (Shared::new(Desk::default()), Shared::new(AtomicBool::new(false)));
+        let threads = [writer(&queue, Link::Up), Desk::serve(&desk, &queue)];
+        let other = {
+            let (queue, desk, flag) =
+                (Shared::clone(&queue), Shared::clone(&desk), Shared::clone(&is_shut_down));
+            let counters = Arc::clone(&counters);
+            thread::spawn(move || {
+                let is_first = shut_down(&queue, &desk, &flag);
+                assert_eq!(counters.points_confirmed.get(), 2);
+                is_first
+            })
+        };
+        let is_first = shut_down(&queue, &desk, &is_shut_down);
+        assert_eq!(counters.points_confirmed.get(), 2, "the tick and the last snapshot");
+        assert_ne!(is_first, other.join().unwrap());
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+}
+
+#[test]
+fn a_flush_beside_a_shutdown_returns_when_its_points_are_confirmed() {
+    check(2, || {
+        let (queue, counters) = ground(10);
+        let (desk, is_shut_down) =
+            (Shared::new(Desk::default()), Shared::new(AtomicBool::new(false)));
+        let threads = [writer(&queue, Link::Up), Desk::serve(&desk, &queue)];
+        let other = {
+            let (queue, desk) = (Shared::clone(&queue), Shared::clone(&desk));
+            thread::spawn(move || assert!(shut_down(&queue, &desk, &is_shut_down)))
+        };
+        let expedite = queue.expedite();
+        match desk.ask(&queue, false) {
+            Some(watermark) => assert!(queue.wait_settled(watermark, None)),
+            None => assert!(queue.wait_finished(None)),
+        }
+        drop(expedite);
+        assert!(counters.points_confirmed.get() >= 2, "the tick and a snapshot");
+        other.join().unwrap();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        let stats = counters.stats();
+        assert_eq!((stats.points_confirmed, stats.points_pending), (stats.points_taken, 0));
     });
 }

@@ -362,6 +362,7 @@ mod model {
             assert!([5, 6].contains(&series.value()));
         });
     }
+
     /// The flusher ends a series that a thread has just found.
     #[test]
     fn a_handle_taken_while_its_series_ends_is_never_orphaned() {
@@ -408,5 +409,68 @@ mod model {
             Vec::from_iter(outcomes.iter().copied()),
             [(false, false), (false, true), (true, false)]
         );
+    }
+
+    /// A thread asks for a flush after its last increment, while another goes on.
+    #[test]
+    fn the_last_increment_is_in_the_snapshot_that_is_asked_for_after_it() {
+        let seen = Arc::new(std::sync::Mutex::new(std::collections::BTreeSet::new()));
+        let all = Arc::clone(&seen);
+        loom::model(move || {
+            let series = series();
+            let (requests, flusher) = loom::sync::mpsc::channel();
+            let asking = thread::spawn({
+                // Its thread has ended by the time of the snapshot, or has not.
+                let local = adopt(&series, 1);
+                move || {
+                    local.increment_from(1, 10);
+                    drop(local);
+                    requests.send(()).unwrap();
+                }
+            });
+            let going_on = thread::spawn({
+                let local = adopt(&series, 2);
+                move || local.increment_from(2, 1)
+            });
+            flusher.recv().unwrap();
+            all.lock().unwrap().insert(series.value());
+            asking.join().unwrap();
+            going_on.join().unwrap();
+            assert_eq!(series.value(), 11);
+        });
+        assert_eq!(Vec::from_iter(seen.lock().unwrap().iter().copied()), [10, 11]);
+    }
+
+    /// A thread's cache knows a local of a series that the flusher is about to end.
+    #[test]
+    fn a_cached_local_is_upgraded_in_time_or_not_at_all() {
+        let seen = Arc::new(std::sync::Mutex::new(std::collections::BTreeSet::new()));
+        let all = Arc::clone(&seen);
+        loom::model(move || {
+            let series = series();
+            let cached = series.adopt(2).unwrap();
+            // `Arc` is std's, whose steps loom does not see: here it sees which is first.
+            let order = Arc::new(AtomicBool::new(false));
+            let thread = thread::spawn({
+                let order = Arc::clone(&order);
+                move || {
+                    order.store(true, Ordering::Relaxed);
+                    let local = cached.upgrade();
+                    local.iter().for_each(|local| local.increment_from(2, 1));
+                    local
+                }
+            });
+            order.load(Ordering::Relaxed);
+            let kept = series.end();
+            let local = thread.join().unwrap();
+            all.lock().unwrap().insert((kept.is_ok(), local.is_some()));
+            match kept {
+                // Whoever came before the end has added and let go of it, or there was nobody.
+                Ok(ended) => assert!(local.is_none() && ended.cell.load(Ordering::Relaxed) <= 1),
+                Err(series) => assert_eq!((series.value(), local.is_some()), (1, true)),
+            }
+        });
+        let seen = Vec::from_iter(seen.lock().unwrap().iter().copied());
+        assert_eq!(seen, [(false, true), (true, false)]);
     }
 }
