@@ -3,7 +3,8 @@
 //!
 //! 1. `server`: draws what it does to each connection;
 //! 2. `evidence`: what all servers of an exporter have read;
-//! 3. here: the application, which records, sends raw points and flushes from several threads, and
+//! 3. `http`: the same by HTTP, against `FakeHttpTsd`;
+//! 4. here: the application, which records, sends raw points and flushes from several threads, and
 //!    what is checked of it.
 //!
 //! | checked | when |
@@ -16,6 +17,7 @@
 //! | each raw point | after healing, unless a server lied or the queue was small |
 
 mod evidence;
+mod http;
 mod server;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -104,8 +106,12 @@ struct App {
     raw: AtomicU64,
 }
 
-/// One exporter against one to three servers; panics with the seed where a promise is broken.
+/// One exporter against one to three servers; panics with the seed where a promise is broken. Every
+/// fourth seed is one of HTTP.
 pub fn run(seed: u64) -> Told {
+    if seed % 4 == 3 {
+        return http::run(seed);
+    }
     let mut random = fastrand::Rng::with_seed(seed);
     let characters: Vec<_> = (0..random.usize(1..4)).map(|_| Character::of(&mut random)).collect();
     let plan = Plan::of(&mut random, &characters);

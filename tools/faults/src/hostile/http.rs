@@ -1,0 +1,151 @@
+//! The same by HTTP: a `FakeHttpTsd`, or two, with faults by seed.
+
+use std::time::{Duration, Instant};
+
+use metrics_exporter_opentsdb::testing::{
+    Action, FakeHttpTsd, FakeTsd, Fault, HttpAnswer, HttpFault, Step, TooLarge,
+};
+use metrics_exporter_opentsdb::{Confirmation, Flavor, HttpCompression};
+
+use super::{SLACK, Told};
+use crate::rig::{App, PATIENCE, assert_law, builder};
+
+/// Whether points may be refused for good, though nothing is wrong with them.
+fn is_refusal(status: u16) -> bool {
+    matches!(status, 400 | 413 | 422 | 500)
+}
+
+fn trouble(random: &mut fastrand::Rng, statuses: &[u16]) -> Step {
+    let down = Duration::from_millis(random.u64(0..200));
+    let bytes = random.usize(1..6_000);
+    let status = random.choice(statuses).copied().unwrap_or(503);
+    let answer = HttpAnswer::new(status).body("no \u{1b}[31m\r\n");
+    let answer = match random.u8(0..4) {
+        0 => answer.header("Retry-After", random.u8(0..2)),
+        // It has stored them: they come again.
+        1 if status > 500 => answer.storing(),
+        _ => answer,
+    };
+    match random.u8(0..20) {
+        0 | 1 => Action::Reset.into(),
+        2 => Action::Close.into(),
+        3 => Action::Restart { down }.into(),
+        4 => Action::Crash { down }.into(),
+        5 => Action::CloseUnread.into(),
+        6 => Fault::StopReading.into(),
+        7 => Fault::Delay(Duration::from_millis(random.u64(1..700))).into(),
+        8 => Fault::Trickle { bytes, every: Duration::from_millis(5) }.into(),
+        9 => Fault::BreakAfter(bytes).into(),
+        10 => [Fault::Refuse, Fault::ResetNew, Fault::CloseNew, Fault::IgnoreNew]
+            [random.usize(0..4)]
+        .clone()
+        .into(),
+        11 => HttpFault::Chunked.into(),
+        12 => HttpFault::UntilClose.into(),
+        13 => HttpFault::Cut(random.usize(0..300)).into(),
+        14 => HttpFault::WrongLength(random.isize(-20..20)).into(),
+        15 => HttpFault::CloseUnanswered.into(),
+        16 => [HttpFault::CloseAfter, HttpFault::CloseSilently][random.usize(0..2)].clone().into(),
+        17 => HttpFault::Limit(500 + bytes, TooLarge::NotSupported).into(),
+        _ => HttpFault::Answer(answer).into(),
+    }
+}
+
+/// What holds at any moment.
+fn check(app: &App, servers: &[&FakeTsd]) {
+    let stats = app.handle.stats();
+    assert_law(&stats);
+    let stored = |tsd: &&FakeTsd| tsd.log().accepted_count() - tsd.log().resent_count();
+    let known = servers.iter().map(stored).sum::<usize>() as u64 + stats.points_rejected.total();
+    assert!(stats.points_confirmed <= known, "{known} are known: {stats:?}");
+    assert_eq!((stats.restarts, stats.points_dropped.total()), (0, 0), "{stats:?}");
+    for tsd in servers {
+        assert_eq!(tsd.log().poisoned(), [""; 0], "two values for one time");
+        assert_eq!(tsd.log().violations(), [""; 0]);
+    }
+}
+
+/// One exporter against one or two servers; panics with the seed where a promise is broken.
+pub(super) fn run(seed: u64) -> Told {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let flavor = [Flavor::OpenTsdb, Flavor::VictoriaMetrics][random.usize(0..2)];
+    let servers: Vec<_> = (0..random.usize(1..3))
+        .map(|_| FakeHttpTsd::builder().replies(flavor).keep_lines(false).start())
+        .collect();
+    let all: Vec<&FakeTsd> = servers.iter().map(|server| &**server).collect();
+    let statuses: &[u16] = match random.bool() {
+        true => &[302, 401, 404, 408, 429, 502, 503, 504],
+        false => &[200, 400, 413, 422, 429, 500, 503],
+    };
+    // Then each point has to arrive; else the last values of those that go on.
+    let is_lossless = !statuses.iter().any(|&status| is_refusal(status));
+    let compression = [HttpCompression::Gzip, HttpCompression::Off][random.usize(0..2)];
+    let mut made = builder(servers[0].address(), Confirmation::Auto)
+        .with_flavor(flavor)
+        .with_queue_size(super::AMPLE)
+        .with_http_compression(compression)
+        .with_http_batch_bytes(random.choice([1_500, 8_000, 60_000]).unwrap_or(8_000));
+    for other in &servers[1..] {
+        made = made.add_endpoint(other.address());
+    }
+    let mut app = App::start(made, random.usize(1..200));
+    let mut script = format!("seed {seed}: {flavor:?}, {compression:?}, {} servers", all.len());
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        for _ in 0..random.usize(2..8) {
+            let tsd = all[random.usize(0..all.len())];
+            for _ in 0..random.usize(1..3) {
+                let step = trouble(&mut random, statuses);
+                script += &format!("; {step:?}");
+                tsd.script(match random.u8(0..3) {
+                    0 => step.after(Duration::from_millis(random.u64(0..100))),
+                    1 => step.after_lines(random.usize(0..3)),
+                    _ => step,
+                });
+            }
+            let until = Instant::now() + Duration::from_millis(random.u64(10..300));
+            while Instant::now() < until {
+                if is_lossless && random.u8(0..10) == 0 {
+                    app.work();
+                }
+                app.count();
+                let (began, timeout) = (Instant::now(), random.u64(1..50));
+                app.handle.flush(Duration::from_millis(timeout)).expect("it runs");
+                assert!(began.elapsed() < Duration::from_millis(timeout) + SLACK);
+            }
+            if random.bool() {
+                all.iter().for_each(|tsd| tsd.heal());
+            }
+            check(&app, &all);
+        }
+        // What waits for a moment has it while nothing else is wrong.
+        while all.iter().any(|tsd| tsd.pending_step_count() > 0) {
+            all.iter().for_each(|tsd| tsd.heal());
+            app.count();
+            app.handle.flush(Duration::from_millis(10)).expect("it runs");
+            if all.len() > 1 {
+                all.iter().for_each(|tsd| tsd.script(Action::Reset));
+            }
+        }
+        all.iter().for_each(|tsd| tsd.heal());
+        app.settle();
+        app.count();
+        app.settle();
+        app.assert_last_values(&all);
+        check(&app, &all);
+        let report = app.handle.shutdown(PATIENCE).expect("the first");
+        assert_eq!((report.pending, report.dropped), (0, 0), "{report:?}");
+    }));
+    let stats = app.handle.stats();
+    if let Err(panic) = outcome {
+        println!("{script}\n{stats:?}");
+        std::panic::resume_unwind(panic)
+    }
+    Told {
+        points: stats.points_taken,
+        confirmed: stats.points_confirmed,
+        resent: stats.points_resent,
+        connects: stats.connects,
+        disconnects: stats.disconnects,
+        torn: 0,
+    }
+}
