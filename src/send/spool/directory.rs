@@ -26,6 +26,7 @@ const LOCK: &str = "lock";
 #[derive(Debug)]
 pub(super) struct Directory {
     pub(super) path: PathBuf,
+    #[cfg_attr(not(unix), expect(dead_code, reason = "its lock lasts as long as it is open"))]
     lock: File,
 }
 

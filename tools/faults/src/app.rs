@@ -546,7 +546,7 @@ fn fill(address: &str, folder: &str, bytes: u64) {
     for n in 1.. {
         send(n);
         if n % 1_000 == 0 {
-            while handle.stats().points_pending > 6_000 {
+            while handle.stats().points_pending > 9_000 {
                 std::thread::park_timeout(Duration::from_millis(1));
             }
             if handle.stats().spool_bytes >= bytes {
