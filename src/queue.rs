@@ -21,7 +21,7 @@
 //! 5. Abandoned, the queue drops whatever is not confirmed, in the lanes and in flight. A
 //!    confirmation that comes later counts nothing.
 //! 6. With a spool, the writer moves the oldest points to disk while the link is down, and the
-//!    flusher waits for that as it does for room. What it read back waits as backlog.
+//!    flusher waits for that as it does for room. What is read back waits behind what is fresh.
 //! 7. Buffers come back through [`Queue::recycle`], so a steady flush allocates nothing.
 
 mod batch;

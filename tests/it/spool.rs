@@ -135,7 +135,10 @@ fn what_is_left_at_the_shutdown_is_delivered_by_the_next_process() {
             assert!(!report.is_delivered());
             rig.stats();
         }
-        let rig = Rig::with(FakeTsd::start(), |builder| builder.with_spool(spool()));
+        let next = away();
+        let rig = Rig::with(next, |builder| builder.with_spool(spool()));
+        assert!(rig.stats().spool_bytes > 20_000, "it is known at once: {:?}", rig.stats());
+        rig.tsd.heal();
         assert!(rig.tsd.wait_for(1000, PATIENCE));
         eventually("nothing is left on disk", || folder.segments().is_empty());
         assert_eq!(arrived(&rig.tsd), values(0..1000));

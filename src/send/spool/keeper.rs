@@ -77,6 +77,7 @@ impl Keeper {
             tracing::info!(%directory, bytes, "the spool has points to deliver");
         }
         queue.set_spool();
+        counters.spool_bytes.set(store.bytes());
         let (failed, synced, last_at, lines, log) = Default::default();
         let (is_ahead, has_gap) = (spool.write_ahead, false);
         Ok(Keeper {
