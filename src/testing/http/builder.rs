@@ -32,7 +32,8 @@ pub struct FakeHttpTsdBuilder {
 }
 
 impl FakeHttpTsdBuilder {
-    /// Which server it is, for example a [`Flavor`]. Defaults to [`Flavor::OpenTsdb`].
+    /// Which server it is, for example a [`Flavor`](crate::Flavor). Defaults to
+    /// [`Flavor::OpenTsdb`](crate::Flavor::OpenTsdb).
     ///
     /// | | bad point beside good ones | `?details`, `?summary`, `?sync` | most bytes of a body |
     /// |---|---|---|---|
