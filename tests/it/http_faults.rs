@@ -85,12 +85,22 @@ fn a_kept_alive_connection_that_was_closed_is_replaced_without_a_pause() {
     rig.tsd.heal();
     rig.send(20..21);
     rig.flush();
+    // As HAProxy does when a connection is idle for too long.
+    let before = rig.handle.stats().disconnects;
+    rig.tsd.script(Action::Say(
+        b"HTTP/1.1 408 Request Time-out\r\nConnection: close\r\n\r\n".to_vec(),
+    ));
+    rig.tsd.script(Action::Close);
+    eventually("it is left", || rig.handle.stats().disconnects > before);
+    let left = rig.handle.stats().disconnects;
+    rig.send(21..22);
+    rig.flush();
     // Closed when the next request is there.
     rig.tsd.script(HttpFault::CloseUnanswered);
-    rig.send(21..22);
-    eventually("it is closed", || rig.handle.stats().disconnects > 0);
+    rig.send(22..23);
+    eventually("it is closed", || rig.handle.stats().disconnects > left);
     rig.tsd.heal();
-    rig.assert_stored(0..21);
+    rig.assert_stored(0..22);
 }
 
 /// A point that no TSD takes: it has more tags than `tsd.storage.max_tags`.

@@ -265,8 +265,10 @@ impl Session {
     fn lost(&self, failure: Failure, cx: &mut Context<'_>) -> End {
         let is_silent = !self.exchange.reader.has_begun;
         match self.request {
-            // It was closed before the request came: not even the backoff is for that.
-            _ if is_silent && self.answers > 0 => return End::Closed(failure),
+            // It was closed before the request came, perhaps with a word about that: not even the
+            // backoff is for that.
+            None if self.answers > 0 => return End::Closed(failure),
+            Some(_) if is_silent && self.answers > 0 => return End::Closed(failure),
             Some(request) if is_silent => cx.known.learned.closed_silently(request.bytes, cx.now),
             _ => {}
         }
