@@ -212,6 +212,7 @@ impl Drop for Server {
 fn socket(address: SocketAddr) -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_reuse_address(true).unwrap();
+    #[cfg(unix)]
     socket.set_reuse_port(true).unwrap();
     socket.bind(&address.into()).unwrap();
     socket
