@@ -430,7 +430,7 @@ impl Session {
         }
         let answer: &[u8] = match self.answer {
             Answer::Never => return,
-            Answer::Garbled => b"net.opentsdb.tool 2.4.1 bult at x\n",
+            Answer::Garbled => b"net.opentsdb.tool 2.4.1 made at x\n",
             Answer::Kairos => b"KairosDB 1.3.0-1.20210808\n",
             Answer::Influx => b"InfluxDB TSDB proxy",
             Answer::Taos => b"1",
