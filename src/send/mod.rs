@@ -11,7 +11,8 @@
 //!    [`limiter`];
 //! 8. [`replies`]: what a server says of points, counted and logged;
 //! 9. [`status`]: how a connection ended, and what the log says of it;
-//! 10. [`check`](mod@check): the start-up check.
+//! 10. [`check`](mod@check): the start-up check;
+//! 11. `spool`: what is kept on disk.
 
 mod backoff;
 mod check;

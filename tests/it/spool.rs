@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use metrics::counter;
-use metrics_exporter_opentsdb::testing::{FakeTsd, Fault};
+use metrics_exporter_opentsdb::testing::{FakeHttpTsd, FakeTsd, Fault};
 use metrics_exporter_opentsdb::{
     BuildError, InstanceTag, OpenTsdbBuilder, Point, Spool, TimestampPrecision, Value,
 };
 
+use crate::http::HttpRig;
 use crate::rig::{self, GRACE, PATIENCE, Rig, eventually};
 
 /// A name that nobody has; what is there goes with it.
@@ -350,6 +351,26 @@ fn the_second_exporter_of_a_kind_has_the_subdirectory_of_its_number() {
     for (_, handle) in running {
         handle.shutdown(PATIENCE).unwrap();
     }
+}
+
+#[test]
+fn what_was_kept_is_delivered_over_http_too() {
+    let folder = Folder::new();
+    let tsd = FakeHttpTsd::start();
+    tsd.script(Fault::Refuse);
+    let rig = HttpRig::with(tsd, |builder| builder.with_queue_size(100).with_spool(folder.spool()));
+    rig.send(0..1);
+    eventually("the link is known to be down", || rig.handle.stats().connect_failures > 0);
+    for start in (1..401).step_by(20) {
+        rig.send(start..start + 20);
+        eventually("there is room", || rig.handle.stats().points_pending < 80);
+    }
+    let report = rig.handle.shutdown(Duration::from_secs(1)).unwrap();
+    assert_eq!((report.pending, report.dropped), (0, 0), "{report:?}");
+    let next = HttpRig::with(FakeHttpTsd::start(), |builder| builder.with_spool(folder.spool()));
+    eventually("nothing is left on disk", || folder.segments().is_empty());
+    next.assert_stored(0..401);
+    assert_eq!(next.handle.stats().points_confirmed, 401);
 }
 
 #[test]
