@@ -314,13 +314,18 @@ mod tests {
                 let line = rules.identify(&name, tags, None).line();
                 let (head, tail) = line.line().parts();
                 let [head, tail] = [head, tail].map(String::from_utf8_lossy);
-                for value in [integer.into(), (integer % 1000).into(), Value::Float(float)] {
-                    if made.push(line.line(), Variant::default(), value).is_ok() {
+                // As it is kept, others lie behind it.
+                let kept = [line.line().bytes(), &[b'?'; 2 * SHORT]].concat();
+                let values = [integer.into(), (integer % 1000).into(), Value::Float(float)];
+                for (value, kept) in values.into_iter().flat_map(|it| [(it, None), (it, Line::at(&kept))]) {
+                    let line = kept.unwrap_or(line.line());
+                    if made.push(line, Variant::default(), value).is_ok() {
                         expected += &format!("{head} {time} {}{tail}", value.to_text());
                     }
                 }
             }
             prop_assert_eq!(String::from_utf8_lossy(made.bytes()), expected.as_str());
+            prop_assert!(made.emptied().is_empty() && made.emptied().bytes().is_empty());
             let points = expected.lines().count();
             prop_assert_eq!(made.take(Vec::new()), (expected.into_bytes(), points));
         }
