@@ -96,10 +96,10 @@ impl Delivery {
         written.points
     }
 
-    /// A request with so many of the granted lines was made.
+    /// A request was made of the next so many bytes of the granted lines.
     #[cfg(feature = "http")]
-    pub(super) fn wrote_points(&mut self, points: usize) {
-        let written = self.window.wrote_points(points);
+    pub(super) fn requested(&mut self, bytes: usize) {
+        let written = self.window.requested(bytes);
         self.counters.points_sent.add(written.points as u64);
         self.counters.points_resent.add(written.resent as u64);
     }
@@ -107,7 +107,9 @@ impl Delivery {
     /// Drops the next line, before which everything is confirmed: no request has room for it.
     #[cfg(feature = "http")]
     pub(super) fn drop_too_long(&mut self) {
-        self.window.wrote_points(1);
+        let places = self.window.written()..self.window.granted_place();
+        let bytes = self.window.lines(places).next().map_or(0, <[u8]>::len);
+        self.window.requested(bytes);
         let queue = &self.queue;
         let points = self.window.confirm(self.window.written(), |batch| queue.recycle(batch));
         self.queue.drop_too_long(points, self.window.batches());

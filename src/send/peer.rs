@@ -2,7 +2,8 @@
 //! connection to it, whatever protocol it speaks.
 //!
 //! Its address chooses the protocol. Everything that outlives a connection and is no matter of the
-//! protocol is in [`Delivery`](super::delivery::Delivery); a protocol takes lines from it and says which are confirmed.
+//! protocol is in [`Delivery`](super::delivery::Delivery); a protocol takes lines from it and says
+//! which are confirmed.
 
 use super::connection::{Connection, Released};
 use super::delivery::Turn;

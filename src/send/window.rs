@@ -130,29 +130,17 @@ impl Window {
         pieces.flat_map(|lines| lines.split_inclusive(|&byte| byte == b'\n'))
     }
 
-    /// A request with the next `points` lines that were granted was made.
+    /// A request was made of the next so many bytes of what was granted, which are whole lines.
     #[cfg(feature = "http")]
-    pub(super) fn wrote_points(&mut self, points: usize) -> Written {
-        let mut written = Written::default();
-        while written.points < points {
-            let left = points - written.points;
-            let bytes = length_of(self.to_write_of_batch(), left);
-            let more = self.wrote(bytes);
-            if more.points == 0 {
-                break;
-            }
-            written.points += more.points;
-            written.resent += more.resent;
+    pub(super) fn requested(&mut self, bytes: usize) -> Written {
+        let (mut all, end) = (Written::default(), self.written.plus(bytes));
+        while let Some((batch, from)) = self.batch_at(self.written).filter(|_| self.written < end) {
+            let left = end.since(self.written) as usize;
+            let written = self.wrote(left.min(batch.lines().len() - from));
+            all.points += written.points;
+            all.resent += written.resent;
         }
-        written
-    }
-
-    /// What was granted and is not written yet, of the first batch that has any.
-    #[cfg(feature = "http")]
-    fn to_write_of_batch(&self) -> &[u8] {
-        let Some((batch, from)) = self.batch_at(self.written) else { return &[] };
-        let upto = from + self.granted.since(self.written) as usize;
-        &batch.lines()[from..upto.min(batch.lines().len())]
+        all
     }
 
     /// What is missing of the line that was begun; nothing between two lines.
@@ -319,6 +307,27 @@ mod tests {
             window.wrote(window.to_write().len());
         }
         text
+    }
+
+    #[cfg(feature = "http")]
+    #[test]
+    fn a_request_takes_whole_lines_of_several_batches() {
+        let mut window = window(&["a\nbb\n", "c\n", "d\ne\n"]);
+        (0..3).for_each(|_| window.grant(usize::MAX));
+        let left = |window: &Window| {
+            let lines = window.lines(window.written()..window.granted_place());
+            lines.map(|line| String::from_utf8_lossy(line).into_owned()).collect::<String>()
+        };
+        assert_eq!((left(&window), window.unwritten()), ("a\nbb\nc\nd\ne\n".to_owned(), 11));
+        assert_eq!(window.requested(7), Written { points: 3, resent: 0 });
+        assert_eq!((left(&window), window.unwritten()), ("d\ne\n".to_owned(), 4));
+        window.rewind();
+        (0..3).for_each(|_| window.grant(usize::MAX));
+        assert_eq!(window.requested(9), Written { points: 4, resent: 3 });
+        assert_eq!(window.confirm(window.written(), |_| {}), 4);
+        assert_eq!(window.requested(100), Written { points: 1, resent: 0 });
+        assert_eq!(window.confirm(window.written(), |_| {}), 1);
+        assert!(window.is_empty());
     }
 
     #[test]

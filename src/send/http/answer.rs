@@ -13,8 +13,6 @@ use httparse::Status;
 const MAX_HEAD: usize = 16 * 1024;
 /// How much of a body is kept. What a TSD says of 600 refused points, a body's worth, is 200 kB.
 const MAX_BODY: usize = 1024 * 1024;
-/// The most headers.
-const MAX_HEADERS: usize = 100;
 
 #[derive(Debug, Default)]
 pub(super) struct Answer {
@@ -142,7 +140,7 @@ impl Reader {
     }
 
     fn read_head(&mut self) -> io::Result<Option<usize>> {
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut headers = [httparse::EMPTY_HEADER; 100];
         let mut head = httparse::Response::new(&mut headers);
         let used = match head.parse(&self.input) {
             Ok(Status::Complete(used)) => used,

@@ -25,11 +25,14 @@ pub(super) struct Body {
     compress: Option<Compress>,
     /// Bytes of JSON for each on the wire, as the last full body had it.
     ratio: f64,
+    /// How many bytes of lines the last body was made of.
+    pub(super) line_bytes: usize,
 }
 
 impl Body {
     pub(super) fn new() -> Self {
-        Body { json: Vec::new(), gzip: Vec::new(), compress: None, ratio: FIRST_RATIO }
+        let (json, gzip) = (Vec::new(), Vec::new());
+        Body { json, gzip, compress: None, ratio: FIRST_RATIO, line_bytes: 0 }
     }
 
     /// How many bytes of lines fill a body, about.
@@ -80,8 +83,8 @@ impl Body {
         }
     }
 
-    /// Renders lines until `fill` bytes; answers how many, and whether there were more. `at_least`
-    /// one is rendered whatever its length.
+    /// Renders lines until `fill` bytes; answers how many, and whether there were more. With
+    /// `at_least_one`, the first is rendered whatever its length.
     fn render<'a>(
         &mut self,
         lines: impl Iterator<Item = &'a [u8]>,
@@ -91,6 +94,7 @@ impl Body {
     ) -> (usize, bool) {
         self.json.clear();
         self.json.push(b'[');
+        self.line_bytes = 0;
         let mut count = 0;
         for line in lines {
             let end = self.json.len();
@@ -107,6 +111,7 @@ impl Body {
                 return (count, true);
             }
             count += 1;
+            self.line_bytes += line.len();
         }
         self.json.push(b']');
         (count, false)
@@ -199,6 +204,8 @@ mod tests {
             let count = body.make(&slices, usize::MAX, limit, is_gzip);
             assert!(count > 0);
             bodies.push((body.bytes(is_gzip).to_vec(), count));
+            let taken: usize = rest[..count].iter().map(String::len).sum();
+            assert_eq!(body.line_bytes, taken);
             rest = &rest[count..];
         }
         bodies

@@ -229,13 +229,12 @@ impl Session {
         }
         drop(lines);
         if points == 0 {
-            cx.delivery.drop_too_long();
-            return;
+            return cx.delivery.drop_too_long();
         }
         let body = cx.known.body.bytes(is_gzip);
         self.request = Some(Request { points, bytes: body.len(), is_gzip });
         self.exchange.begin(|request| cx.known.head.write(is_gzip, body, request), cx.now);
-        cx.delivery.wrote_points(points);
+        cx.delivery.requested(cx.known.body.line_bytes);
     }
 
     /// Ends what makes no progress; answers when to look again.

@@ -59,6 +59,7 @@ pub(super) fn judge(answer: &Answer, ask: Ask) -> Verdict<'_> {
     let has = |words: &str| body.windows(words.len()).any(|window| window == words.as_bytes());
     let text = String::from_utf8_lossy(&body[..body.len().min(2 * SHOWN)]);
     let said = || format!("the server answered {}: {}", answer.status, shown(&text));
+    let as_told = answer.retry_after.map(|time| Wait::AtLeast(time.min(MAX_RETRY_AFTER)));
     match answer.status {
         200..=299 if body.is_empty() || is_json() => Verdict::Taken(None),
         413 => Verdict::TooLarge(said()),
@@ -70,10 +71,7 @@ pub(super) fn judge(answer: &Answer, ask: Ask) -> Verdict<'_> {
         400 | 422 if !body.starts_with(b"<") => Verdict::Refused(said()),
         500 if has(NO_DATABASE) => Verdict::Later(said(), Wait::Slowest),
         500 => Verdict::Failing(said()),
-        408 | 429 | 502..=599 => {
-            let wait = |time: Duration| Wait::AtLeast(time.min(MAX_RETRY_AFTER));
-            Verdict::Later(said(), answer.retry_after.map_or(Wait::Jittered, wait))
-        }
+        408 | 429 | 502..=599 => Verdict::Later(said(), as_told.unwrap_or(Wait::Jittered)),
         // Without what it says, which may hold what it was sent: a header, a token.
         _ => Verdict::Later(mistake(answer), Wait::Slowest),
     }
