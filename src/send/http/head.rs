@@ -60,12 +60,7 @@ impl Head {
     pub(super) fn new(url: &Url, host: &str, ask: Ask, options: &Options) -> Self {
         let mut head = format!("POST {} HTTP/1.1\r\n", url.target(&ask.words()));
         let agent = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
-        let own = [
-            ("Host", host),
-            ("User-Agent", agent),
-            ("Accept", "application/json"),
-            ("Content-Type", "application/json"),
-        ];
+        let own = [("Host", host), ("User-Agent", agent), ("Content-Type", "application/json")];
         let is_set =
             |name: &str| options.headers.iter().any(|it| it.name.eq_ignore_ascii_case(name));
         let authorization = url.authorization.as_ref().map(|value| ("Authorization", &*value.0));

@@ -111,8 +111,7 @@ impl Session {
         let taken = taken.map_err(|error| self.broken("writing", error, cx))?;
         cx.delivery.counters.bytes_sent.add(taken);
         let goes_on = (taken > 0 || received == Received::More).then_some(cx.now);
-        let deadline = self.check_deadline(cx)?;
-        Ok([next, goes_on, deadline].into_iter().flatten().min())
+        Ok([next, goes_on, self.check_deadline(cx)?].into_iter().flatten().min())
     }
 
     fn answered(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
@@ -125,9 +124,8 @@ impl Session {
         let (mut is_settled, mut end) = (false, None);
         match status::judge(answer, cx.known.ask) {
             Verdict::Taken(details) => {
-                if let Some(details) = details {
-                    details.each(window.lines(window.confirmed()..window.written()), take);
-                }
+                let lines = window.lines(window.confirmed()..window.written());
+                details.inspect(|details| details.each(lines, take));
                 cx.known.learned.taken(points, is_gzip);
                 cx.known.learned.fitted(bytes);
                 (self.has_confirmed, is_settled) = (true, true);
