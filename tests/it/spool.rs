@@ -59,6 +59,17 @@ fn send(rig: &Rig, values: std::ops::Range<u64>) {
     }
 }
 
+/// One, and when the server is known to be away 20 at a time up to this many, into a queue of 100 that
+/// goes to disk: raw points wait for nothing.
+fn send_slowly(rig: &Rig, points: u64) {
+    send(rig, 0..1);
+    eventually("the link is known to be down", || rig.stats().connect_failures > 0);
+    for start in (1..points).step_by(20) {
+        send(rig, start..start + 20);
+        eventually("there is room", || rig.stats().points_pending < 80);
+    }
+}
+
 /// The values that arrived, sorted.
 fn arrived(tsd: &FakeTsd) -> Vec<Value> {
     let mut points = tsd.points();
@@ -76,13 +87,7 @@ fn an_outage_longer_than_the_queue_loses_nothing() {
         let folder = Folder::new();
         let spool = folder.spool().write_ahead(write_ahead);
         let rig = Rig::with(away(), |builder| builder.with_queue_size(100).with_spool(spool));
-        // Until the failure is known, a full queue drops its oldest raw points.
-        send(&rig, 0..1);
-        eventually("the link is known to be down", || rig.stats().connect_failures > 0);
-        for start in (1..1001).step_by(20) {
-            send(&rig, start..start + 20);
-            eventually("there is room", || rig.stats().points_pending < 80);
-        }
+        send_slowly(&rig, 1001);
         let stats = rig.stats();
         assert_eq!((stats.points_taken, stats.points_dropped.total()), (1001, 0), "{stats:?}");
         assert!(stats.points_spooled >= 900 && stats.spool_bytes > 20_000, "{stats:?}");
@@ -300,12 +305,7 @@ fn points_beyond_the_limit_are_dropped_and_counted() {
     let rig = Rig::with(away(), |builder| {
         builder.with_queue_size(100).with_spool(folder.spool().max_bytes(20_000))
     });
-    send(&rig, 0..1);
-    eventually("the link is known to be down", || rig.stats().connect_failures > 0);
-    for start in (1..2_001).step_by(20) {
-        send(&rig, start..start + 20);
-        eventually("there is room", || rig.stats().points_pending < 80);
-    }
+    send_slowly(&rig, 2_001);
     let stats = rig.stats();
     assert!(stats.spool_bytes <= 20_000 && stats.points_dropped.spool > 1_000, "{stats:?}");
     rig.tsd.heal();
