@@ -34,6 +34,7 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
         "clock" => clock(address),
         "fork" => fork(address, number(2)),
         "panics" => panics(address),
+        "soak" => crate::soak::application(address, argument(2), number(3)),
         "rounds" => rounds(address, argument(2), argument(3), number(4)),
         "fill" => fill(address, argument(2), number(3) << 20),
         "drain" => drain(address, argument(2)),
@@ -42,7 +43,7 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn say(key: &str, value: impl std::fmt::Display) {
+pub(crate) fn say(key: &str, value: impl std::fmt::Display) {
     println!("{key}={value}");
 }
 
@@ -70,7 +71,7 @@ fn quick(address: &str) -> OpenTsdbBuilder {
 }
 
 /// A line of `/proc/self/status`, in KiB.
-fn status(key: &str) -> u64 {
+pub(crate) fn status(key: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
     let line = status.lines().find_map(|line| line.strip_prefix(key));
     let digits: String = line.unwrap_or_default().chars().filter(char::is_ascii_digit).collect();

@@ -10,7 +10,7 @@
 //! 2. `net`: the namespace's packet filter and queue, the resolver that never answers;
 //! 3. `child`: starts applications, also under strace, faketime and limits, and reads their
 //!    reports;
-//! 4. `delivery`, `resources`, `server_load`, `spool`, `mixed`: the scenarios, listed in [`SCENARIOS`];
+//! 4. `delivery`, `resources`, `server_load`, `spool`, `mixed`, `soak`: the scenarios, listed in [`SCENARIOS`];
 //! 5. the library: what is shared with `tests/faults`.
 
 mod app;
@@ -20,6 +20,7 @@ mod mixed;
 mod net;
 mod resources;
 mod server_load;
+mod soak;
 mod spool;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -285,6 +286,7 @@ const SCENARIOS: &[Scenario] = &[
         need: Need::Nothing,
         run: mixed::hostile,
     },
+    Scenario { name: "soak", promise: "2 5 10", need: Need::Time, run: soak::run },
     Scenario { name: "mixed-faults", promise: "all", need: Need::Nft, run: mixed::run },
 ];
 

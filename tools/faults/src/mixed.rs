@@ -61,6 +61,10 @@ fn random_trouble(random: &mut fastrand::Rng) -> Trouble {
     }
 }
 
+pub(crate) fn random_step(random: &mut fastrand::Rng) -> Step {
+    random_trouble(random).into()
+}
+
 fn random_filter(random: &mut fastrand::Rng, port: u16) -> Option<Filter> {
     match random.u8(0..8) {
         0 => Some(Filter::blackhole(port)),
