@@ -31,6 +31,8 @@ use crate::flush::reading::CounterMode;
 use crate::flush::schedule::TimestampPrecision;
 use crate::handle::OpenTsdbHandle;
 use crate::record::recorder::OpenTsdbRecorder;
+#[cfg(feature = "http")]
+use crate::send::http::head::Header;
 use crate::send::limiter::RateLimit;
 use crate::send::rotation::EndpointOrder;
 use crate::stats::Confirmation;
@@ -82,152 +84,6 @@ macro_rules! options {
             })*
         }
     };
-}
-
-options! {
-    /// Sets an exporter up and starts it.
-    ///
-    /// A setter never fails; [`build`](Self::build) checks all options and says what to change.
-    ///
-    /// ```no_run
-    /// # fn main() -> Result<(), metrics_exporter_opentsdb::BuildError> {
-    /// use std::time::Duration;
-    /// use metrics_exporter_opentsdb::OpenTsdbBuilder;
-    ///
-    /// let handle = OpenTsdbBuilder::new("tsd-1:4242")
-    ///     .add_endpoint("tsd-2:4242")
-    ///     .with_flush_interval(Duration::from_secs(15))
-    ///     .add_global_label("service", "checkout")
-    ///     .install()?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[derive(Clone, Debug)]
-    #[must_use = "a builder does nothing until `build` or `install`"]
-    OpenTsdbBuilder
-
-    /// Sets with which endpoint, and with which address of a name, the exporter begins. With
-    /// [`EndpointOrder::Spread`] the exporters of many processes share several servers evenly.
-    /// Defaults to [`EndpointOrder::Preferred`].
-    pub fn with_endpoint_order(endpoint_order: EndpointOrder = EndpointOrder::default());
-
-    /// Sets how long an endpoint is used at most before its name is resolved anew and the preferred
-    /// endpoint is tried again. Each time is drawn from the second half, 30 to 60 minutes, so that
-    /// not all exporters move at one moment; a connection is closed only when everything is
-    /// confirmed, and never while a [`flush`](OpenTsdbHandle::flush) waits. `None` keeps it for as
-    /// long as it works. At most a day. Defaults to 1 h.
-    ///
-    /// *Not promised:* that a server that was added has its share at once; it takes this long.
-    pub fn with_max_connection_age(max_connection_age: Option<Duration> = Some(MAX_CONNECTION_AGE));
-
-    /// Selects server-specific limits: tags, bytes of a line, characters. Defaults to
-    /// [`Flavor::OpenTsdb`], whose lines every server takes.
-    pub fn with_flavor(flavor: Flavor = Flavor::default());
-
-    /// Sets the time between two snapshots, from a millisecond to a day. Snapshots are taken at
-    /// multiples of it on the wall clock, in [`TimestampPrecision::Seconds`] at most one a second.
-    /// Defaults to 10 s.
-    pub fn with_flush_interval(flush_interval: Duration = FLUSH_INTERVAL);
-
-    /// Sets the unit of timestamps. Defaults to [`TimestampPrecision::Seconds`].
-    pub fn with_timestamp_precision(precision: TimestampPrecision = TimestampPrecision::default());
-
-    /// Sets how fast points are sent; potsdb's `mps`. Defaults to [`RateLimit::Auto`].
-    #[doc(alias = "mps")]
-    pub fn with_rate_limit(rate_limit: RateLimit = RateLimit::default());
-
-    /// Sets how many points may wait to be sent, at 128 bytes each on average; potsdb's `qsize`.
-    /// When more come while the server is away, the oldest are dropped, or go to the spool if there
-    /// is one (feature `spool`); while it is there, snapshots are skipped instead. At least 1. Defaults to 100,000 points, 12.8 MB.
-    #[doc(alias = "qsize")]
-    pub fn with_queue_size(queue_size: usize = QUEUE_SIZE);
-
-    /// Sets whether `build` fails when no server can be reached; potsdb's `check_host`. Defaults to
-    /// [`ConnectivityCheck::Connect`].
-    #[doc(alias = "check_host")]
-    pub fn with_connectivity_check(
-        connectivity_check: ConnectivityCheck = ConnectivityCheck::default()
-    );
-
-    /// Sets how long connecting to an endpoint may take, which includes resolving its name and
-    /// trying all its addresses. The next endpoint has as long again. At most a day. Defaults to
-    /// 3 s.
-    pub fn with_connect_timeout(connect_timeout: Duration = CONNECT_TIMEOUT);
-
-    /// Sets how long a connection may make no progress, neither a byte taken nor a confirmation,
-    /// before it is given up and its points are sent again on another one. At most a day. Defaults
-    /// to 30 s.
-    pub fn with_write_timeout(write_timeout: Duration = WRITE_TIMEOUT);
-
-    /// Sets how the exporter knows that points were parsed. What each mode proves of which server,
-    /// behind which proxy and on which system is the table of [`Confirmation`]. Defaults to
-    /// [`Confirmation::Auto`].
-    pub fn with_confirmation(confirmation: Confirmation = Confirmation::default());
-
-    /// Sets the `host` tag of every series; potsdb's `host_tag`. A label `host`, of the metric or a
-    /// global one, wins over it. Defaults to [`HostTag::Auto`].
-    #[doc(alias = "host_tag")]
-    pub fn with_host_tag(host_tag: HostTag = HostTag::default());
-
-    /// Sets the tag that tells exporters on one machine apart where nothing else does. It is never
-    /// left out, whatever [`with_max_tags`](Self::with_max_tags) says. Defaults to
-    /// [`InstanceTag::Auto`].
-    pub fn with_instance_tag(instance_tag: InstanceTag = InstanceTag::default());
-
-    /// Sets the tags of every series that has none of these keys, in place of those set before.
-    pub fn with_global_labels(global_labels: Vec<Label> = Vec::new());
-
-    /// Sets whether a counter's line is its count or a difference. Defaults to
-    /// [`CounterMode::Cumulative`].
-    pub fn with_counter_mode(counter_mode: CounterMode = CounterMode::default());
-
-    /// Sets whether a counter that is first recorded between two snapshots gets a zero, one
-    /// interval before its first value, so that a `rate` or `increase` over it has the first counts
-    /// too: without it a counter that appears with 5 has risen by nothing. It costs a point for
-    /// each new series. Of no use for a counter that is set by `absolute` from one that has long
-    /// counted. Never with [`CounterMode::Delta`]. Defaults to `false`.
-    ///
-    /// *Not promised:* a zero for each. None is sent where the series may have a value of that
-    /// time: for what is recorded before the first snapshot of the process, in its first interval,
-    /// or within an interval of the eviction of an idle series.
-    pub fn with_birth_zeros(birth_zeros: bool = false);
-
-    /// Sets how many series there may be. Beyond it, new keys of a metric share one series whose
-    /// only own tag is `overflow=true`. Raw points may have as many series again. At least 1.
-    /// Defaults to 1,000,000.
-    pub fn with_series_limit(series_limit: usize = SERIES_LIMIT);
-
-    /// Sets whether a metric with a unit (`describe_histogram!("latency", Unit::Seconds, "…")`) has
-    /// it in its name: `latency_seconds`. Describe the metric before it is first recorded.
-    /// `Unit::Count` adds nothing, nor does a unit that the name says already, as `wait_seconds` or
-    /// `cpu_seconds_total`. Of at most 10,000 names. Defaults to `false`.
-    pub fn with_unit_suffixes(unit_suffixes: bool = false);
-
-    /// Sets the least level of a metric that is recorded; what is below it gets a handle that does
-    /// nothing, and makes no series. A metric's level is `INFO` unless its macro says otherwise:
-    /// `counter!(level: metrics::Level::DEBUG, "cache.hits")`. Defaults to `TRACE`, every metric.
-    pub fn with_min_level(min_level: Level = Level::TRACE);
-
-    /// Sets whether the exporter sends its own series, `opentsdb.client.*` behind the global
-    /// prefix: at most seven in good days, for what was never anything but zero makes no line.
-    /// Defaults to `true`.
-    pub fn with_telemetry(telemetry: bool = true);
-
-    {
-        addresses: Vec<Address> = Vec::new(),
-        backoff: (Duration, Duration) = BACKOFF,
-        prefix: String = String::new(),
-        distributions: distribution::Options = distribution::Options::default(),
-        idle: Idle = Idle::default(),
-        max_tags: Option<usize> = None,
-        callbacks: Callbacks = Callbacks::default(),
-        target_levels: Vec<(String, Level)> = Vec::new(),
-        spool: Option<Spool> = None,
-        #[cfg(feature = "http")]
-        http: options::Http = options::Http::default(),
-        /// Mocked by tests.
-        clock: Clock = Clock::default(),
-    }
 }
 
 impl OpenTsdbBuilder {
@@ -418,6 +274,50 @@ impl OpenTsdbBuilder {
         self
     }
 
+    /// Adds a header to every request to `http://` and `https://` endpoints: a token, a tenant. One
+    /// that the exporter would send by itself (`Authorization` of an address with a user, `Host`,
+    /// `User-Agent`) is replaced. The value is taken for a secret: no error, log line and `Debug`
+    /// has it. Needs the feature `http`.
+    #[cfg(feature = "http")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+    pub fn add_http_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.http.headers.push(Header::new(name.into(), value.into()));
+        self
+    }
+
+    /// Sets whether the bodies of requests are compressed. Defaults to [`HttpCompression::Gzip`].
+    /// Needs the feature `http`.
+    #[cfg(feature = "http")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+    pub fn with_http_compression(mut self, compression: HttpCompression) -> Self {
+        self.http.compression = compression;
+        self
+    }
+
+    /// Sets the most bytes of a request's body on the wire, which is after compression. A point that
+    /// needs more alone is dropped and counted (`too_long`). A server that refuses a body as too
+    /// large is sent half as much for ten minutes. At least 64. Defaults to 8,000 for
+    /// [`Flavor::OpenTsdb`], since a TSD reads no more than 8,192 unless it is set otherwise
+    /// (`tsd.http.request.max_chunk` with `enable_chunked`), and to 1 MiB for the others. Needs the
+    /// feature `http`.
+    #[cfg(feature = "http")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+    pub fn with_http_batch_bytes(mut self, bytes: usize) -> Self {
+        self.http.batch_bytes = Some(bytes);
+        self
+    }
+
+    /// Sets how `https://` endpoints are spoken to: which certificates are trusted, a certificate of
+    /// the client's own. Without it, the cryptography is the process's default provider or that of
+    /// the feature `tls-aws-lc-rs` or `tls-ring`, and the system's root certificates are trusted.
+    /// Needs the feature `tls`.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn with_tls_config(mut self, config: std::sync::Arc<rustls::ClientConfig>) -> Self {
+        self.http.tls = Some(config);
+        self
+    }
+
     /// Keeps on disk what memory has no room for while the server is away, and what is not confirmed
     /// when the exporter ends; it is delivered when the server is there, by the next process too.
     /// What that costs and promises is in [the chapter on the spool](crate::docs::spool). Defaults to
@@ -460,5 +360,151 @@ impl OpenTsdbBuilder {
         }
         IS_INSTALLED.store(true, Ordering::SeqCst);
         Ok(handle)
+    }
+}
+
+options! {
+    /// Sets an exporter up and starts it.
+    ///
+    /// A setter never fails; [`build`](Self::build) checks all options and says what to change.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), metrics_exporter_opentsdb::BuildError> {
+    /// use std::time::Duration;
+    /// use metrics_exporter_opentsdb::OpenTsdbBuilder;
+    ///
+    /// let handle = OpenTsdbBuilder::new("tsd-1:4242")
+    ///     .add_endpoint("tsd-2:4242")
+    ///     .with_flush_interval(Duration::from_secs(15))
+    ///     .add_global_label("service", "checkout")
+    ///     .install()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[derive(Clone, Debug)]
+    #[must_use = "a builder does nothing until `build` or `install`"]
+    OpenTsdbBuilder
+
+    /// Sets with which endpoint, and with which address of a name, the exporter begins. With
+    /// [`EndpointOrder::Spread`] the exporters of many processes share several servers evenly.
+    /// Defaults to [`EndpointOrder::Preferred`].
+    pub fn with_endpoint_order(endpoint_order: EndpointOrder = EndpointOrder::default());
+
+    /// Sets how long an endpoint is used at most before its name is resolved anew and the preferred
+    /// endpoint is tried again. Each time is drawn from the second half, 30 to 60 minutes, so that
+    /// not all exporters move at one moment; a connection is closed only when everything is
+    /// confirmed, and never while a [`flush`](OpenTsdbHandle::flush) waits. `None` keeps it for as
+    /// long as it works. At most a day. Defaults to 1 h.
+    ///
+    /// *Not promised:* that a server that was added has its share at once; it takes this long.
+    pub fn with_max_connection_age(max_connection_age: Option<Duration> = Some(MAX_CONNECTION_AGE));
+
+    /// Selects server-specific limits: tags, bytes of a line, characters. Defaults to
+    /// [`Flavor::OpenTsdb`], whose lines every server takes.
+    pub fn with_flavor(flavor: Flavor = Flavor::default());
+
+    /// Sets the time between two snapshots, from a millisecond to a day. Snapshots are taken at
+    /// multiples of it on the wall clock, in [`TimestampPrecision::Seconds`] at most one a second.
+    /// Defaults to 10 s.
+    pub fn with_flush_interval(flush_interval: Duration = FLUSH_INTERVAL);
+
+    /// Sets the unit of timestamps. Defaults to [`TimestampPrecision::Seconds`].
+    pub fn with_timestamp_precision(precision: TimestampPrecision = TimestampPrecision::default());
+
+    /// Sets how fast points are sent; potsdb's `mps`. Defaults to [`RateLimit::Auto`].
+    #[doc(alias = "mps")]
+    pub fn with_rate_limit(rate_limit: RateLimit = RateLimit::default());
+
+    /// Sets how many points may wait to be sent, at 128 bytes each on average; potsdb's `qsize`.
+    /// When more come while the server is away, the oldest are dropped, or go to the spool if there
+    /// is one (feature `spool`); while it is there, snapshots are skipped instead. At least 1. Defaults to 100,000 points, 12.8 MB.
+    #[doc(alias = "qsize")]
+    pub fn with_queue_size(queue_size: usize = QUEUE_SIZE);
+
+    /// Sets whether `build` fails when no server can be reached; potsdb's `check_host`. Defaults to
+    /// [`ConnectivityCheck::Connect`].
+    #[doc(alias = "check_host")]
+    pub fn with_connectivity_check(
+        connectivity_check: ConnectivityCheck = ConnectivityCheck::default()
+    );
+
+    /// Sets how long connecting to an endpoint may take, which includes resolving its name and
+    /// trying all its addresses. The next endpoint has as long again. At most a day. Defaults to
+    /// 3 s.
+    pub fn with_connect_timeout(connect_timeout: Duration = CONNECT_TIMEOUT);
+
+    /// Sets how long a connection may make no progress, neither a byte taken nor a confirmation,
+    /// before it is given up and its points are sent again on another one. At most a day. Defaults
+    /// to 30 s.
+    pub fn with_write_timeout(write_timeout: Duration = WRITE_TIMEOUT);
+
+    /// Sets how the exporter knows that points were parsed. What each mode proves of which server,
+    /// behind which proxy and on which system is the table of [`Confirmation`]. Defaults to
+    /// [`Confirmation::Auto`].
+    pub fn with_confirmation(confirmation: Confirmation = Confirmation::default());
+
+    /// Sets the `host` tag of every series; potsdb's `host_tag`. A label `host`, of the metric or a
+    /// global one, wins over it. Defaults to [`HostTag::Auto`].
+    #[doc(alias = "host_tag")]
+    pub fn with_host_tag(host_tag: HostTag = HostTag::default());
+
+    /// Sets the tag that tells exporters on one machine apart where nothing else does. It is never
+    /// left out, whatever [`with_max_tags`](Self::with_max_tags) says. Defaults to
+    /// [`InstanceTag::Auto`].
+    pub fn with_instance_tag(instance_tag: InstanceTag = InstanceTag::default());
+
+    /// Sets the tags of every series that has none of these keys, in place of those set before.
+    pub fn with_global_labels(global_labels: Vec<Label> = Vec::new());
+
+    /// Sets whether a counter's line is its count or a difference. Defaults to
+    /// [`CounterMode::Cumulative`].
+    pub fn with_counter_mode(counter_mode: CounterMode = CounterMode::default());
+
+    /// Sets whether a counter that is first recorded between two snapshots gets a zero, one
+    /// interval before its first value, so that a `rate` or `increase` over it has the first counts
+    /// too: without it a counter that appears with 5 has risen by nothing. It costs a point for
+    /// each new series. Of no use for a counter that is set by `absolute` from one that has long
+    /// counted. Never with [`CounterMode::Delta`]. Defaults to `false`.
+    ///
+    /// *Not promised:* a zero for each. None is sent where the series may have a value of that
+    /// time: for what is recorded before the first snapshot of the process, in its first interval,
+    /// or within an interval of the eviction of an idle series.
+    pub fn with_birth_zeros(birth_zeros: bool = false);
+
+    /// Sets how many series there may be. Beyond it, new keys of a metric share one series whose
+    /// only own tag is `overflow=true`. Raw points may have as many series again. At least 1.
+    /// Defaults to 1,000,000.
+    pub fn with_series_limit(series_limit: usize = SERIES_LIMIT);
+
+    /// Sets whether a metric with a unit (`describe_histogram!("latency", Unit::Seconds, "…")`) has
+    /// it in its name: `latency_seconds`. Describe the metric before it is first recorded.
+    /// `Unit::Count` adds nothing, nor does a unit that the name says already, as `wait_seconds` or
+    /// `cpu_seconds_total`. Of at most 10,000 names. Defaults to `false`.
+    pub fn with_unit_suffixes(unit_suffixes: bool = false);
+
+    /// Sets the least level of a metric that is recorded; what is below it gets a handle that does
+    /// nothing, and makes no series. A metric's level is `INFO` unless its macro says otherwise:
+    /// `counter!(level: metrics::Level::DEBUG, "cache.hits")`. Defaults to `TRACE`, every metric.
+    pub fn with_min_level(min_level: Level = Level::TRACE);
+
+    /// Sets whether the exporter sends its own series, `opentsdb.client.*` behind the global
+    /// prefix: at most seven in good days, for what was never anything but zero makes no line.
+    /// Defaults to `true`.
+    pub fn with_telemetry(telemetry: bool = true);
+
+    {
+        addresses: Vec<Address> = Vec::new(),
+        backoff: (Duration, Duration) = BACKOFF,
+        prefix: String = String::new(),
+        distributions: distribution::Options = distribution::Options::default(),
+        idle: Idle = Idle::default(),
+        max_tags: Option<usize> = None,
+        callbacks: Callbacks = Callbacks::default(),
+        target_levels: Vec<(String, Level)> = Vec::new(),
+        spool: Option<Spool> = None,
+        #[cfg(feature = "http")]
+        http: options::Http = options::Http::default(),
+        /// Mocked by tests.
+        clock: Clock = Clock::default(),
     }
 }

@@ -36,6 +36,14 @@
 //! | [delivery](docs::delivery) | what a confirmation proves, and what is not promised |
 //! | [shutdown](docs::shutdown) | SIGTERM, tokio, fork |
 #![cfg_attr(
+    feature = "http",
+    doc = "| [http](docs::http) | addresses, TLS, credentials, what a request costs |"
+)]
+#![cfg_attr(
+    not(feature = "http"),
+    doc = "| http (feature `http`) | addresses, TLS, credentials, what a request costs |"
+)]
+#![cfg_attr(
     feature = "spool",
     doc = "| [spool](docs::spool) | through the night: points on disk |"
 )]

@@ -12,7 +12,6 @@ use crate::error::BuildError;
 use crate::send::endpoint::Endpoint;
 use crate::send::http::head::{self, Ask, Header};
 use crate::send::stream::Trust;
-use crate::send::url::Secret;
 use crate::stats::Confirmation;
 
 /// Most bytes of a body for a TSD, whose limit is 8,192 unless it is set otherwise.
@@ -34,47 +33,6 @@ const OWN_HEADERS: [&str; 6] = [
     "Connection",
     "Expect",
 ];
-
-#[cfg_attr(docsrs, doc(cfg(feature = "http")))]
-impl OpenTsdbBuilder {
-    /// Adds a header to every request to `http://` and `https://` endpoints: a token, a tenant. One
-    /// that the exporter would send by itself (`Authorization` of an address with a user, `Host`,
-    /// `User-Agent`) is replaced. The value is taken for a secret: no error, log line and `Debug`
-    /// has it. Needs the feature `http`.
-    pub fn add_http_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.http.headers.push(Header { name: name.into(), value: Secret(value.into()) });
-        self
-    }
-
-    /// Sets whether the bodies of requests are compressed. Defaults to [`HttpCompression::Gzip`].
-    /// Needs the feature `http`.
-    pub fn with_http_compression(mut self, compression: HttpCompression) -> Self {
-        self.http.compression = compression;
-        self
-    }
-
-    /// Sets the most bytes of a request's body on the wire, which is after compression. A point that
-    /// needs more alone is dropped and counted (`too_long`). A server that refuses a body as too
-    /// large is sent half as much for ten minutes. At least 64. Defaults to 8,000 for
-    /// [`Flavor::OpenTsdb`], since a TSD reads no more than 8,192 unless it is set otherwise
-    /// (`tsd.http.request.max_chunk` with `enable_chunked`), and to 1 MiB for the others. Needs the
-    /// feature `http`.
-    pub fn with_http_batch_bytes(mut self, bytes: usize) -> Self {
-        self.http.batch_bytes = Some(bytes);
-        self
-    }
-
-    /// Sets how `https://` endpoints are spoken to: which certificates are trusted, a certificate of
-    /// the client's own. Without it, the cryptography is the process's default provider or that of
-    /// the feature `tls-aws-lc-rs` or `tls-ring`, and the system's root certificates are trusted.
-    /// Needs the feature `tls`.
-    #[cfg(feature = "tls")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
-    pub fn with_tls_config(mut self, config: Arc<rustls::ClientConfig>) -> Self {
-        self.http.tls = Some(config);
-        self
-    }
-}
 
 impl OpenTsdbBuilder {
     /// Checks the options that depend on no other.

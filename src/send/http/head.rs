@@ -13,6 +13,12 @@ pub(crate) struct Header {
     pub(crate) value: Secret,
 }
 
+impl Header {
+    pub(crate) fn new(name: String, value: String) -> Self {
+        Header { name, value: Secret(value) }
+    }
+}
+
 /// What requests are made by.
 #[derive(Clone, Default)]
 pub(crate) struct Options {
