@@ -137,7 +137,7 @@ impl Queue {
     }
 
     /// Adds one line to the youngest batch and counts it as taken. Never waits: a full queue drops
-    /// its oldest point. Answers `false`, and counts nothing, once the queue is closing.
+    /// its oldest point. Returns `false`, and counts nothing, once the queue is closing.
     pub(crate) fn append(&self, line: &[u8], taken: Instant) -> bool {
         let mut inner = self.lock();
         if inner.phase != Phase::Open {
@@ -222,7 +222,7 @@ impl Queue {
         })
     }
 
-    /// Waits until the writer has ended, or until the deadline; answers whether it has.
+    /// Waits until the writer has ended, or until the deadline; returns whether it has.
     pub(crate) fn wait_finished(&self, deadline: Option<Instant>) -> bool {
         self.wait_until(deadline, |inner| inner.phase == Phase::Finished)
     }

@@ -138,7 +138,7 @@ const SPOOL: &[(&str, Set)] = &[
 #[cfg(not(feature = "spool"))]
 const SPOOL: &[(&str, Set)] = &[];
 
-/// One that `build` refuses, for want of a directory, if there is none yet.
+/// The options of the spool; without a directory, which `build` refuses, if there are none yet.
 #[cfg(feature = "spool")]
 fn spool(builder: &mut OpenTsdbBuilder) -> &mut Spool {
     builder.spool.get_or_insert_with(|| Spool::new(""))

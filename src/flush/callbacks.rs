@@ -14,7 +14,7 @@ impl Callbacks {
         self.0.push(Arc::new(Mutex::new(callback)));
     }
 
-    /// Calls each one; answers what those that panicked said.
+    /// Calls each one; returns what those that panicked said.
     pub(super) fn call(&self) -> impl Iterator<Item = String> {
         self.0.iter().filter_map(|callback| {
             // Left out while another exporter calls it, which it may make wait for this one.

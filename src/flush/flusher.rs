@@ -33,7 +33,7 @@ const LATENESS: Duration = Duration::from_millis(100);
 /// Once no handle is left: how often to look whether a recorder is.
 const ORPHAN_CHECK: Duration = Duration::from_secs(1);
 /// Once no handle and no recorder is left: how long the last points are still sent.
-const LAST_CHANCE: Duration = Duration::from_secs(30);
+const ORPHAN_TIMEOUT: Duration = Duration::from_secs(30);
 /// The least time between two notices of one cause.
 const NOTICE_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -130,7 +130,7 @@ impl Flusher {
             }
             if is_alone && self.waiting.is_empty() && self.is_orphaned() {
                 // First, since the queue may have no room for the last snapshot.
-                self.exporter.queue.end_at(self.exporter.clock.now() + LAST_CHANCE);
+                self.exporter.queue.end_at(self.exporter.clock.now() + ORPHAN_TIMEOUT);
                 let (occasion, answer) = (Occasion::Last, bounded(1).0);
                 self.waiting.push(Request { occasion, deadline: None, answer });
             }

@@ -160,7 +160,7 @@ impl Schedule {
         is_due
     }
 
-    /// Compares the two clocks; answers how many seconds the wall clock has stepped forward since
+    /// Compares the two clocks; returns how many seconds the wall clock has stepped forward since
     /// they were last compared, if it has stepped: below 0 for a step back.
     pub(crate) fn step(&mut self, now: Instant, wall: Duration) -> Option<f64> {
         let expected = self.compared.1 + now.saturating_duration_since(self.compared.0);

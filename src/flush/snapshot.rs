@@ -127,7 +127,7 @@ impl<K: Sampled> Segment<K> {
         }
     }
 
-    /// Evicts what is dormant and not held; answers how many dormant series are left.
+    /// Evicts what is dormant and not held; returns how many dormant series are left.
     fn evict(
         &mut self,
         registry: &Registry,
@@ -235,7 +235,7 @@ impl<K: Sampled> Group<K> {
         }
     }
 
-    /// Evicts what is dormant and not held; answers how many dormant series are left.
+    /// Evicts what is dormant and not held; returns how many dormant series are left.
     fn evict(
         &mut self,
         registry: &Registry,
@@ -325,7 +325,7 @@ impl Snapshot {
         each_group!(self, group => group.emit(stamp, &exporter.options, age, sink));
     }
 
-    /// Evicts dormant series that nobody holds; answers how many dormant ones are left.
+    /// Evicts dormant series that nobody holds; returns how many dormant ones are left.
     pub(crate) fn evict(&mut self, exporter: &Exporter) -> usize {
         let Exporter { registry, options, .. } = exporter;
         if options.idle.general.is_none() && options.idle.special.is_empty() {

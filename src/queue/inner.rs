@@ -149,7 +149,7 @@ impl Inner {
         self.next_point += points as u64;
     }
 
-    /// Adds these lines to the youngest batch of the fresh lane. Answers whether they fit.
+    /// Adds these lines to the youngest batch of the fresh lane. Returns whether they fit.
     pub(super) fn join(&mut self, lines: &[u8], points: usize) -> bool {
         let has_joined = self.fresh.join(lines, points);
         self.next_point += if has_joined { points as u64 } else { 0 };
@@ -231,7 +231,7 @@ impl Inner {
     }
 
     /// Drops the oldest points, those of the backlog first, until the limit holds. The youngest
-    /// point stays, however long it is. Answers how many were dropped.
+    /// point stays, however long it is. Returns how many were dropped.
     pub(super) fn drop_oldest(&mut self) -> usize {
         let before = self.points();
         loop {
@@ -253,7 +253,7 @@ impl Inner {
         }
     }
 
-    /// Gives up everything that is not confirmed. Answers how many points that is.
+    /// Gives up everything that is not confirmed. Returns how many points that is.
     pub(super) fn give_up(&mut self) -> usize {
         let points = self.points() + std::mem::take(&mut self.in_flight);
         self.oldest_in_flight = None;

@@ -43,7 +43,7 @@ impl Lane {
         self.batches.range(start..)
     }
 
-    /// Adds lines to the youngest batch. Answers whether they fit.
+    /// Adds lines to the youngest batch. Returns whether they fit.
     pub(super) fn join(&mut self, lines: &[u8], points: usize) -> bool {
         let Some(youngest) = self.batches.back_mut() else { return false };
         if !youngest.has_room_for(lines.len()) {

@@ -239,7 +239,7 @@ impl Desk {
     }
 }
 
-/// As a handle does it; answers whether it was the first.
+/// As a handle does it; returns whether it was the first.
 fn shut_down(queue: &Queue, desk: &Desk, is_shut_down: &AtomicBool) -> bool {
     let is_first = !is_shut_down.swap(true, Ordering::SeqCst);
     if is_first {

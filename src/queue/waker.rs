@@ -8,7 +8,7 @@
 use crate::sync::OnceLock;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
-/// What ends the wait; answers whether it could.
+/// What ends the wait; returns whether it could.
 type Wake = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// See the module.

@@ -12,9 +12,10 @@
 //!    touches. The upgrade fails once the series was evicted, and the key's slot is filled anew.
 //! 2. A key is recognized by 32 bits of its hash, then by the addresses of its name and labels,
 //!    which suffice for every literal call site, and only then by their contents.
-//! 3. A key that misses gets a free slot of its set. Every [`PATIENCE`]th miss in a full set takes a
-//!    slot, each in turn: so keys in use are soon cached, whichever were there before, while access
-//!    at random over many series hardly ever makes and drops a local, at the cost of ten look-ups.
+//! 3. A key that misses gets a free slot of its set. Every [`MISSES_PER_REPLACEMENT`]th miss in a
+//!    full set takes a slot, each in turn: so keys in use are soon cached, whichever were there
+//!    before, while access at random over many series hardly ever makes and drops a local, at the
+//!    cost of ten look-ups.
 //! 4. Not cached are keys of more than [`LONGEST_KEY`] bytes, and those that have no series of
 //!    their own: they get one as soon as there is room.
 //! 5. A thread that is being torn down, or that is here already (an allocator that records, say),
@@ -41,7 +42,7 @@ const SETS: usize = 256;
 /// Slots of a set.
 const WAYS: usize = 4;
 /// Every so many misses in a full set, a key takes the slot of another.
-const PATIENCE: u16 = 256;
+const MISSES_PER_REPLACEMENT: u16 = 256;
 /// The most bytes of a key that is kept.
 const LONGEST_KEY: usize = 4096;
 
@@ -185,8 +186,8 @@ impl<K: Kind> Set<K> {
             return Some(way);
         }
         self.misses = self.misses.wrapping_add(1);
-        let is_turn = self.misses % PATIENCE == 0;
-        is_turn.then(|| usize::from(self.misses / PATIENCE) % WAYS)
+        let is_turn = self.misses % MISSES_PER_REPLACEMENT == 0;
+        is_turn.then(|| usize::from(self.misses / MISSES_PER_REPLACEMENT) % WAYS)
     }
 }
 
@@ -315,7 +316,7 @@ mod tests {
         keys("before").iter().for_each(|key| _ = increment(&registry, key));
         let hot = &keys("hot")[..SETS];
         let cached = || hot.iter().filter(|key| increment(&registry, key)).count();
-        (0..WAYS * usize::from(PATIENCE)).for_each(|_| _ = cached());
+        (0..WAYS * usize::from(MISSES_PER_REPLACEMENT)).for_each(|_| _ = cached());
         // Some hundredth has more than three others in its set.
         assert!(cached() > SETS * 9 / 10, "{}", cached());
     }
@@ -335,12 +336,15 @@ mod tests {
             }
         }
         let mut uncached = vec![0; keys.len()];
-        for _ in 0..100 * u32::from(PATIENCE) {
+        for _ in 0..100 * u32::from(MISSES_PER_REPLACEMENT) {
             for (key, uncached) in keys.iter().zip(&mut uncached) {
                 *uncached += u32::from(!increment(&registry, key));
             }
         }
-        assert!(uncached.iter().all(|&n| n < 50 * u32::from(PATIENCE)), "{uncached:?}");
+        assert!(
+            uncached.iter().all(|&n| n < 50 * u32::from(MISSES_PER_REPLACEMENT)),
+            "{uncached:?}"
+        );
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub(crate) struct Conflicts {
 }
 
 impl Conflicts {
-    /// Claims the lines of a new series; answers whether no other series writes one of them.
+    /// Claims the lines of a new series; returns whether no other series writes one of them.
     pub(super) fn claim<K: RegistryKind>(
         &mut self,
         (tables, secrets): (&Tables, &Secrets),

@@ -72,7 +72,7 @@ impl LineBlock {
         Line::at(self.0.get(start as usize..)?)
     }
 
-    /// Adds a line; answers where it begins.
+    /// Adds a line; returns where it begins.
     fn add(&mut self, line: Line<'_>) -> u32 {
         let start = self.0.len() as u32;
         self.0.extend_from_slice(line.bytes());
@@ -106,7 +106,7 @@ struct Blocks {
 }
 
 impl Blocks {
-    /// Adds a block; answers its number.
+    /// Adds a block; returns its number.
     fn insert(&mut self, block: LineBlock) -> u32 {
         self.last += 1;
         self.by_number.insert(self.last, Arc::new(block));
@@ -150,7 +150,7 @@ impl LineStore {
     }
 
     /// Moves the only lines of a full block that are still needed to a new block, if that is at
-    /// most half as large; answers the number of the block that they are in then.
+    /// most half as large; returns the number of the block that they are in then.
     pub(crate) fn repack<'a>(
         &self,
         number: u32,

@@ -51,7 +51,7 @@ impl Cause {
             ),
             Cause::Merged => tracing::warn!(
                 metric,
-                "keys that differ only in what cannot be sent are one series and share its value"
+                "several keys are one series, because characters that cannot be sent were replaced; rename one"
             ),
             Cause::TooManyTags => tracing::warn!(
                 metric,

@@ -298,7 +298,7 @@ impl Registry {
         Entry::New(series)
     }
 
-    /// Lets a key lead to a series by its own words; answers whether it did not before.
+    /// Lets a key lead to a series by its own words; returns whether it did not before.
     fn add_alias<K: RegistryKind>(&self, alias: Fingerprint, series: &Arc<Series<K>>) -> bool {
         if self.aliases.load(Ordering::Relaxed) >= self.options.limit {
             return false;

@@ -25,7 +25,7 @@ pub(crate) trait Kind: Sized + 'static {
 #[repr(C)]
 pub(crate) struct Series<K: Kind> {
     pub(crate) cell: K::Cell,
-    /// That of the name and labels which its line says.
+    /// Of the name and the labels in its line.
     pub(crate) fingerprint: Fingerprint,
     /// Where its table has it.
     pub(crate) position: u64,

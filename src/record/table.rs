@@ -156,7 +156,7 @@ impl<K: Kind> Table<K> {
         take(series).inspect_err(|held| shard.insert(held))
     }
 
-    /// Forgets the aliases of one shard whose series are gone; answers how many.
+    /// Forgets the aliases of one shard whose series are gone; returns how many.
     pub(super) fn purge(&self, shard: usize) -> usize {
         let mut shard = self.shards[shard].write().unwrap_or_else(PoisonError::into_inner);
         let before = shard.aliases.len();

@@ -173,7 +173,7 @@ impl Released {
         self.rest.is_empty()
     }
 
-    /// Goes on as far as it can without waiting; answers when to go on, or `None` when it is done
+    /// Goes on as far as it can without waiting; returns when to go on, or `None` when it is done
     /// with.
     pub(super) fn turn(&mut self, now: Instant) -> Option<Instant> {
         if !self.rest.is_empty() {

@@ -54,7 +54,7 @@ impl Delivery {
         }
     }
 
-    /// Keeps on disk what memory has no room for, if it may; answers when to do so again.
+    /// Keeps on disk what memory has no room for, if it may; returns when to do so again.
     pub(super) fn keep(&mut self) -> Option<Instant> {
         self.keeper.as_mut()?.turn(&self.window)
     }
@@ -87,7 +87,7 @@ impl Delivery {
         self.window.grant(points);
     }
 
-    /// The kernel took so many bytes of the window; answers how many lines they completed.
+    /// The kernel took so many bytes of the window; returns how many lines they completed.
     pub(super) fn wrote(&mut self, bytes: usize, now: Instant) -> usize {
         let written = self.window.wrote(bytes);
         self.counters.points_sent.add(written.points as u64);
@@ -115,7 +115,7 @@ impl Delivery {
         self.queue.drop_too_long(points, self.window.batches());
     }
 
-    /// Everything before `place` was parsed; answers how many points that confirmed.
+    /// Everything before `place` was parsed; returns how many points that confirmed.
     pub(super) fn confirm(&mut self, place: Place) -> usize {
         let queue = &self.queue;
         let points = self.window.confirm(place, |batch| queue.recycle(batch));

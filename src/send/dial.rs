@@ -223,7 +223,7 @@ mod tests {
         (address.to_string(), (socket, fill))
     }
 
-    /// Goes on until the attempt ends, with a time that jumps to each deadline; answers what passed,
+    /// Goes on until the attempt ends, with a time that jumps to each deadline; returns what passed,
     /// too.
     fn run(dialer: &mut Dialer) -> (Progress, Duration) {
         let start = Instant::now();

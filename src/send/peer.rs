@@ -67,7 +67,7 @@ impl Peer {
         ask!(self, peer => peer.connected(connection, leave_at, now));
     }
 
-    /// Reads, then goes on as far as it can without waiting; answers when to go on should nothing
+    /// Reads, then goes on as far as it can without waiting; returns when to go on should nothing
     /// happen until then.
     pub(super) fn turn(&mut self, turn: Turn<'_>) -> Result<Option<Instant>, End> {
         ask!(self, peer => peer.turn(turn))

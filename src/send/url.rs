@@ -31,7 +31,7 @@ pub(crate) struct Url {
 }
 
 impl Url {
-    /// Reads what follows the scheme; answers the host and port, too.
+    /// Reads what follows the scheme; returns the host and port, too.
     pub(crate) fn parse(is_tls: bool, text: &str) -> Result<(&str, Self), String> {
         if text.contains('#') {
             return Err("it holds '#', which no server is sent; leave it out".to_owned());

@@ -76,7 +76,7 @@ pub(crate) struct Options {
     /// The first and the last ceiling of the wait after a failure.
     pub(crate) backoff: RangeInclusive<Duration>,
     pub(crate) protocols: Protocols,
-    /// What has a spool.
+    /// Moves points to and from the spool, if there is one.
     pub(crate) keeper: Option<Keeper>,
     /// Dropped when nothing more is sent, before anybody is told so.
     pub(crate) held: Option<Box<dyn Any + Send>>,
@@ -157,7 +157,7 @@ impl Writer {
         self.delivery.queue.set_waker(move || waker.wake().is_ok());
         while catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {
             self.delivery.counters.restarts.add(1);
-            // Nothing is logged here: the log may be what panicked, and the panic hook has spoken.
+            // Nothing is logged here: the log may be what panicked, and the panic hook has reported it.
             let now = self.clock.now();
             self.release(now);
             self.back_off(Wait::Jittered, now);
@@ -181,7 +181,7 @@ impl Writer {
             let is_done = matches!(self.state, State::Idle(_) | State::Scattered(_))
                 && !queue.has_unsent()
                 && self.delivery.window.is_empty();
-            // What is on disk alone waits for nobody.
+            // A shutdown does not wait for points that are only on disk.
             let is_idle = is_done && !self.delivery.has_backlog_on_disk();
             match phase {
                 Phase::Abandoned | Phase::Finished => return,
@@ -206,7 +206,7 @@ impl Writer {
         waited
     }
 
-    /// Goes on as far as it can without waiting; answers when to go on should nothing happen until
+    /// Goes on as far as it can without waiting; returns when to go on should nothing happen until
     /// then.
     fn turn(&mut self, now: Instant) -> Option<Instant> {
         match self.state {
@@ -319,7 +319,7 @@ impl Writer {
         }
     }
 
-    /// Goes on with the connection that was given up; answers when to do so again.
+    /// Goes on with the connection that was given up; returns when to do so again.
     fn turn_released(&mut self, now: Instant) -> Option<Instant> {
         let next = self.released.as_mut()?.turn(now);
         if next.is_none() {

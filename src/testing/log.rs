@@ -270,7 +270,7 @@ impl Log {
 
     // ---- what the server writes down ----
 
-    /// A new connection; answers its index.
+    /// A new connection; returns its index.
     pub(super) fn open(&mut self, now: Instant) -> usize {
         self.connections.push(Connection {
             lines: Vec::new(),

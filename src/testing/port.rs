@@ -58,7 +58,7 @@ impl Port {
         }
     }
 
-    /// Refuses connections from now on; those not accepted yet are reset. Answers whether that
+    /// Refuses connections from now on; those not accepted yet are reset. Returns whether that
     /// could be done.
     pub(super) fn close(&mut self) -> bool {
         if CAN_CLOSE {

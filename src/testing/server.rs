@@ -99,7 +99,7 @@ impl Server {
         session.is_left |= event.is_read_closed() || event.is_error();
     }
 
-    /// Does what can be done now; answers how long there is nothing to do unless the system says
+    /// Does what can be done now; returns how long there is nothing to do unless the system says
     /// something.
     pub(super) fn turn(&mut self) -> Option<Duration> {
         let now = Instant::now();

@@ -155,7 +155,7 @@ impl Session {
         self.mode.breaks_after == Some(0)
     }
 
-    /// Handles at most `limit` of the lines or requests that were read; answers how many.
+    /// Handles at most `limit` of the lines or requests that were read; returns how many.
     pub(super) fn handle(&mut self, limit: usize, now: Instant, desk: &mut Desk<'_>) -> usize {
         let mut count = 0;
         while count < limit && self.can_handle() {
@@ -188,7 +188,7 @@ impl Session {
         self.discard = wanted - skipped;
     }
 
-    /// Handles the next line or request, if enough of it is there; answers how long it is.
+    /// Handles the next line or request, if enough of it is there; returns how long it is.
     fn handle_next(&self, desk: &mut Desk<'_>) -> Option<(usize, Outcome)> {
         let rest = &self.inbox[self.start..];
         #[cfg(feature = "http")]

@@ -79,7 +79,7 @@ impl Client {
         read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     }
 
-    /// Sends lines of [`LONG`] bytes until the buffers of both kernels are full; answers how many
+    /// Sends lines of [`LONG`] bytes until the buffers of both kernels are full; returns how many
     /// bytes that took.
     pub(super) fn fill(&mut self) -> usize {
         self.stream.set_nonblocking(true).unwrap();

@@ -129,7 +129,7 @@ impl Lines {
         self.push_parts(&[head, suffix, &time.0[..time.1.into()], digits, space, tag, tail])
     }
 
-    /// Adds a line of short parts; answers whether it is one, and there is room.
+    /// Adds a line of short parts; returns whether it is one, and there is room.
     #[inline(always)]
     fn push_short(&mut self, line: Line<'_>, digits: &[u8]) -> bool {
         let room = self.bytes.get_mut(self.end..).and_then(|room| room.first_chunk_mut::<ROOM>());

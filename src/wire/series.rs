@@ -83,8 +83,8 @@ enum Source {
 }
 
 impl Rules {
-    /// The identity of a name with labels. `own_tag` is kept free for the exporter, and one tag
-    /// fewer is let through.
+    /// The identity of a name with labels. With an `own_tag`, that key is kept free for the
+    /// exporter, and one tag fewer fits.
     pub(crate) fn identify<'a>(
         &'a self,
         name: &'a str,
@@ -101,7 +101,7 @@ impl Rules {
             }
         }
         for (key, value) in self.defaults() {
-            // Clean already, but `own_tag` may be its key, and the key that it gets then another's.
+            // It is clean already, but it may be `own_tag`, and its new name another tag's.
             let key = if own_tag.is_some() { self.clean_key(key, own_tag) } else { key.into() };
             match tags.iter_mut().find(|tag| tag.key == key) {
                 Some(tag) if tag.source != Source::Label => {}
@@ -122,7 +122,7 @@ impl Rules {
         Identity { prefix: &self.prefix, name: self.charset.clean(name), tags, dropped }
     }
 
-    /// Leaves out the last labels when there are too many tags; answers their keys.
+    /// Leaves out the last labels when there are too many tags; returns their keys.
     fn drop_labels<'a>(&self, tags: &mut Vec<Tag<'a>>, own_tag: OwnTag) -> Vec<Cow<'a, str>> {
         let kept_free = usize::from(own_tag.is_some()) + usize::from(self.instance.is_some());
         let most = self.max_tags.saturating_sub(kept_free);

@@ -18,7 +18,7 @@
 //!    loaded and stored (relaxed); the count is the sum of the buckets. `FREE` is stored (release).
 //! 4. If the gate is closed, the thread tries the other stripes in use, one after the other, until
 //!    one is free, whose number becomes its own: so threads drift apart. After [`COLLISIONS`]
-//!    collisions, or [`PATIENCE`] failed attempts (the holder was preempted), twice as many stripes
+//!    collisions, or [`MAX_SPINS`] failed attempts (the holder was preempted), twice as many stripes
 //!    are in use, up to [`STRIPES`].
 //!
 //! Reading:
@@ -62,7 +62,7 @@ const STRIPES: usize = if cfg!(loom) { 2 } else { 4 };
 const COLLISIONS: u32 = if cfg!(loom) { 1 } else { 64 };
 /// Attempts in vain after which the holder of a gate is taken to be preempted: longer than a stripe
 /// is held for reading.
-const PATIENCE: u32 = if cfg!(loom) { 1 } else { 128 };
+const MAX_SPINS: u32 = if cfg!(loom) { 1 } else { 128 };
 
 /// Nobody is behind the gate.
 const FREE: u32 = 0;
@@ -196,7 +196,7 @@ impl HistogramCell {
         let (mut number, mut attempts) = (own, 0u32);
         loop {
             attempts = attempts.wrapping_add(1);
-            if self.is_crowded(state) || attempts % PATIENCE == 0 {
+            if self.is_crowded(state) || attempts % MAX_SPINS == 0 {
                 self.widen();
             }
             number = number.wrapping_add(1);
@@ -330,7 +330,7 @@ impl Stripe {
 
 /// Waits a moment for a gate that was found closed so many times in a row.
 fn pause(attempts: u32) {
-    if attempts < PATIENCE { spin_loop() } else { yield_now() }
+    if attempts < MAX_SPINS { spin_loop() } else { yield_now() }
 }
 
 #[inline]

@@ -88,7 +88,7 @@ impl Reader {
         (self.part == Part::Nothing).then_some(&self.answer)
     }
 
-    /// Reads one part; answers how many bytes it was, or `None` when more have to come.
+    /// Reads one part; returns how many bytes it was, or `None` when more have to come.
     fn step(&mut self) -> io::Result<Option<usize>> {
         let length = self.input.len();
         let used = match self.part {

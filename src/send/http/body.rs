@@ -53,7 +53,7 @@ impl Body {
         if is_gzip { &self.gzip } else { &self.json }
     }
 
-    /// Makes a body of the first lines: at most `points`, at most `limit` bytes. Answers how many
+    /// Makes a body of the first lines: at most `points`, at most `limit` bytes. Returns how many
     /// lines it holds: none when the first alone is too long.
     pub(super) fn make<'a>(
         &mut self,
@@ -83,7 +83,7 @@ impl Body {
         }
     }
 
-    /// Renders lines until `fill` bytes; answers how many, and whether there were more. With
+    /// Renders lines until `fill` bytes; returns how many, and whether there were more. With
     /// `at_least_one`, the first is rendered whatever its length.
     fn render<'a>(
         &mut self,

@@ -1,7 +1,7 @@
 //! The start-up check: whether a server would take points.
 //!
 //! It is sent none, but an empty array, which no server stores anything of. A TSD answers 400 to
-//! that, the others 2xx; what needs a person's hand answers as it would to points.
+//! that, the others 2xx; what needs a change of the configuration answers as it would to points.
 
 use std::io::{self, ErrorKind};
 
@@ -33,7 +33,7 @@ impl Check {
         Ok(Check(exchange))
     }
 
-    /// Goes on as far as it can without waiting; answers whether it is over.
+    /// Goes on as far as it can without waiting; returns whether it is over.
     pub(in crate::send) fn turn(&mut self, now: Instant) -> io::Result<bool> {
         loop {
             let received = self.0.read(now)?;

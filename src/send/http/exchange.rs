@@ -54,7 +54,7 @@ impl Exchange {
         Ok(received)
     }
 
-    /// Writes once; answers how many bytes the kernel took.
+    /// Writes once; returns how many bytes the kernel took.
     pub(super) fn write(&mut self, now: Instant) -> io::Result<u64> {
         self.written += self.stream.write(&self.request[self.written..])?;
         let taken = self.stream.taken();
@@ -64,7 +64,7 @@ impl Exchange {
         Ok(taken)
     }
 
-    /// The answer was read; answers whether another request may follow.
+    /// The answer was read; returns whether another request may follow.
     pub(super) fn finish(&mut self) -> bool {
         let keeps_open = self.reader.answer().is_some_and(|answer| answer.keeps_open)
             && self.written == self.request.len();

@@ -8,9 +8,9 @@ use crate::send::limiter::Brake;
 /// How long it is remembered that a body was too large.
 const REMEMBERED: Duration = Duration::from_secs(600);
 /// A body of at most this is not taken for too large when the server closes without an answer.
-const UNSUSPICIOUS: usize = 1024;
+const MIN_SUSPECT_BYTES: usize = 1024;
 /// How many answers of 500 in a row put the blame on the points.
-const PATIENCE: u32 = 4;
+const MAX_FAILURES: u32 = 4;
 
 /// What a server makes of compressed bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,9 +18,9 @@ enum Gzip {
     Unknown,
     Takes,
     /// It refused one, which is sent as plain text.
-    Suspected,
+    TryingPlain,
     /// It refused that too, so the points are at fault, and gzip perhaps as well.
-    Acquitted,
+    PlainRefusedToo,
     Refuses,
 }
 
@@ -75,7 +75,7 @@ impl Learned {
     /// The server has closed a new connection on which it was sent a body of so many bytes, without
     /// an answer: as one does that is sent more than it reads, and one that ends.
     pub(super) fn closed_silently(&mut self, bytes: usize, now: Instant) {
-        if bytes <= UNSUSPICIOUS {
+        if bytes <= MIN_SUSPECT_BYTES {
             return;
         }
         let before = self.limit.filter(|it| it.suspect > 0);
@@ -102,8 +102,8 @@ impl Learned {
         self.failing = 0;
         self.gzip = match self.gzip {
             _ if is_gzip => Gzip::Takes,
-            Gzip::Suspected => Gzip::Refuses,
-            Gzip::Acquitted => Gzip::Unknown,
+            Gzip::TryingPlain => Gzip::Refuses,
+            Gzip::PlainRefusedToo => Gzip::Unknown,
             other => other,
         };
         if points >= self.max_points {
@@ -111,25 +111,25 @@ impl Learned {
         }
     }
 
-    /// A request of so many points was refused as a whole; answers whether a part of it, or the same
+    /// A request of so many points was refused as a whole; returns whether a part of it, or the same
     /// without gzip, may be taken.
     pub(super) fn refused(&mut self, points: usize, is_gzip: bool) -> bool {
         match self.gzip {
             Gzip::Unknown if is_gzip => {
-                self.gzip = Gzip::Suspected;
+                self.gzip = Gzip::TryingPlain;
                 return true;
             }
-            Gzip::Suspected => self.gzip = Gzip::Acquitted,
+            Gzip::TryingPlain => self.gzip = Gzip::PlainRefusedToo,
             _ => {}
         }
         self.max_points = (points / 2).max(1);
         points > 1
     }
 
-    /// The answer was 500; answers whether to take that for a refusal.
+    /// The answer was 500; returns whether to take that for a refusal.
     pub(super) fn failing(&mut self) -> bool {
         self.failing = self.failing.saturating_add(1);
-        self.failing >= PATIENCE
+        self.failing >= MAX_FAILURES
     }
 
     pub(super) fn may_gzip(&self) -> bool {

@@ -45,7 +45,7 @@ pub(super) struct Session {
     pub(super) has_confirmed: bool,
 }
 
-/// What is out.
+/// The request that waits for its answer.
 #[derive(Clone, Copy)]
 struct Request {
     points: usize,
@@ -95,7 +95,7 @@ impl Session {
         }
     }
 
-    /// Goes on as far as it can without waiting; answers when to go on should nothing happen until
+    /// Goes on as far as it can without waiting; returns when to go on should nothing happen until
     /// then.
     pub(super) fn turn(&mut self, cx: &mut Context<'_>) -> Result<Option<Instant>, End> {
         let received = self.exchange.read(cx.now);
@@ -206,7 +206,7 @@ impl Session {
         Ok(Some(cx.now))
     }
 
-    /// Takes so many lines at most of the next batch; answers whether there were any.
+    /// Takes so many lines at most of the next batch; returns whether there were any.
     fn gather(&mut self, points: usize, cx: &mut Context<'_>) -> bool {
         let before = cx.delivery.window.granted();
         cx.delivery.grant(points);
@@ -235,7 +235,7 @@ impl Session {
         cx.delivery.requested(cx.known.body.line_bytes);
     }
 
-    /// Ends what makes no progress; answers when to look again.
+    /// Ends what makes no progress; returns when to look again.
     fn check_deadline(&self, cx: &Context<'_>) -> Result<Option<Instant>, End> {
         if self.request.is_none() {
             return Ok(None);

@@ -8,7 +8,7 @@
 //! | any other 400, 422 | hold at least one that the server does not take |
 //! | 500 | hold one if it stays, unless it says that a database is missing |
 //! | 408, 429, any other 5xx | are sent again, after `Retry-After` where it is given |
-//! | 3xx, 401, 403, 404, 405, any other 4xx, HTML, 400 of a VictoriaMetrics that takes no points there | are sent again, seldom: it takes a person to mend |
+//! | 3xx, 401, 403, 404, 405, any other 4xx, HTML, 400 of a VictoriaMetrics that takes no points there | are sent again, seldom: they need a change of the configuration |
 
 use std::time::Duration;
 

@@ -69,7 +69,7 @@ impl Directory {
         private(OpenOptions::new().write(true).create_new(true)).open(self.segment(number))
     }
 
-    /// Has the names of new segments on disk; Windows sees to that itself.
+    /// Syncs the names of new segments, which Windows does by itself.
     pub(super) fn sync(&self) -> io::Result<()> {
         if cfg!(unix) { File::open(&self.path)?.sync_all() } else { Ok(()) }
     }

@@ -100,7 +100,7 @@ impl Keeper {
         self.store.has_backlog()
     }
 
-    /// Does what is to be done; answers when there will be more, should nothing happen until then.
+    /// Does what is to be done; returns when there will be more, should nothing happen until then.
     pub(in crate::send) fn turn(&mut self, window: &Window) -> Option<Instant> {
         let (now, wall) = (self.clock.now(), self.clock.wall());
         let is_well = self.failed.is_none_or(|(retry_at, _)| now >= retry_at);
@@ -140,7 +140,7 @@ impl Keeper {
         Some(*self.last_at.get_or_insert(now + (left - (left / LAST_PART.0).min(LAST_PART.1))))
     }
 
-    /// Writes what is to be written. Answers whether that may have changed what there is to do.
+    /// Writes what is to be written. Returns whether that may have changed what there is to do.
     fn keep(&mut self, view: &View, now: Instant, wall: Duration) -> io::Result<bool> {
         let mut has_written = false;
         if let Some(from) = view.unwritten {
@@ -165,7 +165,7 @@ impl Keeper {
         copied.map(|()| true)
     }
 
-    /// Copies batches to disk, from a number on, until it is so many points; answers below which
+    /// Copies batches to disk, from a number on, until it is so many points; returns below which
     /// number, and what kept it from more.
     fn copy(&mut self, from: u64, points: usize, wall: Duration) -> (u64, io::Result<()>) {
         let (mut below, mut copied) = (from, 0);
@@ -215,7 +215,7 @@ impl Keeper {
         }
     }
 
-    /// Counts and logs a failure, or ends the pause after one. Answers what was kept.
+    /// Counts and logs a failure, or ends the pause after one. Returns what was kept.
     fn note(&mut self, kept: io::Result<bool>, now: Instant) -> bool {
         let failed = self.failed.take();
         let Err(error) = kept else { return kept.unwrap_or_default() };

@@ -166,7 +166,7 @@ impl Store {
         Ok(())
     }
 
-    /// Has everything that was appended on disk.
+    /// Syncs what was appended.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         let is_dirty = std::mem::take(&mut self.is_dirty);
         let Some(file) = self.writing.as_ref().filter(|_| is_dirty) else { return Ok(()) };
@@ -261,7 +261,7 @@ impl Store {
         }
     }
 
-    /// Makes the oldest copies part of the backlog; answers below which number they are.
+    /// Makes the oldest copies part of the backlog; returns below which number they are.
     pub(super) fn release_copies(&mut self) -> io::Result<Option<u64>> {
         let copies = |segment: &Segment| segment.copies_below.is_some();
         let Some(at) = self.segments.iter().position(copies) else { return Ok(None) };

@@ -315,7 +315,7 @@ fn the_directory_is_private_and_no_link_in_it_is_followed() {
 }
 
 /// What a directory may come to, by a seed: good segments, of which some are cut, flipped, empty,
-/// of another kind, unreadable, huge, or not ours at all. Answers how many lines there were, and
+/// of another kind, unreadable, huge, or not ours at all. Returns how many lines there were, and
 /// those of the segments that were left as they are.
 fn ruin(scratch: &Scratch, seed: u64) -> (usize, String) {
     let mut random = fastrand::Rng::with_seed(seed);

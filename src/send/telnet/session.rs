@@ -35,7 +35,7 @@ const SETTLE_POLL: Duration = Duration::from_millis(5);
 /// everything was acknowledged. gVisor says so after a minute, Windows never.
 const SETTLE_TIME: Duration = Duration::from_secs(2);
 /// How long the server's close is awaited when everything is confirmed.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const FINAL_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(crate) struct Session {
     connection: Connection,
@@ -87,7 +87,7 @@ impl Session {
         }
     }
 
-    /// Reads, then goes on as far as it can without waiting; answers when to go on should nothing
+    /// Reads, then goes on as far as it can without waiting; returns when to go on should nothing
     /// happen until then.
     pub(crate) fn turn(&mut self, cx: &mut Context<'_>) -> Result<Option<Instant>, End> {
         let received = self.read(cx)?;
@@ -254,7 +254,7 @@ impl Session {
         Ok(Some(cx.now))
     }
 
-    /// Ends what makes no progress; answers when to look again.
+    /// Ends what makes no progress; returns when to look again.
     fn check_deadline(&self, cx: &Context<'_>) -> Result<Option<Instant>, End> {
         let time = cx.delivery.write_timeout;
         let is_awaited = self.barrier.is_asked() && cx.profile.mode() == Confirmation::Version;
@@ -262,7 +262,7 @@ impl Session {
         let written_by = self.write_began + time.saturating_mul(MAX_TIMEOUTS);
         let (due, omission) = match (self.stage, self.stalled) {
             (Stage::HalfClosed, _) if !cx.delivery.window.has_unconfirmed_writes() => {
-                let due = self.barrier.began + LAST_WORDS;
+                let due = self.barrier.began + FINAL_CLOSE_TIMEOUT;
                 return if cx.now < due { Ok(Some(due)) } else { Err(End::Finished) };
             }
             (Stage::HalfClosed, _) => (ends_at, "has not closed its side after ours"),

@@ -23,7 +23,7 @@ const MAX_INFLATED: u64 = 256 << 20;
 const BAD_POINTS: &str = "One or more data points had errors";
 const SEE_LOGS: &str = "Please see the TSD logs or append \"details\" to the put request";
 
-/// Handles the request that `bytes` begin with, if enough of it is there; answers how long it is.
+/// Handles the request that `bytes` begin with, if enough of it is there; returns how long it is.
 pub(in super::super) fn handle(
     bytes: &[u8],
     desk: &mut Desk<'_>,

@@ -62,7 +62,7 @@ impl Tls {
         Tls(connection)
     }
 
-    /// Adds what the bytes mean to `plain`. Answers whether the connection can go on.
+    /// Adds what the bytes mean to `plain`. Returns whether the connection can go on.
     pub(in super::super) fn decrypt(&mut self, mut bytes: &[u8], plain: &mut Vec<u8>) -> bool {
         while !bytes.is_empty() {
             if self.0.read_tls(&mut bytes).is_err() || self.0.process_new_packets().is_err() {
