@@ -417,7 +417,8 @@ options! {
 
     /// Sets how many points may wait to be sent, at 128 bytes each on average; potsdb's `qsize`.
     /// When more come while the server is away, the oldest are dropped, or go to the spool if there
-    /// is one (feature `spool`); while it is there, snapshots are skipped instead. At least 1. Defaults to 100,000 points, 12.8 MB.
+    /// is one (feature `spool`); while it is there, snapshots are skipped instead. At least 1.
+    /// Defaults to 100,000 points, 12.8 MB.
     #[doc(alias = "qsize")]
     pub fn with_queue_size(queue_size: usize = QUEUE_SIZE);
 

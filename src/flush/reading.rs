@@ -59,8 +59,9 @@ pub(super) trait Sampled: RegistryKind {
     /// The reading of an empty cell.
     fn begin(line: Line<'_>, options: &Options) -> Self::Reading;
 
-    /// Reads the cell. `scratch` may hold anything before and after. Returns whether something was recorded that changed
-    /// nothing, as a gauge that is set to the value that it has: such a series is not idle.
+    /// Reads the cell. `scratch` may hold anything before and after. Returns whether something was
+    /// recorded that changed nothing, as a gauge that is set to the value that it has: such a series
+    /// is not idle.
     fn read(
         series: &Series<Self>,
         reading: &mut Self::Reading,
