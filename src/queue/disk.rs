@@ -246,6 +246,26 @@ mod tests {
     }
 
     #[test]
+    fn points_keep_their_numbers_when_the_link_goes_down_behind_a_gap() {
+        let queue = queue(100);
+        queue.restore(b"x\n", 1, Instant::now());
+        push(&queue, 1..2);
+        queue.set_link(Link::Down);
+        queue.set_link(Link::Up);
+        push(&queue, 2..3);
+        for lines in [&b"x\n"[..], b"2\n"] {
+            assert_eq!(queue.pop().unwrap().lines(), lines);
+        }
+        push(&queue, 3..4);
+        queue.set_link(Link::Down);
+        assert_eq!(copied(&queue, 0), Some(("1\n".into(), 1..2)));
+        assert_eq!(copied(&queue, 2), Some(("3\n".into(), 3..4)));
+        queue.spooled(2);
+        assert_eq!(lawful(&queue).points_spooled, 1);
+        assert_eq!(queue.pop().unwrap().lines(), b"3\n");
+    }
+
+    #[test]
     fn what_came_from_disk_joins_nothing_and_gives_way() {
         let queue = queue(100);
         queue.restore(b"x\n", 1, Instant::now());

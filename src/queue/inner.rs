@@ -151,7 +151,7 @@ impl Inner {
 
     /// Adds these lines to the youngest batch of the fresh lane. Returns whether they fit.
     pub(super) fn join(&mut self, lines: &[u8], points: usize) -> bool {
-        let has_joined = self.fresh.join(lines, points);
+        let has_joined = self.fresh.join(self.next_point, lines, points);
         self.next_point += if has_joined { points as u64 } else { 0 };
         has_joined
     }
@@ -159,7 +159,9 @@ impl Inner {
     /// The connection is lost: what is fresh becomes the tail of the backlog.
     pub(super) fn shelve(&mut self) {
         while let Some(batch) = self.fresh.pop() {
-            if !batch.is_from_disk && self.backlog.join(batch.lines(), batch.points()) {
+            let has_joined = !batch.is_from_disk
+                && self.backlog.join(batch.first, batch.lines(), batch.points());
+            if has_joined {
                 self.keep_spare(batch.into_buffer());
             } else {
                 self.backlog.push(batch);

@@ -10,7 +10,7 @@ use super::batch::Batch;
 
 #[derive(Debug, Default)]
 pub(super) struct Lane {
-    /// Their points are numbered without a gap.
+    /// In the order of their numbers, which have gaps where batches of another lane were between.
     batches: VecDeque<Batch>,
     /// Lines in all batches.
     points: usize,
@@ -43,10 +43,11 @@ impl Lane {
         self.batches.range(start..)
     }
 
-    /// Adds lines to the youngest batch. Returns whether they fit.
-    pub(super) fn join(&mut self, lines: &[u8], points: usize) -> bool {
+    /// Adds lines, the first of this number, to the youngest batch. Returns whether they follow it
+    /// and fit.
+    pub(super) fn join(&mut self, first: u64, lines: &[u8], points: usize) -> bool {
         let Some(youngest) = self.batches.back_mut() else { return false };
-        if !youngest.has_room_for(lines.len()) {
+        if youngest.end() != first || !youngest.has_room_for(lines.len()) {
             return false;
         }
         youngest.join(lines, points);
