@@ -16,7 +16,6 @@ pub(crate) struct Details<'a> {
     #[serde(borrow)]
     errors: Vec<PointError<'a>>,
     /// Points that were refused or not stored.
-    #[serde(default)]
     failed: usize,
     /// Points whose storing took too long.
     #[serde(default)]
@@ -25,9 +24,10 @@ pub(crate) struct Details<'a> {
 
 #[derive(Debug, Deserialize)]
 struct PointError<'a> {
-    #[serde(borrow)]
+    // Absent, unlike `null`, is an error with this: it is no answer of a TSD.
+    #[serde(borrow, deserialize_with = "Option::deserialize")]
     datapoint: Option<DataPoint<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     error: Cow<'a, str>,
 }
 
@@ -61,6 +61,11 @@ impl<'a> Details<'a> {
     /// `None` when it is something else.
     pub(crate) fn parse(body: &'a [u8]) -> Option<Self> {
         serde_json::from_slice(body).ok()
+    }
+
+    /// Whether any point was refused or not stored.
+    pub(crate) fn has_failures(&self) -> bool {
+        self.failed > 0 || self.timeouts > 0
     }
 
     /// Whether any point was not stored and may be at another time.
@@ -168,7 +173,22 @@ mod tests {
         ] {
             assert_eq!(Details::parse(body.as_bytes()).unwrap().has_storage_failures(), expected);
         }
-        for body in ["", "[]", "{}", r#"{"error":{"code":400,"message":"m"}}"#, "<html>"] {
+    }
+
+    #[test]
+    fn another_server_s_errors_are_no_details() {
+        for body in [
+            "",
+            "[]",
+            "{}",
+            "<html>",
+            r#"{"error":{"code":400,"message":"m"}}"#,
+            r#"{"errors":[]}"#,
+            r#"{"errors":[{"code":"x","message":"tenant missing"}]}"#,
+            r#"{"errors":[{"code":"x","message":"tenant missing"}],"failed":1}"#,
+            r#"{"errors":[{"error":"tenant missing"}],"failed":1}"#,
+            r#"{"errors":[{"datapoint":null}],"failed":1}"#,
+        ] {
             assert!(Details::parse(body.as_bytes()).is_none(), "{body}");
         }
     }

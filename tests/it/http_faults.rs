@@ -252,3 +252,16 @@ fn a_server_that_reads_on_is_waited_for() {
     rig.flush();
     assert_eq!(rig.handle.stats().disconnects, 0);
 }
+
+/// A gateway's errors look a little like a TSD's.
+#[test]
+fn a_gateway_s_list_of_errors_confirms_nothing_that_was_not_stored() {
+    let rig = HttpRig::new();
+    let errors = r#"{"errors":[{"code":"x","message":"tenant missing"}]}"#;
+    rig.tsd.script(HttpFault::Answer(HttpAnswer::new(400).body(errors)));
+    rig.tsd.script(Action::Heal.after_lines(1));
+    rig.send(0..100);
+    rig.flush();
+    rig.assert_stored(0..100);
+    assert_eq!(rig.handle.stats().points_rejected.total(), 0);
+}

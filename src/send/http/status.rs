@@ -47,8 +47,12 @@ pub(super) enum Verdict<'a> {
 pub(super) fn judge(answer: &Answer, ask: Ask) -> Verdict<'_> {
     let body = answer.body.trim_ascii();
     let is_json = || serde_json::from_slice::<IgnoredAny>(body).is_ok();
-    let details = matches!(answer.status, 200 | 400).then(|| Details::parse(body)).flatten();
-    if let Some(details) = details {
+    let details = (ask != Ask::Status).then(|| Details::parse(body)).flatten();
+    let is_tsd_s = |details: &Details<'_>| match answer.status {
+        200 => true,
+        status => status == 400 && details.has_failures(),
+    };
+    if let Some(details) = details.filter(is_tsd_s) {
         let is_lacking = matches!(ask, Ask::Stored(_)) && details.has_storage_failures();
         if !is_lacking {
             return Verdict::Taken(Some(details));
@@ -137,6 +141,8 @@ mod tests {
         let unstored =
             r#"{"errors":[{"datapoint":null,"error":"Storage exception: x"}],"failed":1}"#;
         let refused = r#"{"errors":[{"datapoint":null,"error":"Unknown metric"}],"failed":1}"#;
+        let others = r#"{"errors":[{"code":"x","message":"tenant missing"}]}"#;
+        let none = r#"{"errors":[],"failed":0,"success":1}"#;
         let error = |message: &str| format!(r#"{{"error":{{"code":400,"message":"{message}"}}}}"#);
         let page = format!("<html>{}{TOO_LONG}", " ".repeat(5000));
         let (chunked, unparsed) = (error(TOO_LONG), error("Unable to parse the given JSON"));
@@ -151,6 +157,9 @@ mod tests {
             (400, unstored, stored, "Later, AtLeastMin)"),
             (400, refused, stored, "Taken"),
             (400, refused, Ask::Details, "Taken"),
+            (400, refused, Ask::Status, "Refused"),
+            (400, others, Ask::Details, "Refused"),
+            (400, none, Ask::Details, "Refused"),
             (400, &chunked, Ask::Details, "TooLarge"),
             (400, &page, Ask::Details, "TooLarge"),
             (400, &unparsed, Ask::Details, "Refused"),
