@@ -60,6 +60,15 @@ impl Stream {
         Ok(taken)
     }
 
+    /// Whether there are bytes that were taken and that the kernel has not.
+    #[cfg_attr(not(feature = "tls"), expect(clippy::unused_self, reason = "it keeps none"))]
+    pub(super) fn is_behind(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.as_ref().is_some_and(|tls| tls.wants_write());
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+
     /// How many bytes the kernel has taken since this was last asked.
     pub(super) fn taken(&mut self) -> u64 {
         std::mem::take(&mut self.taken)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use metrics_exporter_opentsdb::testing::{
     Action, FakeHttpTsd, Fault, HttpAnswer, HttpFault, Step, TooLarge,
 };
-use metrics_exporter_opentsdb::{Confirmation, Point};
+use metrics_exporter_opentsdb::{Confirmation, HttpCompression, Point};
 
 use crate::http::HttpRig;
 use crate::rig::{GRACE, eventually, lawful};
@@ -264,4 +264,24 @@ fn a_gateway_s_list_of_errors_confirms_nothing_that_was_not_stored() {
     rig.flush();
     rig.assert_stored(0..100);
     assert_eq!(rig.handle.stats().points_rejected.total(), 0);
+}
+
+#[test]
+fn an_answer_before_the_end_of_the_request_confirms_nothing() {
+    let rig = HttpRig::with(FakeHttpTsd::builder().max_body_bytes(1 << 26).start(), |builder| {
+        builder.with_http_compression(HttpCompression::Off).with_http_batch_bytes(1 << 23)
+    });
+    rig.send(0..1);
+    rig.flush();
+    let early = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}".to_vec();
+    rig.tsd.script(Action::Say(early).after_bytes(10_000));
+    // More than the buffers of the kernel take.
+    for n in 1..5000 {
+        let point = Point::new("long", n).tag("n", n.to_string()).tag("x", "x".repeat(900));
+        rig.handle.send(point.timestamp(1_700_000_000_000)).unwrap();
+    }
+    eventually("the connection is left", || rig.handle.stats().disconnects > 0);
+    assert_eq!(lawful(rig.handle.stats()).points_confirmed, 1);
+    rig.flush();
+    assert_eq!(rig.tsd.log().series_count(), 5000);
 }

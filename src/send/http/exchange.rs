@@ -64,10 +64,15 @@ impl Exchange {
         Ok(taken)
     }
 
+    /// Whether the kernel has taken the whole request.
+    pub(super) fn is_written(&self) -> bool {
+        self.written == self.request.len() && !self.stream.is_behind()
+    }
+
     /// The answer was read; returns whether another request may follow.
     pub(super) fn finish(&mut self) -> bool {
-        let keeps_open = self.reader.answer().is_some_and(|answer| answer.keeps_open)
-            && self.written == self.request.len();
+        let keeps_open =
+            self.reader.answer().is_some_and(|answer| answer.keeps_open) && self.is_written();
         self.reader.reset();
         keeps_open
     }

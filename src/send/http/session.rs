@@ -123,6 +123,10 @@ impl Session {
         let Request { points, bytes, is_gzip } = request;
         let (mut is_settled, mut end) = (false, None);
         match status::judge(answer, cx.known.ask) {
+            Verdict::Taken(_) if !self.exchange.is_written() => {
+                let reason = "the server answered before it was sent the whole request";
+                end = Some(Failure::Refused(reason.to_owned(), Wait::Jittered));
+            }
             Verdict::Taken(details) => {
                 let lines = window.lines(window.confirmed()..window.written());
                 details.inspect(|details| details.each(lines, take));
