@@ -197,6 +197,21 @@ fn with_stored_a_point_that_was_not_is_sent_again() {
     assert_eq!(rig.handle.stats().points_rejected.total(), 0);
 }
 
+/// As a server does that does not know `details`, or behind a proxy that drops the query.
+#[test]
+fn with_stored_an_answer_that_does_not_say_so_confirms_nothing() {
+    let rig = HttpRig::with(FakeHttpTsd::start(), |builder| {
+        builder.with_confirmation(Confirmation::Stored)
+    });
+    rig.tsd.script(HttpFault::Answer(HttpAnswer::new(204).storing()));
+    rig.send(0..10);
+    eventually("it is left", || rig.handle.stats().disconnects > 0);
+    assert_eq!(lawful(rig.handle.stats()).points_confirmed, 0);
+    rig.tsd.heal();
+    rig.flush();
+    rig.assert_stored(0..10);
+}
+
 #[test]
 fn a_shutdown_keeps_its_deadline_whatever_the_server_does() {
     let time = Duration::from_millis(200);

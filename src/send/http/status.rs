@@ -2,7 +2,7 @@
 //!
 //! | answer | the request's points |
 //! |---|---|
-//! | 2xx, empty or JSON | are confirmed |
+//! | 2xx, empty or JSON | are confirmed; with [`Ask::Stored`] sent again, seldom |
 //! | 200 or 400 with a TSD's details | are confirmed, those that it names as refused; with [`Ask::Stored`] sent again if one is not stored |
 //! | 413, or 400 `Chunked request not supported` | are too many bytes |
 //! | any other 400, 422 | hold at least one that the server does not take |
@@ -65,7 +65,14 @@ pub(super) fn judge(answer: &Answer, ask: Ask) -> Verdict<'_> {
     let said = || format!("the server answered {}: {}", answer.status, shown(&text));
     let as_told = answer.retry_after.map(|time| Wait::AtLeast(time.min(MAX_RETRY_AFTER)));
     match answer.status {
-        200..=299 if body.is_empty() || is_json() => Verdict::Taken(None),
+        200..=299 if body.is_empty() || is_json() => match ask {
+            Ask::Stored(_) => {
+                let advice = "does not say what it stored; does a proxy drop the query?";
+                let reason = format!("the server answered {}: it {advice}", answer.status);
+                Verdict::Later(reason, Wait::Slowest)
+            }
+            Ask::Status | Ask::Details => Verdict::Taken(None),
+        },
         413 => Verdict::TooLarge(said()),
         400 if has(TOO_LONG) => Verdict::TooLarge(said()),
         400 if has(NO_PATH) => {
@@ -150,6 +157,10 @@ mod tests {
             (204, "", Ask::Status, "Taken"),
             (200, "{}", Ask::Status, "Taken"),
             (202, "\n", Ask::Status, "Taken"),
+            (204, "", Ask::Details, "Taken"),
+            (204, "", stored, "Later, Slowest)"),
+            (200, "{}", stored, "Later, Slowest)"),
+            (200, none, stored, "Taken"),
             (200, "<html>", Ask::Status, "Later, Slowest)"),
             (200, "{\"errors\":[", Ask::Details, "Later, Slowest)"),
             (200, unstored, Ask::Details, "Taken"),
