@@ -25,7 +25,7 @@ pub(crate) struct Url {
     pub(crate) is_tls: bool,
     path: String,
     /// Without its question mark; it may hold a token.
-    query: Secret,
+    pub(super) query: Secret,
     /// The value of the header `Authorization`.
     pub(super) authorization: Option<Secret>,
 }

@@ -264,11 +264,13 @@ fn the_start_up_check_says_what_a_server_answers() {
         ),
         (HttpAnswer::new(200).body("<html>s3cret</html>"), "no JSON"),
         (HttpAnswer::new(503).body("busy"), "503: busy"),
+        // VictoriaMetrics repeats the request's path and query.
+        (HttpAnswer::new(503).body("/api/put?t=t0ken: busy"), "/api/put?t=***: busy"),
     ];
     for (answer, words) in cases {
         let tsd = FakeHttpTsd::start();
         tsd.script(HttpFault::Answer(answer));
-        let address = tsd.address().replace("http://", "http://me:s3cret@");
+        let address = tsd.address().replace("http://", "http://me:s3cret@") + "?t=t0ken";
         let check = || builder(&address).with_connectivity_check(ConnectivityCheck::Connect);
         let error = check().build().unwrap_err();
         assert!(matches!(error, BuildError::Unreachable { .. }), "{error:?}");

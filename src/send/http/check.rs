@@ -17,7 +17,10 @@ use crate::send::url::Url;
 /// A request without points.
 const NO_POINTS: &[u8] = b"[]";
 
-pub(in crate::send) struct Check(Exchange);
+pub(in crate::send) struct Check {
+    exchange: Exchange,
+    head: Head,
+}
 
 impl Check {
     pub(in crate::send) fn begin(
@@ -30,20 +33,20 @@ impl Check {
         let mut exchange = Exchange::new(Stream::open(connection, endpoint, &options.trust)?, now);
         let head = Head::new(url, &endpoint.authority(), Ask::Status, options);
         exchange.begin(|request| head.write(false, NO_POINTS, request), now);
-        Ok(Check(exchange))
+        Ok(Check { exchange, head })
     }
 
     /// Goes on as far as it can without waiting; returns whether it is over.
     pub(in crate::send) fn turn(&mut self, now: Instant) -> io::Result<bool> {
         loop {
-            let received = self.0.read(now)?;
-            if let Some(answer) = self.0.reader.answer() {
-                return match status::judge_check(answer) {
+            let received = self.exchange.read(now)?;
+            if let Some(answer) = self.exchange.reader.answer() {
+                return match status::judge_check(answer, &self.head.secrets) {
                     Some(reason) => Err(io::Error::new(ErrorKind::InvalidData, reason)),
                     None => Ok(true),
                 };
             }
-            let taken = self.0.write(now)?;
+            let taken = self.exchange.write(now)?;
             match received {
                 Received::Ended => return Err(ErrorKind::UnexpectedEof.into()),
                 Received::Empty if taken == 0 => return Ok(false),

@@ -40,7 +40,7 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, is_ended: bool) -> io::R
 fn judge(answer: &Answer) {
     let lines: [&[u8]; 2] = [b"put m 1700000000 1 host=a\n", b"put n 1700000000 1.5 a=b c=d\n"];
     for ask in [Ask::Status, Ask::Details, Ask::Stored(std::time::Duration::from_secs(1))] {
-        let said = match status::judge(answer, ask) {
+        let said = match status::judge(answer, ask, &[]) {
             status::Verdict::Taken(details) => {
                 let mut errors = 0;
                 let each =

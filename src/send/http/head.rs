@@ -1,10 +1,14 @@
 //! The head of a request: rendered once for an endpoint, but for the length of the body.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use crate::send::stream::Trust;
 use crate::send::url::{Secret, Url};
 use crate::stats::Confirmation;
+
+/// A shorter value is no secret, and may be a part of any word.
+const MIN_SECRET: usize = 4;
 
 /// A header that the user adds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +63,11 @@ impl Ask {
 }
 
 /// The head of every request to one endpoint, which ends where the body's length stands.
-pub(super) struct Head(String);
+pub(super) struct Head {
+    text: String,
+    /// What a server may repeat and nobody is to be shown; the longest first.
+    pub(super) secrets: Vec<Secret>,
+}
 
 impl Head {
     /// `host` is as it stands in a URL, with the port.
@@ -75,7 +83,7 @@ impl Head {
         for (name, value) in own.chain(added) {
             head.extend([name, ": ", value, "\r\n"]);
         }
-        Head(head)
+        Head { text: head, secrets: secrets(url, options) }
     }
 
     /// Puts a whole request into the buffer.
@@ -84,11 +92,23 @@ impl Head {
         let mut length = itoa::Buffer::new();
         let length = length.format(body.len());
         request.clear();
-        for part in [&self.0, encoding, "Content-Length: ", length, "\r\n\r\n"] {
+        for part in [&self.text, encoding, "Content-Length: ", length, "\r\n\r\n"] {
             request.extend_from_slice(part.as_bytes());
         }
         request.extend_from_slice(body);
     }
+}
+
+/// The values of the query, and the words of the headers' values.
+fn secrets(url: &Url, options: &Options) -> Vec<Secret> {
+    let value = |pair| str::split_once(pair, '=').map_or(pair, |(_, value)| value);
+    let headers = url.authorization.iter().chain(options.headers.iter().map(|it| &it.value));
+    let words = headers.flat_map(|value| value.0.split(' '));
+    let all = url.query.0.split('&').map(value).chain(words);
+    let mut secrets: Vec<_> =
+        all.filter(|it| it.len() >= MIN_SECRET).map(|it| Secret(it.to_owned())).collect();
+    secrets.sort_by_key(|it| Reverse(it.0.len()));
+    secrets
 }
 
 #[cfg(test)]
@@ -115,5 +135,18 @@ mod tests {
         assert!(!text.contains("Basic"));
         let shown = format!("{:?}", options.headers);
         assert!(shown.contains("X-Scope-OrgID") && !shown.contains("Bearer"), "{shown}");
+    }
+
+    #[test]
+    fn the_secrets_of_a_request_are_its_values() {
+        let headers = vec![
+            Header::new("X-Scope-OrgID".into(), "7".into()),
+            Header::new("X-Key".into(), "Bearer b3arer-t0ken".into()),
+        ];
+        let options = Options { headers, ..Options::default() };
+        let (_, url) = Url::parse(false, "u:p@tsd:1/x?db=x&token=t0ken&k3y").unwrap();
+        let head = Head::new(&url, "tsd:1", Ask::Status, &options);
+        let secrets: Vec<_> = head.secrets.iter().map(|it| &*it.0).collect();
+        assert_eq!(secrets, ["b3arer-t0ken", "Bearer", "t0ken", "Basic", "dTpw"]);
     }
 }

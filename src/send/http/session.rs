@@ -122,7 +122,7 @@ impl Session {
         let mut take = |reply, text: &str| tally.take(reply, text, counters, &mut log.log, cx.now);
         let Request { points, bytes, is_gzip } = request;
         let (mut is_settled, mut end) = (false, None);
-        match status::judge(answer, cx.known.ask) {
+        match status::judge(answer, cx.known.ask, &cx.known.head.secrets) {
             Verdict::Taken(_) if !self.exchange.is_written() => {
                 let reason = "the server answered before it was sent the whole request";
                 end = Some(Failure::Refused(reason.to_owned(), Wait::Jittered));

@@ -18,10 +18,13 @@ use super::answer::Answer;
 use super::head::Ask;
 use crate::send::backoff::Wait;
 use crate::send::endpoint::redact;
+use crate::send::url::Secret;
 use crate::wire::details::Details;
 
 /// How much of a text is logged.
 const SHOWN: usize = 200;
+/// How much of a body is looked at for that: what is hidden in it makes it shorter.
+const MAX_READ: usize = 16 * 1024;
 /// The longest wait that a server may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 /// How a TSD refuses what is longer than it reads (net.opentsdb.tsd.PipelineFactory).
@@ -43,8 +46,8 @@ pub(super) enum Verdict<'a> {
     Later(String, Wait),
 }
 
-/// What an answer means to a request of points.
-pub(super) fn judge(answer: &Answer, ask: Ask) -> Verdict<'_> {
+/// What an answer means to a request of points. What it shows holds none of the secrets.
+pub(super) fn judge<'a>(answer: &'a Answer, ask: Ask, secrets: &[Secret]) -> Verdict<'a> {
     let body = answer.body.trim_ascii();
     let is_json = || serde_json::from_slice::<IgnoredAny>(body).is_ok();
     let details = (ask != Ask::Status).then(|| Details::parse(body)).flatten();
@@ -57,12 +60,15 @@ pub(super) fn judge(answer: &Answer, ask: Ask) -> Verdict<'_> {
         if !is_lacking {
             return Verdict::Taken(Some(details));
         }
-        let reason = format!("the server did not store every point: {}", shown(details.first()));
+        let first = shown(details.first(), secrets);
+        let reason = format!("the server did not store every point: {first}");
         return Verdict::Later(reason, Wait::AtLeastMin);
     }
     let has = |words: &str| body.windows(words.len()).any(|window| window == words.as_bytes());
-    let text = String::from_utf8_lossy(&body[..body.len().min(2 * SHOWN)]);
-    let said = || format!("the server answered {}: {}", answer.status, shown(&text));
+    let said = || {
+        let text = String::from_utf8_lossy(&body[..body.len().min(MAX_READ)]);
+        format!("the server answered {}: {}", answer.status, shown(&text, secrets))
+    };
     let as_told = answer.retry_after.map(|time| Wait::AtLeast(time.min(MAX_RETRY_AFTER)));
     match answer.status {
         200..=299 if body.is_empty() || is_json() => match ask {
@@ -89,8 +95,8 @@ pub(super) fn judge(answer: &Answer, ask: Ask) -> Verdict<'_> {
 }
 
 /// Why a server that was sent no points would take none, if it would not.
-pub(super) fn judge_check(answer: &Answer) -> Option<String> {
-    match judge(answer, Ask::Status) {
+pub(super) fn judge_check(answer: &Answer, secrets: &[Secret]) -> Option<String> {
+    match judge(answer, Ask::Status, secrets) {
         // A TSD refuses a request without points.
         Verdict::Taken(_) | Verdict::Refused(_) | Verdict::TooLarge(_) | Verdict::Failing(_) => {
             None
@@ -113,7 +119,7 @@ fn mistake(answer: &Answer) -> String {
                 "the server answered {}: redirects are not followed; give the address that \
                  it leads to: \"{}\"",
                 answer.status,
-                shown(&place)
+                shown(&place, &[])
             );
         }
         _ => "correct the address, or what it leads to",
@@ -121,8 +127,11 @@ fn mistake(answer: &Answer) -> String {
     format!("the server answered {}: {advice}", answer.status)
 }
 
-/// The beginning of a text on one line.
-fn shown(text: &str) -> String {
+/// The beginning of a text on one line, without the secrets: a server may repeat the request's path
+/// and headers.
+fn shown(text: &str, secrets: &[Secret]) -> String {
+    let hide = |text: String, secret: &Secret| text.replace(&*secret.0, "***");
+    let text = secrets.iter().fold(text.to_owned(), hide);
     text.chars().take(SHOWN).map(|char| if char.is_control() { ' ' } else { char }).collect()
 }
 
@@ -136,7 +145,7 @@ mod tests {
 
     fn verdict(status: u16, body: &str, ask: Ask) -> String {
         let answer = answer(status, body);
-        let verdict = format!("{:?}", judge(&answer, ask));
+        let verdict = format!("{:?}", judge(&answer, ask, &[]));
         let end = verdict.find(['(', ' ']).unwrap();
         let wait = verdict.rfind(", ").filter(|_| verdict.starts_with("Later"));
         format!("{}{}", &verdict[..end], wait.map_or("", |at| &verdict[at..]))
@@ -199,9 +208,21 @@ mod tests {
         for (told, expected) in [(7, 7), (1_000_000, 600)] {
             let retry_after = Some(Duration::from_secs(told));
             let answer = Answer { retry_after, ..answer(503, "busy") };
-            let Verdict::Later(reason, wait) = judge(&answer, Ask::Status) else { panic!() };
+            let Verdict::Later(reason, wait) = judge(&answer, Ask::Status, &[]) else { panic!() };
             assert_eq!(wait, Wait::AtLeast(Duration::from_secs(expected)));
             assert_eq!(reason, "the server answered 503: busy");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_a_server_repeats_is_not_shown() {
+        let secrets = ["t0ken", "s3cret"].map(|it| Secret(it.to_owned()));
+        let body = format!("{}\n/api/put?a=t0ken\\u0026b=s3cret", "t0ken ".repeat(60));
+        for status in [400, 413, 500, 503] {
+            let answer = answer(status, &body);
+            let verdict = format!("{:?}", judge(&answer, Ask::Status, &secrets));
+            assert!(verdict.contains("***"), "{verdict}");
+            assert!(!verdict.contains("t0k") && !verdict.contains("s3c"), "{verdict}");
         }
     }
 
@@ -209,15 +230,15 @@ mod tests {
     fn a_check_passes_what_a_server_says_to_no_points() {
         let empty = r#"{"error":{"code":400,"message":"No datapoints found in content"}}"#;
         for (status, body) in [(204, ""), (400, empty), (200, "{}"), (500, "")] {
-            assert_eq!(judge_check(&answer(status, body)), None, "{status}");
+            assert_eq!(judge_check(&answer(status, body), &[]), None, "{status}");
         }
         let location = Some("https://u:p@tsd/x?t=secret".to_owned());
         let redirect = Answer { location, ..answer(302, "") };
-        let reason = judge_check(&redirect).unwrap();
+        let reason = judge_check(&redirect, &[]).unwrap();
         assert!(reason.ends_with("leads to: \"https://***@tsd/x?***\""), "{reason}");
         for (status, words) in [(401, "a user and a password"), (404, "the path"), (405, "no POST")]
         {
-            let reason = judge_check(&answer(status, "t0ken")).unwrap();
+            let reason = judge_check(&answer(status, "t0ken"), &[]).unwrap();
             assert!(reason.contains(words) && !reason.contains("t0ken"), "{reason}");
         }
     }
