@@ -53,6 +53,8 @@ use crate::stats::Counters;
 pub(crate) const THREAD: &str = "opentsdb-writer";
 /// Upper bound of the random connect delay: a tenth of the interval, at most 1 s.
 const SCATTER: (u32, Duration) = (10, Duration::from_secs(1));
+/// How many connections that were given up are kept until they are done with.
+const MAX_RELEASED: usize = 8;
 /// How long the writer's end may take that somebody waits for: so long the kernel has to take the
 /// rest of a line. `shutdown` has to return within 100 ms of its deadline.
 const LAST_LINE: Duration = Duration::from_millis(40);
@@ -90,8 +92,8 @@ pub(crate) struct Writer {
     backoff: Backoff,
     clock: Clock,
     state: State,
-    /// The connection that was given up last, unless it is done with.
-    released: Option<Released>,
+    /// The connections that were given up and are not done with.
+    released: Vec<Released>,
     /// Upper bound of the random connect delay, which does not apply while somebody waits.
     scatter: Duration,
     /// Whether the shutdown was seen to begin.
@@ -137,7 +139,7 @@ impl Writer {
             backoff: Backoff::new(min, max),
             clock,
             state: State::Idle(None),
-            released: None,
+            released: Vec::new(),
             scatter: (options.interval / SCATTER.0).min(SCATTER.1),
             is_ending: false,
             held: options.held,
@@ -315,16 +317,23 @@ impl Writer {
         let Some(mut released) = released else { return };
         // One that is done with at once does not take another's place.
         if released.turn(now).is_some() {
-            self.released = Some(released);
+            if self.released.len() == MAX_RELEASED {
+                // One with every line whole has nothing to lose.
+                let whole = self.released.iter().position(Released::is_whole);
+                self.released.remove(whole.unwrap_or(0));
+            }
+            self.released.push(released);
         }
     }
 
-    /// Goes on with the connection that was given up; returns when to do so again.
+    /// Goes on with the connections that were given up; returns when to do so again.
     fn turn_released(&mut self, now: Instant) -> Option<Instant> {
-        let next = self.released.as_mut()?.turn(now);
-        if next.is_none() {
-            self.released = None;
-        }
+        let mut next: Option<Instant> = None;
+        self.released.retain_mut(|released| {
+            let at = released.turn(now);
+            next = next.into_iter().chain(at).min();
+            at.is_some()
+        });
         next
     }
 
@@ -341,7 +350,7 @@ impl Writer {
         loop {
             let now = self.clock.now();
             let next = self.turn_released(now);
-            let is_whole = self.released.as_ref().is_none_or(Released::is_whole);
+            let is_whole = self.released.iter().all(Released::is_whole);
             let until = if is_whole || now >= began + LAST_LINE {
                 // Nobody waits for what follows.
                 self.finish();

@@ -124,6 +124,21 @@ fn a_server_that_was_given_up_gets_whole_lines_though_another_has_confirmed_ever
     assert_whole(&read_on(&mut first, false));
 }
 
+#[test]
+fn each_connection_that_was_given_up_gets_whole_lines() {
+    let listener = listener(4096);
+    let mut options = options(&[listener.local_addr().unwrap()], Confirmation::Version);
+    options.write_timeout = Duration::from_millis(300);
+    let mut rig = Rig::with(options);
+    rig.push(100_000);
+    let mut streams: Vec<_> = (0..3).map(|_| listener.accept().unwrap().0).collect();
+    rig.until(|stats| stats.disconnects >= 3);
+    for stream in &mut streams {
+        stream.write_all(b"put: HBase error: late\n").unwrap();
+        assert_whole(&read_on(stream, false));
+    }
+}
+
 /// As one does that was told [`Confirmation::Written`], or whose connection was too old.
 #[test]
 fn a_server_that_reads_on_long_after_our_end_gets_whole_lines() {
