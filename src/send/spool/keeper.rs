@@ -33,6 +33,9 @@ use crate::send::window::Window;
 use crate::stats::Counters;
 use crate::wire::sendable::LineRules;
 
+#[cfg(test)]
+mod tests;
+
 /// The first and the longest pause after a failure.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// How often copies are synced at most: once a snapshot, and not once a raw point.
@@ -129,7 +132,8 @@ impl Keeper {
         }
         self.count(now);
         let retry_at = self.failed.map(|(at, _)| at);
-        let sync_at = self.synced.map(|at| at + SYNC_INTERVAL).filter(|_| self.store.is_dirty);
+        let is_due = self.store.is_dirty && self.failed.is_none();
+        let sync_at = self.synced.filter(|_| is_due).map(|at| at + SYNC_INTERVAL);
         [is_busy.then_some(now), retry_at, sync_at, last_at].into_iter().flatten().min()
     }
 
@@ -142,24 +146,29 @@ impl Keeper {
 
     /// Writes what is to be written. Returns whether that may have changed what there is to do.
     fn keep(&mut self, view: &View, now: Instant, wall: Duration) -> io::Result<bool> {
-        let mut has_written = false;
+        let (mut has_written, mut copied) = (false, Ok(()));
         if let Some(from) = view.unwritten {
-            let (below, copied) = self.copy(from, usize::MAX, wall);
+            let below;
+            (below, copied) = self.copy(from, usize::MAX, wall);
             self.queue.set_written(below);
-            copied?;
             has_written = below > from;
         }
         if self.synced.is_none_or(|at| now >= at + SYNC_INTERVAL) && self.store.is_dirty {
             self.synced = Some(now);
             self.store.sync()?;
         }
-        let Some(half) = view.spill else { return Ok(has_written) };
+        let Some(half) = view.spill else { return copied.map(|()| has_written) };
         // What was read is read again; it would be in the way.
         self.store.rewind();
-        let (below, copied) = match self.is_ahead {
-            true => (self.store.release_copies()?.unwrap_or_default(), Ok(())),
-            false => self.copy(0, half, wall),
-        };
+        let below;
+        if self.is_ahead {
+            let released = self.store.release_copies()?;
+            // The copies may have filled the disk; the backlog gives way to others.
+            copied = if released.is_some() { Ok(()) } else { copied };
+            below = released.unwrap_or_default();
+        } else {
+            (below, copied) = self.copy(0, half, wall);
+        }
         self.store.sync()?;
         self.queue.spooled(below);
         copied.map(|()| true)

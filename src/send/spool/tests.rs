@@ -13,9 +13,9 @@ use crate::wire::charset::Charset;
 use crate::wire::line::TSD_LINE;
 use crate::wire::sendable::LineRules;
 
-const RULES: LineRules = LineRules { charset: Charset::Tsd, max_line: TSD_LINE };
+pub(super) const RULES: LineRules = LineRules { charset: Charset::Tsd, max_line: TSD_LINE };
 /// After the files of any test were written, as the system's clock has it.
-const WALL: Duration = Duration::from_secs(4_000_000_000);
+pub(super) const WALL: Duration = Duration::from_secs(4_000_000_000);
 const YEARS: Duration = Duration::from_secs(4_000_000_000);
 
 /// A name that nobody has, in the system's folder for such; what is there goes with it.
@@ -32,7 +32,7 @@ impl Scratch {
     }
 
     /// An empty spool that keeps everything.
-    fn spool(&self) -> Spool {
+    pub(super) fn spool(&self) -> Spool {
         Spool::new(&self.0).max_age(YEARS)
     }
 

@@ -1,0 +1,79 @@
+//! The keeper with a queue and a clock that stands still: what it asks for after a failure.
+
+use super::super::tests::{RULES, Scratch, WALL};
+use super::*;
+use crate::clock::Mock;
+use crate::queue::Link;
+
+const SECOND: Duration = Duration::from_secs(1);
+/// The points of a batch, of a KiB each: two batches do not fit in one buffer.
+const BATCH: usize = 60;
+
+struct Rig {
+    keeper: Keeper,
+    queue: Arc<Queue>,
+    counters: Arc<Counters>,
+    clock: Clock,
+    mock: Mock,
+    _scratch: Scratch,
+}
+
+impl Rig {
+    /// Its queue has room for 20 batches.
+    fn new(change: impl FnOnce(Spool) -> Spool) -> Self {
+        let scratch = Scratch::new();
+        let (clock, mock) = Clock::mock(WALL);
+        let counters = Arc::new(Counters::default());
+        let queue = Arc::new(Queue::new(20 * BATCH * 1024 / 128, Arc::clone(&counters)));
+        let (ours, theirs) = (Arc::clone(&queue), Arc::clone(&counters));
+        let spool = change(scratch.spool());
+        let keeper = Keeper::open(&spool, RULES, ours, theirs, clock.clone()).unwrap();
+        let mut rig = Rig { keeper, queue, counters, clock, mock, _scratch: scratch };
+        rig.turn();
+        rig
+    }
+
+    fn push(&self, batches: usize) {
+        for _ in 0..batches {
+            let line = format!("{}\n", "x".repeat(1023));
+            self.queue.push(line.repeat(BATCH).into(), BATCH, self.clock.now());
+        }
+    }
+
+    fn turn(&mut self) -> Option<Instant> {
+        self.keeper.turn(&Window::new())
+    }
+
+    /// Turns until it would wait; returns how long.
+    fn turn_until_idle(&mut self) -> Option<Duration> {
+        let now = self.clock.now();
+        for _ in 0..100 {
+            match self.turn() {
+                Some(at) if at <= now => {}
+                until => return until.map(|at| at - now),
+            }
+        }
+        panic!("it is busy for ever");
+    }
+}
+
+#[test]
+fn copies_that_fill_the_disk_wait_for_the_retry_and_then_give_way_to_younger_points() {
+    // Room for six batches.
+    let mut rig = Rig::new(|spool| spool.write_ahead(true).max_bytes(400 * 1024));
+    rig.queue.set_link(Link::Down);
+    rig.push(1);
+    rig.turn_until_idle();
+    rig.mock.advance(2 * SECOND);
+    rig.push(6);
+    assert_eq!(rig.turn_until_idle(), Some(PAUSE.0));
+    assert!(!rig.keeper.store.is_dirty);
+    assert_eq!(rig.counters.spool_errors.get(), 1);
+
+    rig.push(6);
+    rig.mock.advance(PAUSE.0);
+    assert!(rig.turn_until_idle() > Some(Duration::ZERO));
+    let stats = rig.queue.stats(rig.clock.now());
+    assert_eq!(stats.points_dropped.queue_full, 0, "{stats:?}");
+    assert_eq!(stats.points_spooled, 3 * BATCH as u64, "{stats:?}");
+}
