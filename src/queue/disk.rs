@@ -45,10 +45,7 @@ impl Queue {
 
     pub(crate) fn view(&self, disk: Disk) -> View {
         let mut inner = self.lock();
-        if std::mem::replace(&mut inner.spills, disk.is_well) && !disk.is_well {
-            // The flusher may wait for room that will not come.
-            self.changed.notify_all();
-        }
+        inner.spills = disk.is_well;
         inner.oldest_spooled = disk.oldest;
         inner.written = match disk.is_well && disk.is_ahead {
             false => u64::MAX,
@@ -67,6 +64,14 @@ impl Queue {
                 false => 0,
             },
         }
+    }
+
+    /// The disk takes nothing for now: no point has to wait for it to be sent.
+    pub(crate) fn disk_failed(&self) {
+        let mut inner = self.lock();
+        (inner.spills, inner.written) = (false, u64::MAX);
+        // The flusher may wait for room that will not come.
+        self.changed.notify_all();
     }
 
     /// Copies the lines of the first batch with points from `number` on, and not those before;
@@ -225,7 +230,7 @@ mod tests {
         push(&queue, 3..4);
         assert!(queue.pop().is_none());
         // The disk has failed.
-        queue.view(Disk { is_well: false, is_ahead: true, oldest: None });
+        queue.disk_failed();
         assert_eq!(queue.pop().unwrap().points(), 4);
     }
 

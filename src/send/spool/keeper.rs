@@ -224,7 +224,7 @@ impl Keeper {
         }
     }
 
-    /// Counts and logs a failure, or ends the pause after one. Returns what was kept.
+    /// Counts and logs a failure, or ends the pause after one. Returns whether there may be more to do now.
     fn note(&mut self, kept: io::Result<bool>, now: Instant) -> bool {
         let failed = self.failed.take();
         let Err(error) = kept else { return kept.unwrap_or_default() };
@@ -232,11 +232,13 @@ impl Keeper {
         self.has_gap = true;
         let pause = failed.map_or(PAUSE.0, |(_, pause)| (2 * pause).min(PAUSE.1));
         self.failed = Some((now + pause, pause));
+        self.queue.disk_failed();
         if self.log.should_log("write", now) {
             let directory = self.store.directory.path.display();
             tracing::warn!(%directory, %error, retry_in = ?pause, "cannot write to the spool: points stay in memory");
         }
-        false
+        // What waited for the disk is to be sent now.
+        true
     }
 
     /// Brings the counters up to date, and says what was lost.

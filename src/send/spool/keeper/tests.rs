@@ -77,3 +77,13 @@ fn copies_that_fill_the_disk_wait_for_the_retry_and_then_give_way_to_younger_poi
     assert_eq!(stats.points_dropped.queue_full, 0, "{stats:?}");
     assert_eq!(stats.points_spooled, 3 * BATCH as u64, "{stats:?}");
 }
+
+#[test]
+fn points_are_sent_at_once_when_they_cannot_be_written_ahead() {
+    let mut rig = Rig::new(|spool| spool.write_ahead(true).max_bytes(100));
+    rig.push(1);
+    assert!(rig.queue.pop().is_none());
+    assert_eq!(rig.turn(), Some(rig.clock.now()));
+    assert_eq!(rig.queue.pop().map(|batch| batch.points()), Some(BATCH));
+    assert_eq!(rig.turn(), Some(rig.clock.now() + PAUSE.0));
+}
