@@ -58,6 +58,11 @@ impl Backoff {
         }
     }
 
+    /// Whether the next failure is the last of a round of so many endpoints.
+    pub(super) fn ends_round(&self, endpoints: usize) -> bool {
+        (self.failures as usize + 1) % endpoints.max(1) == 0
+    }
+
     /// The server has confirmed something, or the shutdown begins.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
@@ -118,6 +123,19 @@ mod tests {
             assert!(backoff.next(Wait::AtLeast(2 * MAX)) == 2 * MAX);
             assert!((MAX / 2..=MAX).contains(&backoff.next(Wait::Slowest)));
         }
+    }
+
+    #[test]
+    fn a_round_ends_with_the_failure_of_the_last_endpoint() {
+        let mut backoff = Backoff::new(MIN, MAX);
+        let rounds: Vec<_> = (0..4)
+            .map(|_| {
+                let ends = (backoff.ends_round(1), backoff.ends_round(2));
+                backoff.next(Wait::Jittered);
+                ends
+            })
+            .collect();
+        assert_eq!(rounds, [(true, false), (true, true), (true, false), (true, true)]);
     }
 
     #[test]

@@ -287,7 +287,9 @@ impl Writer {
 
     /// There is no connection, and none will be tried for a while.
     fn on_failure(&mut self, endpoint: usize, failure: &Failure, now: Instant) {
-        let wait = self.back_off(failure.wait(), now);
+        // What one server asks for is no reason to stay away from the next.
+        let is_last = self.backoff.ends_round(self.peers.len());
+        let wait = self.back_off(if is_last { failure.wait() } else { Wait::Jittered }, now);
         self.delivery.status.failed(&self.dialer.endpoints[endpoint], failure, wait, now);
     }
 

@@ -179,6 +179,24 @@ fn endpoints_of_both_protocols_take_over_from_each_other() {
 }
 
 #[test]
+fn a_server_that_wants_to_be_left_alone_keeps_nobody_from_the_next() {
+    use metrics_exporter_opentsdb::testing::{HttpAnswer, HttpFault};
+    for answer in [HttpAnswer::new(429).header("Retry-After", "600"), HttpAnswer::new(401)] {
+        let (busy, free) = (FakeHttpTsd::start(), FakeHttpTsd::start());
+        busy.script(HttpFault::Answer(answer));
+        let (_, handle) = builder(&busy.address())
+            .add_endpoint(free.address())
+            .with_backoff(Duration::from_millis(1), Duration::from_secs(3600))
+            .build()
+            .unwrap();
+        handle.send(point(1)).unwrap();
+        assert_eq!(handle.flush(PATIENCE).unwrap().pending, 0);
+        assert_eq!((busy.points().len(), free.points().len()), (0, 1));
+        lawful(handle.stats());
+    }
+}
+
+#[test]
 fn a_rate_is_kept_and_requests_are_few() {
     let rig = HttpRig::with(FakeHttpTsd::start(), |builder| {
         builder.with_rate_limit(RateLimit::PerSecond(1000.try_into().unwrap()))
