@@ -17,8 +17,8 @@ const MAX_FAILURES: u32 = 4;
 enum Gzip {
     Unknown,
     Takes,
-    /// It refused one, which is sent as plain text.
-    TryingPlain,
+    /// It refused one, of which so many points are still to be sent as plain text.
+    TryingPlain(usize),
     /// It refused that too, so the points are at fault, and gzip perhaps as well.
     PlainRefusedToo,
     Refuses,
@@ -102,7 +102,9 @@ impl Learned {
         self.failing = 0;
         self.gzip = match self.gzip {
             _ if is_gzip => Gzip::Takes,
-            Gzip::TryingPlain => Gzip::Refuses,
+            // The bad point may be among those that did not fit.
+            Gzip::TryingPlain(left) if points < left => Gzip::TryingPlain(left - points),
+            Gzip::TryingPlain(_) => Gzip::Refuses,
             Gzip::PlainRefusedToo => Gzip::Unknown,
             other => other,
         };
@@ -116,10 +118,10 @@ impl Learned {
     pub(super) fn refused(&mut self, points: usize, is_gzip: bool) -> bool {
         match self.gzip {
             Gzip::Unknown if is_gzip => {
-                self.gzip = Gzip::TryingPlain;
+                self.gzip = Gzip::TryingPlain(points);
                 return true;
             }
-            Gzip::TryingPlain => self.gzip = Gzip::PlainRefusedToo,
+            Gzip::TryingPlain(_) => self.gzip = Gzip::PlainRefusedToo,
             _ => {}
         }
         self.max_points = (points / 2).max(1);
@@ -174,6 +176,13 @@ mod tests {
         assert!(learned.refused(100, true) && learned.refused(100, false));
         assert_eq!((learned.max_points, learned.may_gzip()), (50, false));
         learned.taken(50, false);
+        assert!(learned.may_gzip());
+        // So it would be had it refused some of its points.
+        let mut learned = Learned::new();
+        assert!(learned.refused(100, true));
+        learned.taken(40, false);
+        assert!(!learned.may_gzip() && learned.refused(60, false));
+        learned.taken(30, false);
         assert!(learned.may_gzip());
         let mut learned = Learned::new();
         learned.taken(100, true);
