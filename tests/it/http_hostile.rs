@@ -282,3 +282,16 @@ fn a_limit_that_is_never_said_is_found_and_kept() {
     let mean = requests.iter().map(|it| it.wire_bytes).sum::<usize>() / requests.len();
     assert!(mean > 1500, "{mean} bytes a request");
 }
+
+/// A proxy's page says nothing of the points.
+#[test]
+fn a_500_of_a_proxy_refuses_no_point_however_long_it_lasts() {
+    let rig = HttpRig::new();
+    rig.tsd.script(HttpFault::Answer(HttpAnswer::new(500).body("<html>Internal Server Error")));
+    rig.send(0..8);
+    eventually("it fails often", || rig.handle.stats().disconnects >= 20);
+    rig.tsd.heal();
+    rig.flush();
+    rig.assert_stored(0..8);
+    assert_eq!(rig.handle.stats().points_rejected.total(), 0);
+}

@@ -6,8 +6,8 @@
 //! | 200 or 400 with a TSD's details | are confirmed, those that it names as refused; with [`Ask::Stored`] sent again if one is not stored |
 //! | 413, or 400 `Chunked request not supported` | are too many bytes |
 //! | any other 400, 422 | hold at least one that the server does not take |
-//! | 500 | hold one if it stays, unless it says that a database is missing |
-//! | 408, 429, any other 5xx | are sent again, after `Retry-After` where it is given |
+//! | 500 | hold one if it stays, unless it is HTML or says that a database is missing |
+//! | 408, 429, 500 in HTML, any other 5xx | are sent again, after `Retry-After` where it is given |
 //! | 3xx, 401, 403, 404, 405, any other 4xx, HTML, 400 of a VictoriaMetrics that takes no points there | are sent again, seldom: they need a change of the configuration |
 
 use std::time::Duration;
@@ -87,8 +87,8 @@ pub(super) fn judge<'a>(answer: &'a Answer, ask: Ask, secrets: &[Secret]) -> Ver
         }
         400 | 422 if !body.starts_with(b"<") => Verdict::Refused(said()),
         500 if has(NO_DATABASE) => Verdict::Later(said(), Wait::Slowest),
-        500 => Verdict::Failing(said()),
-        408 | 429 | 502..=599 => Verdict::Later(said(), as_told.unwrap_or(Wait::Jittered)),
+        500 if !body.starts_with(b"<") => Verdict::Failing(said()),
+        408 | 429 | 500 | 502..=599 => Verdict::Later(said(), as_told.unwrap_or(Wait::Jittered)),
         // Without what it says, which may hold what it was sent: a header, a token.
         _ => Verdict::Later(mistake(answer), Wait::Slowest),
     }
@@ -188,6 +188,7 @@ mod tests {
             (400, "unsupported path requested: \"/x\"", Ask::Status, "Later, Slowest)"),
             (413, "<html>", Ask::Status, "TooLarge"),
             (500, "x", Ask::Status, "Failing"),
+            (500, "<html>", Ask::Status, "Later, Jittered)"),
             (500, "database not found: \"opentsdb\"", Ask::Status, "Later, Slowest)"),
             (503, "<html>", Ask::Status, "Later, Jittered)"),
             (429, "", Ask::Status, "Later, Jittered)"),
