@@ -5,6 +5,7 @@ use super::head::{Head, Options};
 use super::learned::Learned;
 use super::session::{Context, Known, Session};
 use crate::clock::Instant;
+use crate::send::backoff::Wait;
 use crate::send::connection::{Connection, Released};
 use crate::send::delivery::Turn;
 use crate::send::endpoint::Endpoint;
@@ -17,7 +18,8 @@ pub(crate) struct Peer {
     endpoint: Endpoint,
     trust: Trust,
     known: Known,
-    session: Option<Box<Session>>,
+    /// The connection, or why none could be made of the one that was there.
+    session: Option<Result<Box<Session>, String>>,
 }
 
 impl Peer {
@@ -44,22 +46,29 @@ impl Peer {
         now: Instant,
     ) {
         let stream = Stream::open(connection, &self.endpoint, &self.trust);
-        self.session = stream.ok().map(|stream| Box::new(Session::new(stream, leave_at, now)));
+        let session = stream.map(|stream| Box::new(Session::new(stream, leave_at, now)));
+        self.session = Some(session.map_err(|error| format!("cannot begin with TLS: {error}")));
     }
 
     pub(crate) fn turn(&mut self, turn: Turn<'_>) -> Result<Option<Instant>, End> {
-        let Some(session) = &mut self.session else { return Err(End::Failed(Failure::Closed)) };
+        let session = match &mut self.session {
+            Some(Ok(session)) => session,
+            Some(Err(reason)) => {
+                let failure = Failure::Refused(std::mem::take(reason), Wait::Slowest);
+                return Err(End::Failed(failure));
+            }
+            None => return Err(End::Failed(Failure::Closed)),
+        };
         let Turn { delivery, name, now } = turn;
         session.turn(&mut Context { delivery, known: &mut self.known, name, now })
     }
 
     pub(crate) fn is_proved(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.has_confirmed)
+        matches!(&self.session, Some(Ok(session)) if session.has_confirmed)
     }
 
     pub(crate) fn release(&mut self, now: Instant) -> Option<Released> {
-        self.session
-            .take()
-            .map(|session| Released::new(session.exchange.stream.close(), Vec::new(), now))
+        let session = self.session.take()?.ok()?;
+        Some(Released::new(session.exchange.stream.close(), Vec::new(), now))
     }
 }
