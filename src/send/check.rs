@@ -76,15 +76,16 @@ impl Dialer {
             Err(source) => return unreached(source),
         };
         loop {
-            let now = clock.now();
-            match check.turn(now) {
+            match check.turn(clock, deadline) {
                 Ok(true) => return Ok(Ok(())),
-                Ok(false) if now < deadline => {
-                    self.wait(Some(deadline.saturating_duration_since(now)))?;
-                }
-                Ok(false) => return unreached(timed_out()),
+                Ok(false) => {}
                 Err(source) => return unreached(source),
             }
+            let left = deadline.saturating_duration_since(clock.now());
+            if left.is_zero() {
+                return unreached(timed_out());
+            }
+            self.wait(Some(left))?;
         }
     }
 
@@ -103,6 +104,8 @@ impl Dialer {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(feature = "http")]
+    use std::io::Write;
     use std::io::{ErrorKind, Read};
     use std::net::{SocketAddr, TcpListener};
 
@@ -155,6 +158,22 @@ mod tests {
         let (_held, absent) = nobody();
         let error = check(&[&absent], Duration::from_secs(5)).unwrap_err();
         assert_eq!((error.address, error.source.kind()), (absent, ErrorKind::ConnectionRefused));
+    }
+
+    #[cfg(feature = "http")]
+    #[test]
+    fn a_server_that_answers_without_an_end_holds_nobody_past_the_timeout() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            while stream.write_all(&[b' '; 4096]).is_ok() {}
+        });
+        let error = check(&[&address], Duration::from_millis(100)).unwrap_err();
+        assert_eq!(error.source.kind(), ErrorKind::TimedOut);
+        // It has ended because it was left.
+        server.join().unwrap();
     }
 
     #[test]

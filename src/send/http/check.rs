@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind};
 use super::exchange::Exchange;
 use super::head::{Ask, Head, Options};
 use super::status;
-use crate::clock::Instant;
+use crate::clock::{Clock, Instant};
 use crate::send::connection::{Connection, Received};
 use crate::send::endpoint::Endpoint;
 use crate::send::stream::Stream;
@@ -36,9 +36,10 @@ impl Check {
         Ok(Check { exchange, head })
     }
 
-    /// Goes on as far as it can without waiting; returns whether it is over.
-    pub(in crate::send) fn turn(&mut self, now: Instant) -> io::Result<bool> {
+    /// Goes on as far as it can without waiting, until the deadline; returns whether it is over.
+    pub(in crate::send) fn turn(&mut self, clock: &Clock, deadline: Instant) -> io::Result<bool> {
         loop {
+            let now = clock.now();
             let received = self.exchange.read(now)?;
             if let Some(answer) = self.exchange.reader.answer() {
                 return match status::judge_check(answer, &self.head.secrets) {
@@ -50,6 +51,8 @@ impl Check {
             match received {
                 Received::Ended => return Err(ErrorKind::UnexpectedEof.into()),
                 Received::Empty if taken == 0 => return Ok(false),
+                // A server may say more without an end.
+                _ if now >= deadline => return Ok(false),
                 Received::Empty | Received::More => {}
             }
         }
