@@ -72,3 +72,45 @@ impl Peer {
         Some(Released::new(session.exchange.stream.close(), Vec::new(), now))
     }
 }
+
+#[cfg(all(test, feature = "tls"))]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::queue::Queue;
+    use crate::send::delivery::Delivery;
+    use crate::send::limiter::{Limiter, RateLimit};
+    use crate::send::status::Status;
+    use crate::send::window::Window;
+    use crate::stats::Counters;
+
+    #[test]
+    fn a_failure_to_begin_with_tls_keeps_its_cause() {
+        let (now, counters) = (Instant::now(), Arc::new(Counters::default()));
+        let mut delivery = Delivery {
+            queue: Arc::new(Queue::new(1, Arc::clone(&counters))),
+            status: Status::new(Arc::clone(&counters)),
+            counters,
+            window: Window::new(),
+            limiter: Limiter::new(RateLimit::Unlimited, Duration::ZERO, now),
+            write_timeout: Duration::ZERO,
+            keeper: None,
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let poll = mio::Poll::new().unwrap();
+        let connection =
+            Connection::begin(listener.local_addr().unwrap(), poll.registry(), mio::Token(0));
+        let endpoint = Endpoint::parse("https://localhost").unwrap();
+        // These trust nobody: they have no configuration of TLS.
+        let options = Options::default();
+        let mut peer = Peer::new(&endpoint, endpoint.url.as_ref().unwrap(), &options);
+        peer.connected(connection.unwrap(), None, now);
+        let result = peer.turn(Turn { delivery: &mut delivery, name: &"tsd", now });
+        let Err(End::Failed(failure)) = result else { panic!("{result:?}") };
+        assert_eq!(failure.to_string(), "cannot begin with TLS: unsupported");
+        assert!(peer.release(now).is_none());
+    }
+}
