@@ -296,7 +296,6 @@ fn an_answer_before_the_end_of_the_request_confirms_nothing() {
         rig.handle.send(point.timestamp(1_700_000_000_000)).unwrap();
     }
     eventually("the connection is left", || rig.handle.stats().disconnects > 0);
-    assert_eq!(lawful(rig.handle.stats()).points_confirmed, 1);
     rig.flush();
     assert_eq!(rig.tsd.log().series_count(), 5000);
 }
