@@ -141,6 +141,21 @@ fn is_private(metadata: &Metadata) -> bool {
     metadata.is_dir()
 }
 
+/// Whether what cannot be read now cannot be read later either.
+pub(super) fn is_lasting(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
+        return true;
+    }
+    matches!(
+        error.kind(),
+        ErrorKind::InvalidData
+            | ErrorKind::NotFound
+            | ErrorKind::PermissionDenied
+            | ErrorKind::IsADirectory
+    )
+}
+
 /// For this user alone; no link is followed, and no pipe waited for.
 fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]

@@ -56,6 +56,8 @@ pub(crate) struct Keeper {
     has_gap: bool,
     /// The time of the next attempt and the pause before it, after a failure.
     failed: Option<(Instant, Duration)>,
+    /// When the backlog is read again, after a failure.
+    read_at: Option<Instant>,
     /// When copies were synced last.
     synced: Option<Instant>,
     /// When everything goes to disk, once there is a deadline.
@@ -81,7 +83,7 @@ impl Keeper {
         }
         queue.set_spool();
         counters.spool_bytes.set(store.bytes());
-        let (failed, synced, last_at, lines, log) = Default::default();
+        let (failed, read_at, synced, last_at, lines, log) = Default::default();
         let (is_ahead, has_gap) = (spool.write_ahead, false);
         Ok(Keeper {
             store,
@@ -91,6 +93,7 @@ impl Keeper {
             is_ahead,
             has_gap,
             failed,
+            read_at,
             synced,
             last_at,
             lines,
@@ -126,7 +129,9 @@ impl Keeper {
         self.store.settle(view.settled);
         self.store.expire(wall);
         let is_connected = self.counters.connected.load(Ordering::Relaxed);
-        if is_connected && window.ungranted() == 0 && view.room > 0 && self.store.has_unread() {
+        let may_read = is_connected && window.ungranted() == 0 && view.room > 0;
+        self.read_at = self.read_at.filter(|at| now < *at);
+        if may_read && self.read_at.is_none() && self.store.has_unread() {
             self.read(view.room, now);
             is_busy = true;
         }
@@ -134,7 +139,10 @@ impl Keeper {
         let retry_at = self.failed.map(|(at, _)| at);
         let is_due = self.store.is_dirty && self.failed.is_none();
         let sync_at = self.synced.filter(|_| is_due).map(|at| at + SYNC_INTERVAL);
-        [is_busy.then_some(now), retry_at, sync_at, last_at].into_iter().flatten().min()
+        [is_busy.then_some(now), retry_at, self.read_at, sync_at, last_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// When everything goes to disk.
@@ -218,9 +226,17 @@ impl Keeper {
 
     /// Puts some lines of the backlog into the queue, at most this many.
     fn read(&mut self, room: usize, now: Instant) {
-        let points = self.store.read(room, &mut self.lines);
-        if points > 0 {
-            self.store.read_below(self.queue.restore(&self.lines, points, now));
+        match self.store.read(room, &mut self.lines) {
+            Ok(0) => {}
+            Ok(points) => self.store.read_below(self.queue.restore(&self.lines, points, now)),
+            Err(error) => {
+                self.counters.spool_errors.add(1);
+                self.read_at = Some(now + PAUSE.0);
+                if self.log.should_log("read", now) {
+                    let directory = self.store.directory.path.display();
+                    tracing::warn!(%directory, %error, retry_in = ?PAUSE.0, "cannot read the spool: its points stay there");
+                }
+            }
         }
     }
 

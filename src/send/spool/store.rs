@@ -16,15 +16,15 @@
 //!    time, each checked by [`LineRules`]. Read to its end, and settled, it goes.
 //! 4. Beyond `max_bytes` and `max_age` the oldest segment goes, its points counted.
 //!
-//! A record that is bad gives up the rest of its segment; a file that cannot be opened is left
-//! alone.
+//! A record that is bad gives up the rest of its segment; a file that never can be opened is left
+//! alone. What fails otherwise, as for want of file descriptors, is tried again.
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
 use std::time::Duration;
 
-use super::directory::Directory;
+use super::directory::{Directory, is_lasting};
 use super::options::Spool;
 use super::record;
 use crate::wire::sendable::LineRules;
@@ -190,20 +190,30 @@ impl Store {
     /// Puts some of the next lines of the backlog into `lines`, at most this many, and answers how
     /// many. None may be an end, or bad lines that were passed over: see
     /// [`has_unread`](Self::has_unread).
-    pub(super) fn read(&mut self, most: usize, lines: &mut Vec<u8>) -> usize {
+    pub(super) fn read(&mut self, most: usize, lines: &mut Vec<u8>) -> io::Result<usize> {
         lines.clear();
         if self.reading.is_none() {
-            self.reading = self.begin();
+            self.reading = self.begin()?;
         }
         let Some(reading) = &mut self.reading else {
             self.segments.pop_front();
-            return 0;
+            return Ok(0);
         };
         if reading.at == reading.lines.len() {
+            let start = reading.file.stream_position()?;
             let record = record::read(&mut reading.file, &mut reading.lines);
-            self.damaged += u64::from(record.is_err());
-            reading.has_ended = !record.unwrap_or_default();
-            reading.at = if reading.has_ended { reading.lines.len() } else { 0 };
+            reading.at = 0;
+            if !matches!(record, Ok(true)) {
+                reading.lines.clear();
+            }
+            if let Err(error) = record {
+                if !is_lasting(&error) {
+                    reading.file.seek(SeekFrom::Start(start))?;
+                    return Err(error);
+                }
+                self.damaged += 1;
+            }
+            reading.has_ended = reading.lines.is_empty();
         }
         let (mut points, mut at) = (0, reading.at);
         for line in reading.lines[at..].split_inclusive(is_end) {
@@ -219,19 +229,27 @@ impl Store {
             }
         }
         reading.at = at;
-        points
+        Ok(points)
     }
 
-    /// Opens the oldest segment. One that cannot be opened is left where it is.
-    fn begin(&mut self) -> Option<Reading> {
+    /// Opens the oldest segment, unless it never will be.
+    fn begin(&mut self) -> io::Result<Option<Reading>> {
         if self.segments.len() == 1 {
             // Everything in it was synced.
             self.writing = None;
         }
-        let opened = self.directory.read(self.segments.front()?.number);
-        self.damaged += u64::from(opened.is_err());
-        let (lines, at, has_ended, below) = Default::default();
-        opened.ok().map(|file| Reading { file, lines, at, has_ended, below })
+        let Some(oldest) = self.segments.front() else { return Ok(None) };
+        match self.directory.read(oldest.number) {
+            Ok(file) => {
+                let (lines, at, has_ended, below) = Default::default();
+                Ok(Some(Reading { file, lines, at, has_ended, below }))
+            }
+            Err(error) if is_lasting(&error) => {
+                self.damaged += 1;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// What was read has lower numbers than this in the queue.
@@ -280,14 +298,23 @@ impl Store {
         }
     }
 
-    /// Drops the oldest segment of the backlog. What was read of it is not lost.
+    /// Drops the oldest segment of the backlog, and leaves its file where it cannot be opened. What
+    /// was read of it is not lost.
     fn drop_oldest(&mut self) {
-        if let Some(mut reading) = self.reading.take().or_else(|| self.begin()) {
-            self.dropped += count(&reading.lines[reading.at..]);
-            while let Ok(true) = record::read(&mut reading.file, &mut reading.lines) {
-                self.dropped += count(&reading.lines);
+        let begun = self.reading.take().map_or_else(|| self.begin(), |reading| Ok(Some(reading)));
+        self.damaged += u64::from(begun.is_err());
+        let Ok(Some(mut reading)) = begun else {
+            self.segments.pop_front();
+            return;
+        };
+        self.dropped += count(&reading.lines[reading.at..]);
+        let end = loop {
+            match record::read(&mut reading.file, &mut reading.lines) {
+                Ok(true) => self.dropped += count(&reading.lines),
+                end => break end,
             }
-        }
+        };
+        self.damaged += u64::from(end.is_err());
         self.remove(0);
     }
 

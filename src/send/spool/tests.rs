@@ -44,6 +44,20 @@ impl Scratch {
         self.0.join(format!("{number:020}.spool"))
     }
 
+    /// Puts a file in its place.
+    #[cfg(unix)]
+    pub(super) fn hide(&self) {
+        fs::rename(&self.0, self.0.with_extension("aside")).unwrap();
+        fs::write(&self.0, "").unwrap();
+    }
+
+    /// Puts it back.
+    #[cfg(unix)]
+    pub(super) fn unhide(&self) {
+        fs::remove_file(&self.0).unwrap();
+        fs::rename(self.0.with_extension("aside"), &self.0).unwrap();
+    }
+
     /// The names of the segments' files.
     fn files(&self) -> Vec<String> {
         let names = fs::read_dir(&self.0).unwrap();
@@ -73,7 +87,7 @@ fn lines(numbers: std::ops::Range<usize>) -> String {
 fn read_all(store: &mut Store) -> String {
     let (mut text, mut lines, mut turns) = (String::new(), Vec::new(), 0);
     while store.has_backlog() {
-        let points = store.read(usize::MAX, &mut lines);
+        let points = store.read(usize::MAX, &mut lines).unwrap();
         let read = std::str::from_utf8(&lines).unwrap();
         assert_eq!(points, read.lines().count());
         text += read;
@@ -127,13 +141,13 @@ fn a_segment_that_is_not_settled_is_read_again_after_a_restart() {
     store.sync().unwrap();
     let mut read = Vec::new();
     for below in [100, 200] {
-        assert_eq!(store.read(usize::MAX, &mut read), 128);
+        assert_eq!(store.read(usize::MAX, &mut read).unwrap(), 128);
         store.read_below(below);
         store.settle(below);
     }
     drop(store);
     let mut store = scratch.open();
-    assert_eq!(store.read(usize::MAX, &mut read), 128);
+    assert_eq!(store.read(usize::MAX, &mut read).unwrap(), 128);
     store.rewind();
     assert_eq!(read_all(&mut store), lines(0..300));
 }
@@ -151,7 +165,7 @@ fn a_segment_that_was_read_stays_until_its_points_are_settled_and_the_next_waits
     assert_eq!(files.len(), 2);
     let (mut read, mut below) = (Vec::new(), 0);
     while store.has_unread() {
-        below += store.read(usize::MAX, &mut read) as u64;
+        below += store.read(usize::MAX, &mut read).unwrap() as u64;
         store.read_below(below);
     }
     store.settle(below - 1);
@@ -251,6 +265,29 @@ fn what_failed_half_way_is_not_there_twice() {
     let read = read_all(&mut store);
     assert!(read.ends_with(&lines(2..5)), "{read}");
     assert_eq!(store.damaged, 0);
+}
+
+/// A file in the place of the directory: what is in that cannot be opened, and is still there.
+#[cfg(unix)]
+#[test]
+fn what_cannot_be_opened_for_a_moment_is_read_later_and_never_deleted() {
+    let scratch = Scratch::new();
+    let mut store = scratch.open();
+    store.append(lines(0..9).as_bytes(), None, WALL).unwrap();
+    store.sync().unwrap();
+    scratch.hide();
+    let mut read = Vec::new();
+    assert!(store.read(usize::MAX, &mut read).is_err());
+    scratch.unhide();
+    assert_eq!(store.read(usize::MAX, &mut read).unwrap(), 9);
+    assert_eq!(store.damaged, 0);
+    store.rewind();
+    scratch.hide();
+    store.expire(WALL + YEARS);
+    scratch.unhide();
+    assert_eq!((store.damaged, store.dropped, store.bytes()), (1, 0, 0));
+    drop(store);
+    assert_eq!(read_all(&mut scratch.open()), lines(0..9));
 }
 
 #[test]

@@ -15,7 +15,8 @@ struct Rig {
     counters: Arc<Counters>,
     clock: Clock,
     mock: Mock,
-    _scratch: Scratch,
+    #[cfg_attr(not(unix), expect(dead_code, reason = "it goes with the test"))]
+    scratch: Scratch,
 }
 
 impl Rig {
@@ -28,7 +29,7 @@ impl Rig {
         let (ours, theirs) = (Arc::clone(&queue), Arc::clone(&counters));
         let spool = change(scratch.spool());
         let keeper = Keeper::open(&spool, RULES, ours, theirs, clock.clone()).unwrap();
-        let mut rig = Rig { keeper, queue, counters, clock, mock, _scratch: scratch };
+        let mut rig = Rig { keeper, queue, counters, clock, mock, scratch };
         rig.turn();
         rig
     }
@@ -86,4 +87,21 @@ fn points_are_sent_at_once_when_they_cannot_be_written_ahead() {
     assert_eq!(rig.turn(), Some(rig.clock.now()));
     assert_eq!(rig.queue.pop().map(|batch| batch.points()), Some(BATCH));
     assert_eq!(rig.turn(), Some(rig.clock.now() + PAUSE.0));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_backlog_that_cannot_be_opened_is_tried_again_a_second_later() {
+    let mut rig = Rig::new(|spool| spool);
+    let lines = b"put m 1700000000 1 host=a\n";
+    rig.keeper.store.append(lines, None, WALL).unwrap();
+    rig.keeper.store.sync().unwrap();
+    rig.counters.connected.store(true, Ordering::Relaxed);
+    rig.scratch.hide();
+    assert_eq!(rig.turn_until_idle(), Some(PAUSE.0));
+    rig.scratch.unhide();
+    assert_eq!(rig.counters.spool_errors.get(), 1);
+    rig.mock.advance(PAUSE.0);
+    rig.turn();
+    assert_eq!(rig.queue.pop().map(|batch| batch.lines().to_vec()), Some(lines.to_vec()));
 }
