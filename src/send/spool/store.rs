@@ -45,7 +45,7 @@ pub(super) struct Store {
     /// In the order of their numbers; the backlog before the copies.
     segments: VecDeque<Segment>,
     /// The last segment, if it is still written.
-    writing: Option<File>,
+    pub(super) writing: Option<File>,
     /// Whether something was written since the last sync.
     pub(super) is_dirty: bool,
     /// The oldest segment, if it is part of the backlog and was begun.
@@ -149,18 +149,21 @@ impl Store {
                 let number = self.next;
                 self.next += 1;
                 let file = self.directory.create(number)?;
+                // Of the points none is there yet.
+                let copies_below = copies_below.map(|_| 0);
                 self.segments.push_back(Segment { number, bytes: 0, created: wall, copies_below });
                 file
             }
         };
         let Some(last) = self.segments.back_mut() else { return Ok(()) };
-        let written = file.write_all(&record);
-        self.is_dirty = written.is_ok();
-        if written.is_err() {
+        if let Err(error) = file.write_all(&record) {
             // Half a record would give up what comes behind it.
-            let _ = file.set_len(last.bytes).and_then(|()| file.sync_data());
-            return written;
+            let cut =
+                file.set_len(last.bytes).and_then(|()| file.seek(SeekFrom::Start(last.bytes)));
+            self.writing = cut.is_ok().then_some(file);
+            return Err(error);
         }
+        self.is_dirty = true;
         (last.bytes, last.copies_below) = (last.bytes + bytes, copies_below);
         self.writing = Some(file);
         Ok(())
@@ -168,8 +171,12 @@ impl Store {
 
     /// Syncs what was appended.
     pub(super) fn sync(&mut self) -> io::Result<()> {
-        let is_dirty = std::mem::take(&mut self.is_dirty);
-        let Some(file) = self.writing.as_ref().filter(|_| is_dirty) else { return Ok(()) };
+        if !std::mem::take(&mut self.is_dirty) {
+            return Ok(());
+        }
+        let Some(file) = &self.writing else {
+            return Err(io::Error::other("a write failed, and what was written before is lost"));
+        };
         let synced = file.sync_data().and_then(|()| self.directory.sync());
         // What is not there for sure is not written on.
         synced.inspect_err(|_| self.writing = None)
@@ -235,8 +242,8 @@ impl Store {
     /// Opens the oldest segment, unless it never will be.
     fn begin(&mut self) -> io::Result<Option<Reading>> {
         if self.segments.len() == 1 {
-            // Everything in it was synced.
-            self.writing = None;
+            // Everything in it was synced, or is to be dropped.
+            (self.writing, self.is_dirty) = (None, false);
         }
         let Some(oldest) = self.segments.front() else { return Ok(None) };
         match self.directory.read(oldest.number) {
@@ -321,7 +328,7 @@ impl Store {
     /// Deletes a segment.
     fn remove(&mut self, at: usize) {
         if at + 1 == self.segments.len() {
-            self.writing = None;
+            (self.writing, self.is_dirty) = (None, false);
         }
         if at == 0 {
             self.reading = None;

@@ -290,6 +290,26 @@ fn what_cannot_be_opened_for_a_moment_is_read_later_and_never_deleted() {
     assert_eq!(read_all(&mut scratch.open()), lines(0..9));
 }
 
+/// A file that cannot be written to, nor cut.
+#[test]
+fn what_was_written_before_a_failed_write_is_not_safe_until_it_is_synced() {
+    let scratch = Scratch::new();
+    let mut store = scratch.open();
+    for is_synced in [true, false] {
+        store.append(line(1).as_bytes(), None, WALL).unwrap();
+        if is_synced {
+            store.sync().unwrap();
+        }
+        store.writing = Some(File::open(scratch.0.join(scratch.files().pop().unwrap())).unwrap());
+        assert!(store.append(line(2).as_bytes(), None, WALL).is_err());
+        assert_eq!(store.sync().is_ok(), is_synced);
+    }
+    store.append(line(3).as_bytes(), None, WALL).unwrap();
+    store.sync().unwrap();
+    assert_eq!(read_all(&mut store), line(1) + &line(1) + &line(3));
+    assert_eq!(store.damaged, 0);
+}
+
 #[test]
 fn no_line_is_sent_that_is_no_point() {
     let scratch = Scratch::new();
