@@ -153,6 +153,8 @@ impl App {
                     while Instant::now() < end {
                         self.flush(Duration::from_millis(random.u64(0..60)));
                         self.check();
+                        // A snapshot each millisecond would be work without a new thought.
+                        std::thread::park_timeout(Duration::from_millis(random.u64(0..30)));
                     }
                 });
             }
@@ -166,6 +168,7 @@ impl App {
                     self.send();
                 }
                 self.flush(Duration::from_millis(random.u64(0..20)));
+                std::thread::park_timeout(Duration::from_millis(random.u64(0..10)));
             }
         });
     }
