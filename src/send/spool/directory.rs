@@ -33,7 +33,8 @@ pub(super) struct Directory {
 impl Directory {
     /// Makes it if it is not there, and locks it.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let path = std::path::absolute(path)?;
+        // Behind a slash at its end a link would be followed.
+        let path: PathBuf = std::path::absolute(path)?.components().collect();
         let mut builder = DirBuilder::new();
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);

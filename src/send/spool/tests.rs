@@ -354,7 +354,7 @@ fn the_directory_is_private_and_no_link_in_it_is_followed() {
     fs::create_dir(scratch.0.join("open")).unwrap();
     fs::set_permissions(scratch.0.join("open"), fs::Permissions::from_mode(0o777)).unwrap();
     fs::write(scratch.0.join("file"), "").unwrap();
-    for path in ["link", "open", "file"] {
+    for path in ["link", "link/", "link/.", "open", "file"] {
         assert!(Directory::open(&scratch.0.join(path)).is_err(), "{path}");
     }
 
