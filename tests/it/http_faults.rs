@@ -256,6 +256,25 @@ fn a_server_that_answers_nothing_is_given_up_after_the_timeout() {
 }
 
 #[test]
+fn a_server_that_is_too_slow_for_a_request_is_sent_smaller_ones() {
+    let tsd = FakeHttpTsd::start();
+    tsd.script(Fault::Mute);
+    let rig = HttpRig::with(tsd, |builder| {
+        builder
+            .with_write_timeout(Duration::from_millis(100))
+            .with_http_compression(HttpCompression::Off)
+    });
+    rig.send(0..40);
+    eventually("it is given up", || rig.handle.stats().disconnects >= 2);
+    let sizes: Vec<_> =
+        rig.tsd.log().requests().iter().map(|request| request.body.len()).take(2).collect();
+    assert!(sizes[1] <= sizes[0] / 2, "{sizes:?}");
+    rig.tsd.heal();
+    rig.flush();
+    rig.assert_stored(0..40);
+}
+
+#[test]
 fn a_server_that_reads_on_is_waited_for() {
     let rig = HttpRig::new();
     rig.send(0..1);

@@ -7,7 +7,7 @@ use crate::send::limiter::Brake;
 
 /// How long it is remembered that a body was too large.
 const REMEMBERED: Duration = Duration::from_secs(600);
-/// A body of at most this is not taken for too large when the server closes without an answer.
+/// A body of at most this is not taken for too large when the server does not answer.
 const MIN_SUSPECT_BYTES: usize = 1024;
 /// How many answers of 500 in a row put the blame on the points.
 const MAX_FAILURES: u32 = 4;
@@ -72,9 +72,9 @@ impl Learned {
         self.limit = Some(Limit { bytes, since: now, suspect: 0, taken: 0 });
     }
 
-    /// The server has closed a new connection on which it was sent a body of so many bytes, without
-    /// an answer: as one does that is sent more than it reads, and one that ends.
-    pub(super) fn closed_silently(&mut self, bytes: usize, now: Instant) {
+    /// The server has left a body of so many bytes unanswered: it has closed a new connection, as
+    /// one does that is sent more than it reads, and one that ends; or it is slower than we wait.
+    pub(super) fn unanswered(&mut self, bytes: usize, now: Instant) {
         if bytes <= MIN_SUSPECT_BYTES {
             return;
         }
@@ -194,9 +194,9 @@ mod tests {
     fn a_size_that_was_too_large_is_halved_for_ten_minutes() {
         let (mut learned, start) = (Learned::new(), Instant::now());
         assert_eq!(learned.max_bytes(8000, start), 8000);
-        learned.closed_silently(1024, start);
+        learned.unanswered(1024, start);
         assert_eq!(learned.max_bytes(8000, start), 8000);
-        learned.closed_silently(8000, start);
+        learned.unanswered(8000, start);
         assert_eq!(learned.max_bytes(8000, start), 4000);
         learned.too_large(1000, start);
         assert_eq!(learned.max_bytes(8000, start + REMEMBERED / 2), 500);
@@ -207,7 +207,7 @@ mod tests {
     fn an_end_without_a_word_is_no_limit_once_such_a_body_is_taken() {
         let (mut learned, start) = (Learned::new(), Instant::now());
         for bytes in [8000, 4000, 2000] {
-            learned.closed_silently(bytes, start);
+            learned.unanswered(bytes, start);
         }
         let mut sizes = Vec::new();
         for _ in 0..5 {
@@ -216,12 +216,12 @@ mod tests {
         }
         assert_eq!(sizes, [1000, 2000, 4000, 8000, 8000]);
         // One that shows nothing of the size changes nothing.
-        learned.closed_silently(8000, start);
+        learned.unanswered(8000, start);
         learned.fitted(100);
         assert_eq!(learned.max_bytes(8000, start), 4000);
         // It was the size after all.
         learned.fitted(3900);
-        learned.closed_silently(7900, start);
+        learned.unanswered(7900, start);
         learned.fitted(3900);
         assert_eq!(learned.max_bytes(8000, start), 3900);
     }

@@ -240,15 +240,14 @@ impl Session {
     }
 
     /// Ends what makes no progress; returns when to look again.
-    fn check_deadline(&self, cx: &Context<'_>) -> Result<Option<Instant>, End> {
-        if self.request.is_none() {
-            return Ok(None);
-        }
+    fn check_deadline(&self, cx: &mut Context<'_>) -> Result<Option<Instant>, End> {
+        let Some(request) = self.request else { return Ok(None) };
         let time = cx.delivery.write_timeout;
         let due = self.exchange.ends_at(time);
         if cx.now < due {
             return Ok(Some(due));
         }
+        cx.known.learned.unanswered(request.bytes, cx.now);
         Err(End::Failed(Failure::Unresponsive { omission: "has not answered a request", time }))
     }
 
@@ -270,7 +269,7 @@ impl Session {
             // backoff is for that.
             None if self.answers > 0 => return End::Closed(failure),
             Some(_) if is_silent && self.answers > 0 => return End::Closed(failure),
-            Some(request) if is_silent => cx.known.learned.closed_silently(request.bytes, cx.now),
+            Some(request) if is_silent => cx.known.learned.unanswered(request.bytes, cx.now),
             _ => {}
         }
         End::Failed(failure)
