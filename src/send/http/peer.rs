@@ -1,5 +1,7 @@
 //! An endpoint that speaks HTTP: what is known of it, and the connection to it.
 
+use std::mem;
+
 use super::body::Body;
 use super::head::{Head, Options};
 use super::learned::Learned;
@@ -18,8 +20,8 @@ pub(crate) struct Peer {
     endpoint: Endpoint,
     trust: Trust,
     known: Known,
-    /// The connection, or why none could be made of the one that was there.
-    session: Option<Result<Box<Session>, String>>,
+    /// The connection, or why there is none.
+    session: Result<Box<Session>, Failure>,
 }
 
 impl Peer {
@@ -32,7 +34,8 @@ impl Peer {
             is_gzip: options.is_gzip,
             batch_bytes: options.batch_bytes,
         };
-        Peer { endpoint: endpoint.clone(), trust: options.trust.clone(), known, session: None }
+        let (endpoint, trust) = (endpoint.clone(), options.trust.clone());
+        Peer { endpoint, trust, known, session: Err(Failure::Closed) }
     }
 
     pub(crate) fn confirmation(&self) -> Confirmation {
@@ -46,29 +49,27 @@ impl Peer {
         now: Instant,
     ) {
         let stream = Stream::open(connection, &self.endpoint, &self.trust);
-        let session = stream.map(|stream| Box::new(Session::new(stream, leave_at, now)));
-        self.session = Some(session.map_err(|error| format!("cannot begin with TLS: {error}")));
+        self.session =
+            stream.map(|stream| Box::new(Session::new(stream, leave_at, now))).map_err(|error| {
+                Failure::Refused(format!("cannot begin with TLS: {error}"), Wait::Slowest)
+            });
     }
 
     pub(crate) fn turn(&mut self, turn: Turn<'_>) -> Result<Option<Instant>, End> {
         let session = match &mut self.session {
-            Some(Ok(session)) => session,
-            Some(Err(reason)) => {
-                let failure = Failure::Refused(std::mem::take(reason), Wait::Slowest);
-                return Err(End::Failed(failure));
-            }
-            None => return Err(End::Failed(Failure::Closed)),
+            Ok(session) => session,
+            Err(failure) => return Err(End::Failed(mem::replace(failure, Failure::Closed))),
         };
         let Turn { delivery, name, now } = turn;
         session.turn(&mut Context { delivery, known: &mut self.known, name, now })
     }
 
     pub(crate) fn is_proved(&self) -> bool {
-        matches!(&self.session, Some(Ok(session)) if session.has_confirmed)
+        self.session.as_ref().is_ok_and(|session| session.has_confirmed)
     }
 
     pub(crate) fn release(&mut self, now: Instant) -> Option<Released> {
-        let session = self.session.take()?.ok()?;
+        let session = mem::replace(&mut self.session, Err(Failure::Closed)).ok()?;
         Some(Released::new(session.exchange.stream.close(), Vec::new(), now))
     }
 }

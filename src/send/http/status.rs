@@ -51,9 +51,8 @@ pub(super) fn judge<'a>(answer: &'a Answer, ask: Ask, secrets: &[Secret]) -> Ver
     let body = answer.body.trim_ascii();
     let is_json = || serde_json::from_slice::<IgnoredAny>(body).is_ok();
     let details = (ask != Ask::Status).then(|| Details::parse(body)).flatten();
-    let is_tsd_s = |details: &Details<'_>| match answer.status {
-        200 => true,
-        status => status == 400 && details.has_failures(),
+    let is_tsd_s = |details: &Details<'_>| {
+        answer.status == 200 || (answer.status == 400 && details.has_failures())
     };
     if let Some(details) = details.filter(is_tsd_s) {
         let is_lacking = matches!(ask, Ask::Stored(_)) && details.has_storage_failures();
