@@ -302,19 +302,24 @@ fn a_gateway_s_list_of_errors_confirms_nothing_that_was_not_stored() {
 
 #[test]
 fn an_answer_before_the_end_of_the_request_confirms_nothing() {
-    let rig = HttpRig::with(FakeHttpTsd::builder().max_body_bytes(1 << 26).start(), |builder| {
-        builder.with_http_compression(HttpCompression::Off).with_http_batch_bytes(1 << 23)
-    });
-    rig.send(0..1);
-    rig.flush();
-    let early = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}".to_vec();
-    rig.tsd.script(Action::Say(early).after_bytes(10_000));
-    // More than the buffers of the kernel take.
-    for n in 1..5000 {
-        let point = Point::new("long", n).tag("n", n.to_string()).tag("x", "x".repeat(900));
-        rig.handle.send(point.timestamp(1_700_000_000_000)).unwrap();
-    }
-    eventually("the connection is left", || rig.handle.stats().disconnects > 0);
-    rig.flush();
-    assert_eq!(rig.tsd.log().series_count(), 5000);
+    let is_left = || {
+        let tsd = FakeHttpTsd::builder().max_body_bytes(1 << 26).start();
+        let rig = HttpRig::with(tsd, |builder| {
+            builder.with_http_compression(HttpCompression::Off).with_http_batch_bytes(1 << 23)
+        });
+        rig.send(0..1);
+        rig.flush();
+        let early = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}".to_vec();
+        rig.tsd.script(Action::Say(early).after_bytes(10_000));
+        // More than the buffers of the kernel take.
+        for n in 1..5000 {
+            let point = Point::new("long", n).tag("n", n.to_string()).tag("x", "x".repeat(900));
+            rig.handle.send(point.timestamp(1_700_000_000_000)).unwrap();
+        }
+        rig.flush();
+        assert_eq!(rig.tsd.log().series_count(), 5000);
+        rig.handle.stats().disconnects > 0
+    };
+    // A busy machine may make a request of the first few points, which the kernel takes whole.
+    assert!((0..5).any(|_| is_left()), "no answer came before the end of its request");
 }
