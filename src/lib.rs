@@ -45,18 +45,18 @@
 )]
 #![cfg_attr(
     feature = "spool",
-    doc = "| [spool](docs::spool) | through the night: points on disk |"
+    doc = "| [spool](docs::spool) | points kept on disk over an outage, a restart or a kill |"
 )]
 #![cfg_attr(
     not(feature = "spool"),
-    doc = "| spool (feature `spool`) | through the night: points on disk |"
+    doc = "| spool (feature `spool`) | points kept on disk over an outage, a restart or a kill |"
 )]
 //! | [cost](docs::cost) | nanoseconds and bytes |
 //! | [troubleshooting](docs::troubleshooting) | my metric is missing |
-#![cfg_attr(feature = "testing", doc = "| [testing](docs::testing) | a test from the first line |")]
+#![cfg_attr(feature = "testing", doc = "| [testing](docs::testing) | testing your metrics without a server |")]
 #![cfg_attr(
     not(feature = "testing"),
-    doc = "| testing (feature `testing`) | a test from the first line |"
+    doc = "| testing (feature `testing`) | testing your metrics without a server |"
 )]
 //! | [coming from](docs::coming_from) | prometheus, dogstatsd, statsd, potsdb, tcollector |
 //!
@@ -155,7 +155,7 @@
 //!
 //! A confirmed point was parsed by the server, in order; see [`Confirmation`]. It may have been
 //! refused, which is counted ([`Rejections`]), and it may not be stored yet: OpenTSDB answers before
-//! its storage has written. Without a spool nothing is kept on disk, so what was not sent is lost with
+//! its storage has written, but over HTTP with [`Confirmation::Stored`]. Without a spool nothing is kept on disk, so what was not sent is lost with
 //! a killed process. What was sent but not confirmed when a connection broke is sent again, as the same
 //! bytes: OpenTSDB, InfluxDB and KairosDB keep one such point, VictoriaMetrics keeps both unless it
 //! deduplicates. At every moment

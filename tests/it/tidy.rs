@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// Who may name whom, in the order of the house. The leaves name nothing of this crate.
+/// Who may name whom, in the order of the house. The leaves name nothing but other leaves.
 const EDGES: &[(&str, &[&str])] = &[
     // Its calls: flush and render; what was described; raw points; and what they return.
     ("handle", &["flush", "record", "queue", "wire", "stats", "clock", "error"]),
