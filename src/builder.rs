@@ -267,8 +267,8 @@ impl OpenTsdbBuilder {
     /// deadline. In it [`flush`](OpenTsdbHandle::flush) and [`shutdown`](OpenTsdbHandle::shutdown)
     /// answer [`FlushError::OnSnapshot`](crate::FlushError) at once, and
     /// [`wait`](OpenTsdbHandle::wait) does nothing. An exporter whose callback owns its handle or
-    /// recorder ends by `shutdown` alone. Clones of a builder share the callback, which runs for
-    /// one exporter at a time.
+    /// recorder ends by `shutdown` alone. Clones of a builder share the callback: while it runs for
+    /// one exporter, the other takes its snapshot without it.
     pub fn on_snapshot(mut self, callback: impl FnMut() + Send + 'static) -> Self {
         self.callbacks.add(callback);
         self

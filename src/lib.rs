@@ -53,7 +53,10 @@
 )]
 //! | [cost](docs::cost) | nanoseconds and bytes |
 //! | [troubleshooting](docs::troubleshooting) | my metric is missing |
-#![cfg_attr(feature = "testing", doc = "| [testing](docs::testing) | testing your metrics without a server |")]
+#![cfg_attr(
+    feature = "testing",
+    doc = "| [testing](docs::testing) | testing your metrics without a server |"
+)]
 #![cfg_attr(
     not(feature = "testing"),
     doc = "| testing (feature `testing`) | testing your metrics without a server |"

@@ -112,7 +112,8 @@ counted_by_cause! {
     Drops = DropCounters {
         /// The oldest points of a full queue.
         queue_full,
-        /// The line is longer than the server reads; see [`Flavor`](crate::Flavor).
+        /// The line is longer than the server reads; see [`Flavor`](crate::Flavor). Of a key, each
+        /// look-up counts as a point that was taken and dropped.
         too_long,
         /// NaN or an infinity, which no server stores.
         not_finite,
@@ -216,8 +217,8 @@ counted! {
         /// Keys, counted at each look-up, that were recorded in an `overflow=true` series of their
         /// metric, or nowhere once there are too many of these.
         series_overflow: u64 = Count,
-        /// Keys that were not taken because another kind of metric has their name and tags already:
-        /// counted at each look-up.
+        /// Keys that were not taken, because another metric writes lines of their name or their line
+        /// is too long: counted at each look-up.
         series_refused: u64 = Count,
         /// Tags left out because a series had more than it may.
         tags_dropped: u64 = Count,

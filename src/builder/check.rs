@@ -82,7 +82,7 @@ impl OpenTsdbBuilder {
             (
                 "with_timestamp_precision",
                 &self.precision,
-                is_in_seconds || self.flavor != Flavor::InfluxDb,
+                is_in_seconds || self.flavor.limits().has_millis,
                 "use TimestampPrecision::Seconds: InfluxDB stores milliseconds of the put protocol at wrong times",
             ),
         ])?;
@@ -98,6 +98,16 @@ impl OpenTsdbBuilder {
             ("with_spool", spool, spool.max_bytes > 0, "give max_bytes room for some points"),
             ("with_spool", spool, !spool.max_age.is_zero(), "give a max_age above 0"),
         ])
+    }
+
+    /// Apart from the other options of the spool, since each variable of the environment is tried
+    /// alone.
+    #[cfg(feature = "spool")]
+    pub(super) fn check_directory(&self) -> Result<(), BuildError> {
+        let is_named =
+            self.spool.as_ref().is_none_or(|spool| !spool.directory.as_os_str().is_empty());
+        let fix = "name a directory; in the environment that is OPENTSDB_SPOOL_DIR";
+        check(&[("with_spool", &"", is_named, fix)])
     }
 
     #[cfg(not(feature = "spool"))]
@@ -241,7 +251,7 @@ impl OpenTsdbBuilder {
             (
                 "set_distribution",
                 &Native,
-                !plans.uses(Native) || self.flavor == Flavor::OpenTsdb,
+                !plans.uses(Native) || self.flavor.limits().has_histograms,
                 "use it with Flavor::OpenTsdb: no other server has the histogram command",
             ),
             (

@@ -410,7 +410,7 @@ mod tests {
             #[cfg(feature = "http")]
             ("OPENTSDB_HTTP_BATCH_BYTES", "63", "at least 64"),
             #[cfg(feature = "http")]
-            ("OPENTSDB_HTTP_HEADERS", "Content-Length=secret", "sets it by itself"),
+            ("OPENTSDB_HTTP_HEADERS", "Content-Length=secret", "decides on it"),
             #[cfg(feature = "http")]
             ("OPENTSDB_HTTP_HEADERS", "Bearer secret", "as in X-Scope-OrgID=7"),
             ("OPENTSDB_FLAVOR", "graphite", "give one of opentsdb, victoriametrics, influxdb"),

@@ -24,8 +24,10 @@ const LEAST_BATCH: usize = 64;
 /// up. With none it would have all the time there is.
 const SYNC_SHARE: f64 = 0.8;
 const LEAST_SYNC: Duration = Duration::from_millis(1);
-/// Headers that the exporter sets by itself.
-const OWN_HEADERS: [&str; 6] = [
+/// Headers that are the exporter's own to send or not.
+const OWN_HEADERS: [&str; 7] = [
+    // An answer is read as it comes.
+    "Accept-Encoding",
     "Content-Length",
     "Content-Encoding",
     "Content-Type",
@@ -50,7 +52,7 @@ impl OpenTsdbBuilder {
                 // Without the name, which may be the value by mistake.
                 (HEADER, &"***", is_name, "give a name of letters, digits and hyphens"),
                 (HEADER, name, is_value, "give a value without control characters"),
-                (HEADER, name, !is_own, "leave it out: the exporter sets it by itself"),
+                (HEADER, name, !is_own, "leave it out: the exporter decides on it"),
             ])?;
         }
         let is_enough = batch_bytes.is_none_or(|bytes| bytes >= LEAST_BATCH);

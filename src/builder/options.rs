@@ -113,6 +113,10 @@ pub(super) struct Limits {
     /// Bytes of a line, its line feed included.
     pub(super) line: usize,
     pub(super) charset: Charset,
+    /// Times in milliseconds. InfluxDB stores those of the put protocol at wrong times.
+    pub(super) has_millis: bool,
+    /// The `histogram` command.
+    pub(super) has_histograms: bool,
 }
 
 impl Flavor {
@@ -123,7 +127,8 @@ impl Flavor {
             Flavor::InfluxDb => (MOST_TAGS, LENIENT_LINE, Charset::Unicode),
             Flavor::KairosDb => (MOST_TAGS, TSD_LINE, Charset::Tsd),
         };
-        Limits { tags, line, charset }
+        let (has_millis, has_histograms) = (self != Flavor::InfluxDb, self == Flavor::OpenTsdb);
+        Limits { tags, line, charset, has_millis, has_histograms }
     }
 
     pub(super) fn confirmation(self, asked: Confirmation) -> Confirmation {

@@ -8,7 +8,7 @@ use super::check::own_tags;
 use super::instance::{self, Claim};
 use super::options::ConnectivityCheck;
 #[cfg(feature = "spool")]
-use super::options::InstanceTag;
+use super::options::{InstanceTag, Limits};
 use super::{CONNECT_TIMEOUT, OpenTsdbBuilder};
 
 use crate::error::{self, BuildError};
@@ -40,6 +40,8 @@ impl OpenTsdbBuilder {
     /// Everything that [`build`](OpenTsdbBuilder::build) does, and the threads to wait for.
     pub(super) fn start(self) -> Result<(OpenTsdbRecorder, OpenTsdbHandle, Threads), BuildError> {
         self.check_numbers()?;
+        #[cfg(feature = "spool")]
+        self.check_directory()?;
         let endpoints = self.endpoints()?;
         let mut rules = self.rules()?;
         let plans = self.plans(&rules, &endpoints)?;
@@ -129,18 +131,18 @@ impl OpenTsdbBuilder {
     #[cfg(feature = "spool")]
     fn keeper(&self, exporter: &Exporter) -> Result<Option<Keeper>, BuildError> {
         let Some(mut spool) = self.spool.clone() else { return Ok(None) };
-        if spool.directory.as_os_str().is_empty() {
-            return Err(BuildError::invalid(
-                "with_spool",
-                "",
-                "name a directory; in the environment that is OPENTSDB_SPOOL_DIR",
-            ));
-        }
         if let (InstanceTag::Auto, Some(number)) = (&self.instance_tag, &exporter.rules.instance) {
             spool.directory.push(number);
         }
         let Exporter { rules, max_line, queue, counters, clock, .. } = exporter;
-        let lines = LineRules { charset: rules.charset, max_line: *max_line };
+        let Limits { has_millis, has_histograms, .. } = self.flavor.limits();
+        let lines = LineRules {
+            charset: rules.charset,
+            max_line: *max_line,
+            max_tags: rules.max_tags,
+            has_millis,
+            has_histograms,
+        };
         let (queue, counters) = (Arc::clone(queue), Arc::clone(counters));
         let keeper = Keeper::open(&spool, lines, queue, counters, clock.clone());
         let failed =

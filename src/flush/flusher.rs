@@ -443,8 +443,12 @@ mod tests {
         }
 
         fn count(&self, name: &'static str) {
+            self.add(name, 1);
+        }
+
+        fn add(&self, name: &'static str, n: u64) {
             let found = self.flusher.exporter.registry.get::<Counter>(&Key::from_static_name(name));
-            found.unwrap().series.increment(1);
+            found.unwrap().series.increment(n);
         }
 
         fn ask(&mut self, occasion: Occasion, timeout: Duration) -> Receiver<Watermark> {
@@ -553,6 +557,24 @@ mod tests {
         fixture.count("d");
         fixture.count("e");
         assert_eq!(lines_at(&mut fixture, 24)[3..], ["d 24 2", "e 14 0", "e 24 1"]);
+        // A handle that was made at the start, and not used yet.
+        fixture.add("f", 0);
+        assert_eq!(lines_at(&mut fixture, 28)[5..], ["f 28 0"]);
+    }
+
+    /// As on a machine that sets its clock after the start.
+    #[test]
+    fn no_counter_was_zero_before_the_clock_stepped_forward() {
+        let mut fixture = Fixture::new(T);
+        fixture.count("a");
+        assert_eq!(lines_at(&mut fixture, 13), ["a 13 1"]);
+        fixture.mock.step_to(Duration::from_secs(T + 1_005));
+        fixture.count("b");
+        assert_eq!(lines_at(&mut fixture, 1_010), ["a 1010 1", "b 1010 1"]);
+        fixture.count("c");
+        assert_eq!(lines_at(&mut fixture, 1_020)[2..], ["c 1020 1"], "the step was seen at 1010");
+        fixture.count("d");
+        assert_eq!(lines_at(&mut fixture, 1_030)[3..], ["d 1020 0", "d 1030 1"]);
     }
 
     #[test]

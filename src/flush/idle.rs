@@ -33,7 +33,7 @@ impl<'a> Timeouts<'a> {
     /// Whether a series is dormant that has been idle for so many seconds.
     #[inline]
     pub(super) fn are_over<'l>(&self, idle: u32, line: impl FnOnce() -> Option<Line<'l>>) -> bool {
-        idle >= self.shortest && idle >= self.of(line())
+        idle >= self.shortest && (self.idle.special.is_empty() || idle >= self.of(line()))
     }
 
     fn of(&self, line: Option<Line<'_>>) -> u32 {

@@ -107,7 +107,8 @@ impl<K: Sampled> Segment<K> {
         for (reading, state) in self.readings.iter().zip(&mut self.states) {
             let is_unsent = state.is_unsent::<K>(reading);
             if is_unsent {
-                let is_birth = state.alive == NEVER && K::KIND == MetricKind::Counter;
+                let is_first = state.alive == NEVER && K::is_changed(reading, state.last_sent);
+                let is_birth = is_first && K::KIND == MetricKind::Counter;
                 if let Some(line) = is_birth.then(|| self.block.line(state.start)).flatten() {
                     sink.birth(line);
                 }

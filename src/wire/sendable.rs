@@ -13,6 +13,11 @@ pub(crate) struct LineRules {
     pub(crate) charset: Charset,
     /// The most bytes of a line, its line feed included.
     pub(crate) max_line: usize,
+    pub(crate) max_tags: usize,
+    /// Whether it takes times in milliseconds.
+    pub(crate) has_millis: bool,
+    /// Whether it knows the command.
+    pub(crate) has_histograms: bool,
 }
 
 impl LineRules {
@@ -29,13 +34,14 @@ impl LineRules {
         let (command, metric, time, value) = (next(), next(), next(), next());
         let is_value = match command {
             "put" => is_integer(value) || is_float(value),
-            "histogram" => is_histogram(value),
+            "histogram" => self.has_histograms && is_histogram(value),
             _ => false,
         };
-        is_value && self.charset.is_clean(metric) && is_time(time) && self.are_tags(words)
+        let is_time = is_time(time) && (time.len() == 10 || self.has_millis);
+        is_value && self.charset.is_clean(metric) && is_time && self.are_tags(words)
     }
 
-    /// At least one, each key once.
+    /// At least one, no more than it takes, each key once.
     fn are_tags<'a>(&self, tags: impl Iterator<Item = &'a str> + Clone) -> bool {
         let keys = tags.clone().map(|tag| tag.split('=').next());
         let is_tag = |(n, tag): (usize, &str)| {
@@ -43,7 +49,7 @@ impl LineRules {
             let is_new = keys.clone().take(n).all(|other| other != Some(key));
             self.charset.is_clean(key) && self.charset.is_clean(value) && is_new
         };
-        tags.clone().next().is_some() && tags.enumerate().all(is_tag)
+        (1..=self.max_tags).contains(&tags.clone().count()) && tags.enumerate().all(is_tag)
     }
 }
 
@@ -84,8 +90,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const TSD: LineRules = LineRules { charset: Charset::Tsd, max_line: TSD_LINE };
-    const LENIENT: LineRules = LineRules { charset: Charset::Unicode, max_line: 2 * TSD_LINE };
+    const TSD: LineRules = LineRules {
+        charset: Charset::Tsd,
+        max_line: TSD_LINE,
+        max_tags: 8,
+        has_millis: true,
+        has_histograms: true,
+    };
+    const LENIENT: LineRules = LineRules {
+        charset: Charset::Unicode,
+        max_line: 2 * TSD_LINE,
+        max_tags: 8,
+        has_millis: false,
+        has_histograms: false,
+    };
 
     #[test]
     fn only_whole_lines_of_points_may_be_sent() {
@@ -117,6 +135,7 @@ mod tests {
             "put m 1700000000 1 host\n",
             "put m 1700000000 1 host=a=b\n",
             "put m 1700000000 1 host=a host=b\n",
+            "put m 1700000000 1 a=1 b=1 c=1 d=1 e=1 f=1 g=1 h=1 i=1\n",
             "put m 170000000 1 host=a\n",
             "put m 0170000000 1 host=a\n",
             "put m -170000000 1 host=a\n",
@@ -139,6 +158,9 @@ mod tests {
             assert!(!TSD.allow(bad.as_bytes()), "{bad:?}");
             assert!(bad.contains('\u{e4}') || !LENIENT.allow(bad.as_bytes()), "{bad:?}");
         }
+        assert!(LENIENT.allow(b"put m 1700000000 1 host=a\n"));
+        assert!(!LENIENT.allow(b"put m 1700000000123 1 host=a\n"), "it takes seconds alone");
+        assert!(!LENIENT.allow(b"histogram m 1700000000 u=1:-1.5,2e9=3:o=2 host=a\n"));
         assert!(LENIENT.allow("put m\u{e4} 1700000000 1 host=a\n".as_bytes()));
         assert!(!LENIENT.allow(b"put m\xff 1700000000 1 host=a\n"));
     }

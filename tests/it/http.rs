@@ -252,7 +252,8 @@ fn what_cannot_work_is_said_by_build_and_shows_no_secret() {
         (new().with_http_batch_bytes(0), "with_http_batch_bytes"),
         (new().add_http_header("a b", "s3cret"), "a name of letters"),
         (new().add_http_header("a", "s3cret\r\nb: c"), "control characters"),
-        (new().add_http_header("content-length", "s3cret"), "by itself"),
+        (new().add_http_header("content-length", "s3cret"), "decides on it"),
+        (new().add_http_header("Accept-Encoding", "s3cret"), "decides on it"),
         (OpenTsdbBuilder::new("http://me:s3/cret@tsd"), "percent-encode"),
         (OpenTsdbBuilder::new("http://me:s3cret@tsd:x"), "no port"),
         #[cfg(not(feature = "tls"))]

@@ -387,6 +387,8 @@ fn options_that_cannot_work_are_refused() {
     for (spool, fix) in [
         (Spool::new("/x").max_bytes(0), "max_bytes"),
         (Spool::new("/x").max_age(Duration::ZERO), "max_age"),
+        // Before any server is looked for.
+        (Spool::new(""), "name a directory"),
     ] {
         let text = build(spool).to_string();
         assert!(text.starts_with("with_spool(") && text.contains(fix), "{text}");

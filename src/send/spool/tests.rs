@@ -13,7 +13,13 @@ use crate::wire::charset::Charset;
 use crate::wire::line::TSD_LINE;
 use crate::wire::sendable::LineRules;
 
-pub(super) const RULES: LineRules = LineRules { charset: Charset::Tsd, max_line: TSD_LINE };
+pub(super) const RULES: LineRules = LineRules {
+    charset: Charset::Tsd,
+    max_line: TSD_LINE,
+    max_tags: 8,
+    has_millis: true,
+    has_histograms: true,
+};
 /// After the files of any test were written, as the system's clock has it.
 pub(super) const WALL: Duration = Duration::from_secs(4_000_000_000);
 const YEARS: Duration = Duration::from_secs(4_000_000_000);
