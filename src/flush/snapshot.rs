@@ -3,10 +3,10 @@
 //! All values are read first, and lines are made of them afterwards. So the values of one snapshot
 //! are close in time, and only the first, short part competes with the application's threads.
 //!
-//! The flusher keeps the series that it knows in the order of registration, a [`Segment`] for each
-//! block of [`lines`](crate::record::lines). What it keeps of a series is in three rows of the
-//! segment: a million series are read from memory, and the first pass needs less of each than the
-//! second. The rows of a full segment give their spare capacity back, 16 bytes a series.
+//! The flusher keeps the series that it knows in the order of registration, a [`Chunk`] for each
+//! block of [`lines`](crate::record::lines). What it keeps of a series is in three columns of
+//! the chunk: a million series are read from memory, and the first pass needs less of each than the
+//! second. The columns of a full chunk give their spare capacity back, 16 bytes a series.
 //!
 //! An idle series goes dormant: it is read, but makes no line until something is recorded in it.
 //! Only a dormant series that nobody holds is evicted, see [`Registry::evict`].
@@ -39,9 +39,9 @@ const NEVER: u32 = u32::MAX;
 /// [`State::start`] of a series that was evicted.
 const GONE: u32 = u32::MAX;
 
-/// The series whose lines are in one block, in the order of registration. The three rows have the
-/// same length.
-struct Segment<K: Sampled> {
+/// The series whose lines are in one block, in the order of registration. The three columns have
+/// the same length.
+struct Chunk<K: Sampled> {
     /// The number of the block.
     number: u32,
     block: Block,
@@ -75,7 +75,7 @@ impl State {
     }
 }
 
-impl<K: Sampled> Segment<K> {
+impl<K: Sampled> Chunk<K> {
     /// Gives spare capacity back, once no series is added any more.
     fn shrink_to_fit(&mut self) {
         self.series.shrink_to_fit();
@@ -182,12 +182,12 @@ impl<K: Sampled> Segment<K> {
 
 /// The series of one kind, in order of registration.
 struct Group<K: Sampled> {
-    segments: Vec<Segment<K>>,
+    chunks: Vec<Chunk<K>>,
 }
 
 impl<K: Sampled> Default for Group<K> {
     fn default() -> Self {
-        Group { segments: Vec::new() }
+        Group { chunks: Vec::new() }
     }
 }
 
@@ -198,9 +198,9 @@ impl<K: Sampled> Group<K> {
         let mut fresh = table.take_fresh().into_iter().peekable();
         while let Some(first) = fresh.peek() {
             let number = first.location.get().block;
-            if self.segments.last().is_none_or(|segment| segment.number != number) {
-                self.segments.last_mut().map(Segment::shrink_to_fit);
-                self.segments.push(Segment {
+            if self.chunks.last().is_none_or(|chunk| chunk.number != number) {
+                self.chunks.last_mut().map(Chunk::shrink_to_fit);
+                self.chunks.push(Chunk {
                     number,
                     block: Block::default(),
                     series: Vec::new(),
@@ -209,30 +209,30 @@ impl<K: Sampled> Group<K> {
                     has_gaps: false,
                 });
             }
-            let Some(segment) = self.segments.last_mut() else { return };
-            segment.block = table.lines.block(number);
+            let Some(chunk) = self.chunks.last_mut() else { return };
+            chunk.block = table.lines.block(number);
             while let Some(series) = fresh.next_if(|series| series.location.get().block == number) {
                 let start = series.location.get().start;
-                let Some(line) = segment.block.line(start) else { continue };
-                segment.readings.push(K::begin(line, &exporter.options));
-                segment.states.push(State { last_sent: 0, alive: NEVER, start });
-                segment.series.push(series);
+                let Some(line) = chunk.block.line(start) else { continue };
+                chunk.readings.push(K::begin(line, &exporter.options));
+                chunk.states.push(State { last_sent: 0, alive: NEVER, start });
+                chunk.series.push(series);
             }
         }
     }
 
     fn lines(&self) -> impl Iterator<Item = Line<'_>> {
-        self.segments.iter().flat_map(Segment::lines)
+        self.chunks.iter().flat_map(Chunk::lines)
     }
 
     fn read(&mut self, age: u32, scratch: &mut Readout) {
-        self.segments.iter_mut().for_each(|segment| segment.read(age, scratch));
+        self.chunks.iter_mut().for_each(|chunk| chunk.read(age, scratch));
     }
 
     fn emit(&mut self, stamp: Stamp, options: &Options, age: u32, sink: &mut impl Sink) {
         let ages = (age, Timeouts::new(&options.idle, K::KIND));
-        for segment in &mut self.segments {
-            segment.emit(stamp.only_changed, ages, options, sink);
+        for chunk in &mut self.chunks {
+            chunk.emit(stamp.only_changed, ages, options, sink);
         }
     }
 
@@ -245,16 +245,14 @@ impl<K: Sampled> Group<K> {
         scratch: &mut Readout,
     ) -> usize {
         let (mut dormant, ages) = (0, (age, Timeouts::new(&options.idle, K::KIND)));
-        for segment in &mut self.segments {
-            dormant += segment.evict(registry, ages, scratch);
+        for chunk in &mut self.chunks {
+            dormant += chunk.evict(registry, ages, scratch);
         }
-        // The block of the last segment still takes lines, so it is not repacked.
-        let last = self.segments.pop();
-        self.segments
-            .iter_mut()
-            .for_each(|segment| segment.repack(&K::table(&registry.tables).lines));
-        self.segments.retain(|segment| !segment.series.is_empty());
-        self.segments.extend(last);
+        // The block of the last chunk still takes lines, so it is not repacked.
+        let last = self.chunks.pop();
+        self.chunks.iter_mut().for_each(|chunk| chunk.repack(&K::table(&registry.tables).lines));
+        self.chunks.retain(|chunk| !chunk.series.is_empty());
+        self.chunks.extend(last);
         dormant
     }
 }
@@ -603,7 +601,7 @@ mod tests {
                 fixture.evict();
             }
             assert_eq!(fixture.exporter.counters.series.get(), 0);
-            assert!(fixture.snapshot.counters.segments.len() <= 1);
+            assert!(fixture.snapshot.counters.chunks.len() <= 1);
             let (blocks, bytes) = fixture.exporter.registry.tables.counters.lines.size();
             assert!(blocks <= 2 && bytes <= 2 * 256 * 1024, "{blocks} of {bytes}");
         }

@@ -1,7 +1,7 @@
 //! What a server can be told to do wrong, and when.
 //!
 //! A [`Step`] is an [`Action`] or a [`Fault`] and its moment. One without a moment happens while
-//! [`script`](super::FakeTsd::script) runs. Those with a moment form a queue, the [`Plan`]: only
+//! [`script`](super::FakeTsd::script) runs. Those with a moment form a queue, the [`Script`]: only
 //! the first waits, and it counts from when it became the first.
 
 use std::collections::VecDeque;
@@ -282,14 +282,14 @@ pub(super) enum When {
 
 /// The steps that wait for their moment.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct Script {
     /// What is left to wait is counted down in the first one.
     steps: VecDeque<Step>,
     /// When the first became the first; `None` while the step before is done.
     since: Option<Instant>,
 }
 
-impl Plan {
+impl Script {
     pub(super) fn push(&mut self, step: Step) {
         if self.steps.is_empty() {
             self.begin();

@@ -15,7 +15,7 @@ use mio::event::Event;
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
-use super::fault::{Action, Fault, Mode, Plan, Step, Task, When};
+use super::fault::{Action, Fault, Mode, Script, Step, Task, When};
 use super::log::{End, Log};
 use super::options::FakeTsdBuilder;
 use super::port::Port;
@@ -42,7 +42,7 @@ pub(super) struct Server {
     /// Shared with who asks for it; see [`log_mut`](Self::log_mut).
     pub(super) log: Arc<Log>,
     pub(super) options: FakeTsdBuilder,
-    pub(super) plan: Plan,
+    pub(super) script: Script,
     pub(super) is_stopped: bool,
     /// How connections to come are treated.
     mode: Mode,
@@ -63,7 +63,7 @@ impl Server {
         Ok(Server {
             log: Arc::new(Log::new(options.keeps_lines)),
             options,
-            plan: Plan::default(),
+            script: Script::default(),
             is_stopped: false,
             mode: Mode::default(),
             port: Port::bind(registry.try_clone()?, LISTENER)?,
@@ -114,7 +114,7 @@ impl Server {
             self.run_due_steps(now);
         }
         let sessions = self.sessions.values().filter_map(|session| session.next_turn(now));
-        let next = sessions.chain(self.plan.deadline()).chain(self.reopens).min();
+        let next = sessions.chain(self.script.deadline()).chain(self.reopens).min();
         next.map(|next| next.saturating_duration_since(now))
     }
 
@@ -135,16 +135,16 @@ impl Server {
                 Door::Close => self.close(number, End::ByServer, now),
                 Door::Open | Door::Ignore => {}
             }
-            if let Some(step) = self.plan.due_at_connection() {
+            if let Some(step) = self.script.due_at_connection() {
                 self.apply(&step, Some(number), now);
-                self.plan.begin();
+                self.script.begin();
             }
         }
     }
 
     /// Reads once, handles what that completed, writes, and closes when all is said.
     fn serve(&mut self, number: usize, now: Instant) {
-        let (bytes, lines) = self.plan.left();
+        let (bytes, lines) = self.script.left();
         if let Err(end) = self.receive(number, bytes, lines, now) {
             return self.close(number, end, now);
         }
@@ -170,7 +170,7 @@ impl Server {
         lines: usize,
         now: Instant,
     ) -> Result<usize, End> {
-        let Server { log, options, plan, sessions, buffer, .. } = self;
+        let Server { log, options, script, sessions, buffer, .. } = self;
         let Some(session) = sessions.get_mut(&number) else { return Ok(0) };
         let log = Arc::make_mut(log);
         let progress = session.read(buffer, bytes, now, log);
@@ -182,14 +182,14 @@ impl Server {
         }
         let points = log.accepted_count() - before;
         log.arrived(points, now);
-        plan.count(progress.unwrap_or(0), handled);
+        script.count(progress.unwrap_or(0), handled);
         progress
     }
 
     fn run_due_steps(&mut self, now: Instant) {
-        while let Some(step) = self.plan.due(now) {
+        while let Some(step) = self.script.due(now) {
             self.apply(&step, None, now);
-            self.plan.begin();
+            self.script.begin();
         }
     }
 
@@ -200,7 +200,7 @@ impl Server {
         if step.when == When::Now {
             self.apply(&step, None, Instant::now());
         } else {
-            self.plan.push(step);
+            self.script.push(step);
         }
     }
 

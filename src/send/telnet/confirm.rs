@@ -258,7 +258,7 @@ pub(super) struct Agenda<'a> {
 
 /// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Plan {
+pub(super) enum Next {
     HalfClose,
     Ask,
     Send,
@@ -266,22 +266,22 @@ pub(super) enum Plan {
 }
 
 impl Agenda<'_> {
-    pub(super) fn plan(&self) -> Plan {
+    pub(super) fn next(&self) -> Next {
         if self.wants_half_close() {
-            return Plan::HalfClose;
+            return Next::HalfClose;
         }
         if self.wants_to_ask() {
-            return Plan::Ask;
+            return Next::Ask;
         }
         if !self.is_sent() && !self.is_full() {
-            return Plan::Send;
+            return Next::Send;
         }
         let times = if self.window.is_empty() {
             [self.leave_at, None, None]
         } else {
             [Some(self.quiet_at()), self.rested_at(), self.barrier.silent_at()]
         };
-        Plan::Wait(times.into_iter().flatten().filter(|at| *at > self.now).min())
+        Next::Wait(times.into_iter().flatten().filter(|at| *at > self.now).min())
     }
 
     fn wants_half_close(&self) -> bool {
@@ -444,8 +444,8 @@ mod tests {
         while !fixture.window.is_empty() {
             fixture.now += QUIET + QUESTION_AGE;
             fixture.demand.unsent = fixture.window.ungranted();
-            match fixture.plan() {
-                Plan::Send => {
+            match fixture.next() {
+                Next::Send => {
                     let left = fixture.profile.max_unconfirmed() - fixture.window.granted();
                     fixture.window.grant(left);
                     let left_bytes = (lasts - on_this) * line.len();
@@ -461,7 +461,7 @@ mod tests {
                         (on_this, failures) = (0, failures + 1);
                     }
                 }
-                Plan::Ask | Plan::HalfClose => {
+                Next::Ask | Next::HalfClose => {
                     if mode == Confirmation::HalfClose {
                         on_this = 0;
                     }
@@ -469,7 +469,7 @@ mod tests {
                     let confirmed = fixture.confirm();
                     fixture.profile.confirmed(confirmed);
                 }
-                Plan::Wait(_) => {}
+                Next::Wait(_) => {}
             }
         }
         [resent, failures]
@@ -593,19 +593,19 @@ mod tests {
             self.demand.is_closing = true;
         }
 
-        fn plan(&self) -> Plan {
+        fn next(&self) -> Next {
             let Fixture { now, demand, leave_at, .. } = *self;
             let (window, profile, barrier) = (&self.window, &self.profile, &self.barrier);
-            Agenda { now, demand, window, profile, barrier, leave_at }.plan()
+            Agenda { now, demand, window, profile, barrier, leave_at }.next()
         }
     }
 
     #[test]
     fn each_mode_has_its_own_next_step() {
-        use Plan::{Ask, HalfClose, Send, Wait};
+        use Next::{Ask, HalfClose, Send, Wait};
         let idle = Wait(None);
         // In the order of `MODES`: undecided, version, half-close, written.
-        type Case = (&'static str, fn(&mut Fixture), [Plan; 4]);
+        type Case = (&'static str, fn(&mut Fixture), [Next; 4]);
         let cases: &[Case] = &[
             ("a burst is over", |s| s.now += QUIET, [Ask, Ask, HalfClose, idle]),
             (
@@ -709,7 +709,7 @@ mod tests {
                 let mut fixture = Fixture::just_sent(mode);
                 change(&mut fixture);
                 // How long it waits is another test's matter.
-                if let Wait(_) = fixture.plan() { idle } else { fixture.plan() }
+                if let Wait(_) = fixture.next() { idle } else { fixture.next() }
             });
             assert_eq!(plans, *expected, "{name}");
         }
@@ -719,25 +719,25 @@ mod tests {
     fn a_burst_lingers_and_half_closes_keep_their_distance() {
         for mode in [Confirmation::Version, Confirmation::HalfClose] {
             let fixture = Fixture::just_sent(mode);
-            assert_eq!(fixture.plan(), Plan::Wait(Some(fixture.now + QUIET)), "{mode:?}");
+            assert_eq!(fixture.next(), Next::Wait(Some(fixture.now + QUIET)), "{mode:?}");
         }
         let mut fixture = Fixture::just_sent(Confirmation::Version);
         fixture.demand.is_expedited = true;
-        assert_eq!(fixture.plan(), Plan::Ask);
+        assert_eq!(fixture.next(), Next::Ask);
         let mut fixture = Fixture::just_sent(Confirmation::HalfClose);
         fixture.demand.is_expedited = true;
         let quiet_at = fixture.now + QUIET;
-        assert_eq!(fixture.plan(), Plan::Wait(Some(quiet_at)), "it may be closing");
+        assert_eq!(fixture.next(), Next::Wait(Some(quiet_at)), "it may be closing");
         let mut fixture = Fixture::just_sent(Confirmation::HalfClose);
         let rested_at = fixture.now + REST / 2;
         fixture.profile.half_closed = Some(rested_at - REST);
         fixture.now += QUIET;
-        assert_eq!(fixture.plan(), Plan::Wait(Some(rested_at)));
+        assert_eq!(fixture.next(), Next::Wait(Some(rested_at)));
         let now = std::mem::replace(&mut fixture.now, rested_at);
-        assert_eq!(fixture.plan(), Plan::HalfClose);
+        assert_eq!(fixture.next(), Next::HalfClose);
         fixture.now = now;
         fixture.fill();
-        assert_eq!(fixture.plan(), Plan::HalfClose, "a full window cannot rest");
+        assert_eq!(fixture.next(), Next::HalfClose, "a full window cannot rest");
     }
 
     #[test]
@@ -747,13 +747,13 @@ mod tests {
             let leave_at = fixture.now + BURST;
             fixture.leave_at = Some(leave_at);
             fixture.answer();
-            assert_eq!(fixture.plan(), Plan::Wait(Some(leave_at)), "{mode:?}");
+            assert_eq!(fixture.next(), Next::Wait(Some(leave_at)), "{mode:?}");
             fixture.now = leave_at;
-            assert_eq!(fixture.plan(), Plan::HalfClose, "{mode:?}");
+            assert_eq!(fixture.next(), Next::HalfClose, "{mode:?}");
             fixture.demand.unsent = 1;
-            assert_eq!(fixture.plan(), Plan::Send, "{mode:?}");
+            assert_eq!(fixture.next(), Next::Send, "{mode:?}");
             (fixture.demand.unsent, fixture.demand.is_expedited) = (0, true);
-            assert_eq!(fixture.plan(), Plan::Wait(None), "{mode:?}");
+            assert_eq!(fixture.next(), Next::Wait(None), "{mode:?}");
         }
     }
 }

@@ -16,7 +16,7 @@ use std::fmt::Display;
 use std::io;
 use std::time::Duration;
 
-use super::confirm::{Agenda, Barrier, MAX_TIMEOUTS, PROMPT, Plan, Profile};
+use super::confirm::{Agenda, Barrier, MAX_TIMEOUTS, Next, PROMPT, Profile};
 use crate::clock::Instant;
 use crate::send::connection::{Connection, Received, Released};
 use crate::send::delivery::Delivery;
@@ -196,17 +196,17 @@ impl Session {
                 barrier: &self.barrier,
                 leave_at: self.leave_at,
             };
-            match agenda.plan() {
-                Plan::HalfClose => return self.half_close(cx),
-                Plan::Ask => self.barrier.ask(cx.delivery.window.written()),
-                Plan::Send => {
+            match agenda.next() {
+                Next::HalfClose => return self.half_close(cx),
+                Next::Ask => self.barrier.ask(cx.delivery.window.written()),
+                Next::Send => {
                     let left = cx.profile.max_unconfirmed() - cx.delivery.window.granted();
                     match cx.delivery.limiter.allow(demand, cx.profile.brake, cx.now) {
                         Ok(points) => cx.delivery.grant(points.min(left)),
                         Err(later) => return Ok(Some(later)),
                     }
                 }
-                Plan::Wait(until) => return Ok(until),
+                Next::Wait(until) => return Ok(until),
             }
         }
         self.write(cx)
