@@ -105,20 +105,14 @@ impl<K: Sampled> Chunk<K> {
         sink: &mut impl Sink,
     ) {
         for (reading, state) in self.readings.iter().zip(&mut self.states) {
-            let is_unsent = state.is_unsent::<K>(reading);
-            if is_unsent {
+            if state.is_unsent::<K>(reading) {
                 let is_first = state.alive == NEVER && K::is_changed(reading, state.last_sent);
                 let is_birth = is_first && K::KIND == MetricKind::Counter;
                 if let Some(line) = is_birth.then(|| self.block.line(state.start)).flatten() {
                     sink.birth(line);
                 }
                 state.alive = age;
-            }
-            let is_silent = match only_changed {
-                true => !is_unsent,
-                false => state.is_dormant(age, timeouts, &self.block),
-            };
-            if is_silent {
+            } else if only_changed || state.is_dormant(age, timeouts, &self.block) {
                 continue;
             }
             if let Some(line) = self.block.line(state.start) {
