@@ -75,7 +75,7 @@ impl Queue {
     /// A queue of at most `limit` points, and of 128 bytes for each of them.
     pub(crate) fn new(limit: usize, counters: Arc<Counters>) -> Self {
         Queue {
-            inner: Mutex::new(Inner::new(Limit::of(limit))),
+            inner: Mutex::new(Inner { limit: Limit::of(limit), ..Inner::default() }),
             changed: Condvar::new(),
             waker: Waker::new(),
             counters,
@@ -348,7 +348,7 @@ impl Queue {
 
     /// Lines were added to a queue that is perhaps too full now.
     fn added(&self, mut inner: MutexGuard<'_, Inner>, was_empty: bool) {
-        let is_for_disk = inner.wants_spill() || inner.is_unwritten();
+        let is_for_disk = inner.wants_spill() || inner.unwritten().is_some();
         let dropped = inner.drop_oldest();
         if dropped > 0 {
             self.counters.points_dropped.queue_full.add(dropped as u64);

@@ -47,17 +47,14 @@ impl Queue {
         let mut inner = self.lock();
         inner.spills = disk.is_well;
         inner.oldest_spooled = disk.oldest;
-        inner.written = match disk.is_well && disk.is_ahead {
-            false => u64::MAX,
-            // What was sent unwritten is not written any more.
-            true if inner.written == u64::MAX => 0,
-            true => inner.written,
-        };
+        // What was sent unwritten is not written any more.
+        let written = inner.written.unwrap_or_default();
+        inner.written = (disk.is_well && disk.is_ahead).then_some(written);
         View {
             phase: inner.phase,
             deadline: inner.ends_at.or(inner.deadline),
             spill: inner.wants_spill().then_some(inner.points().div_ceil(2)),
-            unwritten: inner.is_unwritten().then_some(inner.written),
+            unwritten: inner.unwritten(),
             settled: inner.fronts().map(|(first, _)| first).min().unwrap_or(inner.next_point),
             room: match inner.phase == Phase::Open && inner.points() == 0 {
                 true => inner.limit.points.div_ceil(2),
@@ -69,7 +66,7 @@ impl Queue {
     /// The disk takes nothing for now: no point has to wait for it to be sent.
     pub(crate) fn disk_failed(&self) {
         let mut inner = self.lock();
-        (inner.spills, inner.written) = (false, u64::MAX);
+        (inner.spills, inner.written) = (false, None);
         // The flusher may wait for room that will not come.
         self.changed.notify_all();
     }
@@ -88,16 +85,15 @@ impl Queue {
         Some(number.max(batch.first)..batch.end())
     }
 
-    /// Below which number every point is on disk that has to be; the last number when none has to.
-    pub(crate) fn written(&self) -> u64 {
+    /// Below which number every point is on disk that has to be, if any have to.
+    pub(crate) fn written(&self) -> Option<u64> {
         self.lock().written
     }
 
     /// Points with lower numbers than this are on disk: those that have to be may be sent.
     pub(crate) fn set_written(&self, below: u64) {
-        let mut inner = self.lock();
-        if inner.written != u64::MAX {
-            inner.written = below;
+        if let Some(written) = &mut self.lock().written {
+            *written = below;
         }
     }
 
@@ -143,8 +139,8 @@ impl Queue {
         self.counters.points_taken.add(points as u64);
         let mut batch = Batch::new(lines.into(), points, inner.next_point, now);
         batch.is_from_disk = true;
-        if inner.written == inner.next_point {
-            inner.written = batch.end();
+        if inner.written == Some(inner.next_point) {
+            inner.written = Some(batch.end());
         }
         inner.next_point = batch.end();
         inner.fresh.push(batch);

@@ -12,7 +12,7 @@ const SPARE_BUFFERS: usize = 128;
 const BYTES_PER_POINT: usize = 128;
 
 /// The most that may wait.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Limit {
     pub(super) points: usize,
     bytes: usize,
@@ -25,14 +25,15 @@ impl Limit {
     }
 }
 
+#[derive(Default)]
 pub(super) struct Inner {
     pub(super) limit: Limit,
     /// Lines from before the connection was last lost; sent in turn with `fresh`.
     pub(super) backlog: Lane,
     /// Lines made since.
     pub(super) fresh: Lane,
-    /// Whether the backlog is next in turn.
-    pub(super) is_backlog_next: bool,
+    /// Whether the last batch that was sent was of the backlog: the other lane is next in turn.
+    pub(super) was_backlog: bool,
     /// The number of the next point: how many were ever added.
     pub(super) next_point: u64,
     /// The number behind the last point of a snapshot: those from it on are raw points.
@@ -61,9 +62,8 @@ pub(super) struct Inner {
     /// While the link is down: whether the writer moves the oldest points to disk, so that the
     /// flusher waits for room instead of dropping them.
     pub(super) spills: bool,
-    /// Points from this number on have to be on disk before they are sent; the last number when
-    /// nothing has to.
-    pub(super) written: u64,
+    /// Points from this number on have to be on disk before they are sent, if any have to.
+    pub(super) written: Option<u64>,
     /// When the oldest point on disk was written.
     pub(super) oldest_spooled: Option<Instant>,
     /// Buffers of confirmed batches, at most `SPARE_BUFFERS`.
@@ -74,33 +74,6 @@ pub(super) struct Inner {
 }
 
 impl Inner {
-    pub(super) fn new(limit: Limit) -> Self {
-        Inner {
-            limit,
-            backlog: Lane::default(),
-            fresh: Lane::default(),
-            is_backlog_next: true,
-            next_point: 0,
-            snapshot_end: 0,
-            snapshot_points: 0,
-            in_flight: 0,
-            oldest_in_flight: None,
-            wants_room: false,
-            awaited: None,
-            expedites: 0,
-            link: Link::Up,
-            phase: Phase::Open,
-            ends_at: None,
-            deadline: None,
-            has_spool: false,
-            spills: false,
-            written: u64::MAX,
-            oldest_spooled: None,
-            spare: Vec::new(),
-            given_up: Vec::new(),
-        }
-    }
-
     /// Points that wait to be sent.
     pub(super) fn points(&self) -> usize {
         self.backlog.points() + self.fresh.points()
@@ -129,9 +102,10 @@ impl Inner {
         self.spills && self.link == Link::Down && self.points() > 0 && is_full
     }
 
-    /// Whether points have to be written to disk before they are sent.
-    pub(super) fn is_unwritten(&self) -> bool {
-        self.written < self.next_point
+    /// From which number on points have to be written to disk before they are sent, if there are
+    /// any.
+    pub(super) fn unwritten(&self) -> Option<u64> {
+        self.written.filter(|written| *written < self.next_point)
     }
 
     pub(super) fn waiting(&self) -> Waiting {
@@ -171,13 +145,13 @@ impl Inner {
 
     /// The next batch to send, from each lane in turn.
     pub(super) fn pop(&mut self) -> Option<Batch> {
-        let is_backlog =
-            !self.backlog.is_empty() && (self.is_backlog_next || self.fresh.is_empty());
+        let is_backlog = !self.backlog.is_empty() && (!self.was_backlog || self.fresh.is_empty());
         let lane = if is_backlog { &mut self.backlog } else { &mut self.fresh };
-        if !lane.front()?.is_from_disk && lane.front()?.end() > self.written {
+        let front = lane.front()?;
+        if !front.is_from_disk && self.written.is_some_and(|written| front.end() > written) {
             return None;
         }
-        self.is_backlog_next = !is_backlog;
+        self.was_backlog = is_backlog;
         let batch = lane.pop()?;
         self.in_flight += batch.points();
         self.oldest_in_flight = oldest_of(self.oldest_in_flight.into_iter().chain([key(&batch)]));

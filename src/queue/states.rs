@@ -1,18 +1,20 @@
 //! What the queue and its users say to each other.
 
 /// What the writer last said of the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Link {
     /// Connected, or not tried since it last was.
+    #[default]
     Up,
     /// The last attempt failed.
     Down,
 }
 
 /// How far the exporter's end has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     /// Points are taken.
+    #[default]
     Open,
     /// No more points are taken; the writer sends what there is, then ends.
     Closing,

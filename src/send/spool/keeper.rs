@@ -207,12 +207,11 @@ impl Keeper {
     }
 
     fn try_keep_all(&mut self, window: &Window, wall: Duration) -> io::Result<bool> {
-        let written = self.queue.written();
-        let is_covered = written < u64::MAX && !self.has_gap;
-        for lines in window.unconfirmed().filter(|_| !is_covered) {
+        let written = self.queue.written().filter(|_| !self.has_gap);
+        for lines in window.unconfirmed().filter(|_| written.is_none()) {
             self.store.append(lines, None, wall)?;
         }
-        let mut below = if is_covered { written } else { 0 };
+        let mut below = written.unwrap_or_default();
         loop {
             let copied;
             (below, copied) = self.copy(below, usize::MAX, wall);
