@@ -42,7 +42,7 @@ use std::time::Duration;
 
 pub(crate) use self::batch::{BATCH_BYTES, Batch};
 use self::inner::{Inner, Limit};
-pub(crate) use self::states::{Link, Phase, Waiting, Watermark};
+pub(crate) use self::states::{Demand, Link, Phase, Watermark};
 use self::waker::Waker;
 use crate::stats::{Count, Counters, Stats};
 use crate::sync::{self, Condvar, Mutex, MutexGuard};
@@ -303,13 +303,8 @@ impl Queue {
     }
 
     /// What waits to be sent.
-    pub(crate) fn waiting(&self) -> Waiting {
+    pub(crate) fn waiting(&self) -> Demand {
         self.lock().waiting()
-    }
-
-    /// Whether a flush or the shutdown waits for points to arrive.
-    pub(crate) fn is_expedited(&self) -> bool {
-        self.lock().expedites > 0
     }
 
     pub(crate) fn phase(&self) -> Phase {

@@ -4,7 +4,7 @@ use crate::clock::Instant;
 
 use super::batch::{BATCH_BYTES, Batch};
 use super::lane::Lane;
-use super::states::{Link, Phase, Waiting, Watermark};
+use super::states::{Demand, Link, Phase, Watermark};
 
 /// Buffers kept for reuse, 8 MiB of them.
 const SPARE_BUFFERS: usize = 128;
@@ -108,11 +108,15 @@ impl Inner {
         self.written.filter(|written| *written < self.next_point)
     }
 
-    pub(super) fn waiting(&self) -> Waiting {
-        Waiting {
+    pub(super) fn waiting(&self) -> Demand {
+        let is_closing = self.phase >= Phase::Closing;
+        Demand {
+            is_closing,
+            unsent: self.points(),
             fresh: self.fresh.points(),
-            backlog: self.backlog.points(),
             snapshot_points: self.snapshot_points,
+            has_backlog: !self.backlog.is_empty(),
+            is_expedited: is_closing || self.expedites > 0,
             is_filling: self.wants_room || self.is_half_used(),
         }
     }

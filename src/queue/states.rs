@@ -24,16 +24,22 @@ pub(crate) enum Phase {
     Finished,
 }
 
-/// What waits to be sent.
+/// What there is to send.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Waiting {
-    /// Points made since the connection was last lost.
+pub(crate) struct Demand {
+    /// The queue takes no more points.
+    pub(crate) is_closing: bool,
+    /// All points that wait.
+    pub(crate) unsent: usize,
+    /// Those of them that are no backlog: a stream of raw points is in no snapshot.
     pub(crate) fresh: usize,
-    /// Points made before.
-    pub(crate) backlog: usize,
     /// Lines of the last snapshot, dropped and sent ones included.
     pub(crate) snapshot_points: usize,
-    /// The flusher waits for room, or more than half of the queue is used.
+    /// Whether some points are from before a connection was lost, or are sent again.
+    pub(crate) has_backlog: bool,
+    /// Whether a flush or the shutdown waits.
+    pub(crate) is_expedited: bool,
+    /// Whether the flusher waits for room, or more than half of the queue is used.
     pub(crate) is_filling: bool,
 }
 

@@ -119,7 +119,7 @@ fn a_line_that_is_longer_than_a_queue_may_be_replaces_all_others() {
     push(&queue, "a\nb\n");
     queue.set_link(Link::Down);
     push(&queue, &lines("c", 200_000));
-    assert_eq!((queue.waiting().fresh, queue.waiting().backlog), (1, 0));
+    assert_eq!((queue.waiting().fresh, queue.waiting().has_backlog), (1, false));
     assert_eq!(counters.points_dropped.queue_full.get(), 2);
 }
 
@@ -160,10 +160,10 @@ fn after_a_lost_connection_old_and_new_batches_take_turns() {
     queue.set_link(Link::Down);
     queue.set_link(Link::Up);
     ["d", "e"].into_iter().for_each(|letter| push(&queue, &batch(letter)));
-    assert_eq!((queue.waiting().fresh, queue.waiting().backlog), (2, 3));
+    assert_eq!((queue.waiting().fresh, queue.waiting().unsent), (2, 5));
     let order: String = (0..5).filter_map(|_| popped(&queue).chars().next()).collect();
     assert_eq!(order, "adbec");
-    assert_eq!(queue.waiting(), Waiting::default());
+    assert_eq!(queue.waiting(), Demand::default());
     assert!(queue.pop().is_none());
 }
 
@@ -214,7 +214,7 @@ fn abandoned_points_are_dropped_wherever_they_are() {
     queue.abandon();
     assert_law(&counters, 0);
     assert_eq!(counters.points_dropped.shutdown.get(), 3);
-    assert_eq!(queue.waiting(), Waiting::default());
+    assert_eq!((queue.waiting().unsent, queue.waiting().has_backlog), (0, false));
     // Too late, each of them.
     confirm(&queue, in_flight);
     push(&queue, "d\n");

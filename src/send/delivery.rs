@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::limiter::{Demand, Limiter};
+use super::limiter::Limiter;
 #[cfg(not(feature = "spool"))]
 pub(crate) use super::no_spool::Keeper;
 #[cfg(feature = "spool")]
@@ -12,7 +12,7 @@ pub(crate) use super::spool::keeper::Keeper;
 use super::status::Status;
 use super::window::{Place, Window};
 use crate::clock::Instant;
-use crate::queue::{Phase, Queue};
+use crate::queue::{Demand, Queue};
 use crate::stats::Counters;
 
 pub(super) struct Delivery {
@@ -37,21 +37,13 @@ pub(super) struct Turn<'a> {
 impl Delivery {
     /// What there is to send, in the queue and in the window.
     pub(super) fn demand(&self) -> Demand {
-        // The phase first: what is pushed before it closes is then seen.
-        let is_closing = self.queue.phase() >= Phase::Closing;
-        let waiting = self.queue.waiting();
-        let held = self.window.ungranted();
-        let has_backlog =
-            waiting.backlog > 0 || self.window.is_resending() || self.has_backlog_on_disk();
-        Demand {
-            is_closing,
-            unsent: waiting.fresh + waiting.backlog + held,
-            fresh: if has_backlog { waiting.fresh } else { waiting.fresh + held },
-            snapshot_points: waiting.snapshot_points,
-            has_backlog,
-            is_expedited: is_closing || self.queue.is_expedited(),
-            is_filling: waiting.is_filling,
+        let (mut demand, held) = (self.queue.waiting(), self.window.ungranted());
+        demand.has_backlog |= self.window.is_resending() || self.has_backlog_on_disk();
+        demand.unsent += held;
+        if !demand.has_backlog {
+            demand.fresh += held;
         }
+        demand
     }
 
     /// Keeps on disk what memory has no room for, if it may; returns when to do so again.

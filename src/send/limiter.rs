@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use super::window::Place;
 use crate::clock::Instant;
+use crate::queue::Demand;
 
 /// The least rate of [`RateLimit::Auto`] in points a second: the one in the example of potsdb's
 /// README.
@@ -66,25 +67,6 @@ pub enum RateLimit {
     PerSecond(NonZeroU32),
     /// As fast as the server reads.
     Unlimited,
-}
-
-/// What there is to send.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Demand {
-    /// The queue takes no more points.
-    pub(super) is_closing: bool,
-    /// All points that no write was granted for.
-    pub(super) unsent: usize,
-    /// Those of them that are no backlog: a stream of raw points is in no snapshot.
-    pub(super) fresh: usize,
-    /// Lines of the last snapshot.
-    pub(super) snapshot_points: usize,
-    /// Whether some points are from before a connection was lost, or are sent again.
-    pub(super) has_backlog: bool,
-    /// Whether a flush or the shutdown waits.
-    pub(super) is_expedited: bool,
-    /// Whether the queue fills up, so that points may soon be dropped.
-    pub(super) is_filling: bool,
 }
 
 #[derive(Debug)]

@@ -53,7 +53,8 @@
 use std::time::Duration;
 
 use crate::clock::Instant;
-use crate::send::limiter::{Brake, Demand};
+use crate::queue::Demand;
+use crate::send::limiter::Brake;
 use crate::send::window::{Place, Window};
 use crate::stats::Confirmation;
 
