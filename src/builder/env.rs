@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::str::FromStr;
 use std::time::Duration;
 
 use metrics::{Label, Level};
@@ -19,18 +20,18 @@ use metrics_util::MetricKindMask;
 use super::OpenTsdbBuilder;
 #[cfg(feature = "http")]
 use super::options::HttpCompression;
-#[cfg(feature = "spool")]
-use super::options::Spool;
 use super::options::{Address, ConnectivityCheck, Flavor, HostTag, InstanceTag};
 use crate::error::BuildError;
 use crate::flush::distribution::{Distribution, Plans};
 use crate::flush::reading::CounterMode;
 use crate::flush::schedule::TimestampPrecision;
 use crate::send::endpoint::{Endpoint, redact};
+#[cfg(feature = "http")]
+use crate::send::http::head::Header;
 use crate::send::limiter::RateLimit;
 use crate::send::rotation::EndpointOrder;
-#[cfg(feature = "http")]
-use crate::send::{http::head::Header, url::Secret};
+#[cfg(feature = "spool")]
+use crate::send::spool::options::Spool;
 use crate::stats::Confirmation;
 
 /// What the name of every variable begins with.
@@ -43,9 +44,9 @@ type Set = fn(&mut OpenTsdbBuilder, &str) -> Result<(), String>;
 
 /// A row for each variable: its name behind [`PREFIX`], the option, and what reads the text.
 macro_rules! variables {
-    ($($(#[$cfg:meta])* $name:literal $($option:ident).+ = $read:expr;)*) => {
+    ($($(#[$cfg:meta])* $name:literal $($option:ident $(($($none:tt)*))?).+ = $read:expr;)*) => {
         &[$($(#[$cfg])* (concat!("OPENTSDB_", $name), |builder, text| {
-            builder.$($option).+ = $read(text)?;
+            builder.$($option $(($($none)*))?).+ = $read(text)?;
             Ok(())
         })),*]
     };
@@ -107,6 +108,14 @@ const VARIABLES: &[(&str, Set)] = variables! {
         word(&[("gzip", HttpCompression::Gzip), ("off", HttpCompression::Off)]);
     #[cfg(feature = "http")]
     "HTTP_BATCH_BYTES" http.batch_bytes = some(number);
+    #[cfg(feature = "spool")]
+    "SPOOL_DIR" spool().directory = |text: &str| Ok::<_, String>(text.into());
+    #[cfg(feature = "spool")]
+    "SPOOL_MAX_BYTES" spool().max_bytes = number;
+    #[cfg(feature = "spool")]
+    "SPOOL_MAX_AGE" spool().max_age = duration;
+    #[cfg(feature = "spool")]
+    "SPOOL_WRITE_AHEAD" spool().write_ahead = word(SWITCH);
 };
 const LEVELS: &[(&str, Level)] = &[
     ("trace", Level::TRACE),
@@ -115,43 +124,15 @@ const LEVELS: &[(&str, Level)] = &[
     ("warn", Level::WARN),
     ("error", Level::ERROR),
 ];
-/// As [`VARIABLES`], of the spool: one option, made of what is set of it.
-#[cfg(feature = "spool")]
-const SPOOL: &[(&str, Set)] = &[
-    ("OPENTSDB_SPOOL_DIR", |builder, text| {
-        spool(builder).directory = text.into();
-        Ok(())
-    }),
-    ("OPENTSDB_SPOOL_MAX_BYTES", |builder, text| {
-        spool(builder).max_bytes = number(text)? as u64;
-        Ok(())
-    }),
-    ("OPENTSDB_SPOOL_MAX_AGE", |builder, text| {
-        spool(builder).max_age = duration(text)?;
-        Ok(())
-    }),
-    ("OPENTSDB_SPOOL_WRITE_AHEAD", |builder, text| {
-        spool(builder).write_ahead = word(SWITCH)(text)?;
-        Ok(())
-    }),
-];
-#[cfg(not(feature = "spool"))]
-const SPOOL: &[(&str, Set)] = &[];
-
-/// The options of the spool; without a directory, which `build` refuses, if there are none yet.
-#[cfg(feature = "spool")]
-fn spool(builder: &mut OpenTsdbBuilder) -> &mut Spool {
-    builder.spool.get_or_insert_with(|| Spool::new(""))
-}
-
-/// Each variable, in the order of the table.
-fn rows() -> impl Iterator<Item = &'static (&'static str, Set)> {
-    VARIABLES.iter().chain(SPOOL)
-}
-
 const SWITCH: &[(&str, bool)] = &[("true", true), ("false", false)];
 
 impl OpenTsdbBuilder {
+    /// The options of the spool; without a directory, which `build` refuses, if there are none yet.
+    #[cfg(feature = "spool")]
+    fn spool(&mut self) -> &mut Spool {
+        self.spool.get_or_insert_with(|| Spool::new(""))
+    }
+
     pub(crate) fn from_variables(
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, BuildError> {
@@ -170,7 +151,7 @@ impl OpenTsdbBuilder {
             );
         }
         let mut builder = OpenTsdbBuilder::new("");
-        for &(name, set) in rows() {
+        for &(name, set) in VARIABLES {
             let Some(text) = variables.get(name) else { continue };
             let invalid = |fix| BuildError::invalid(name, shown(name, text), fix);
             let mut alone = OpenTsdbBuilder::new("");
@@ -189,7 +170,7 @@ fn collect(
     for (name, value) in environment {
         let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
         let text = value.to_string_lossy().trim().to_owned();
-        let known = rows().find(|row| row.0 == name);
+        let known = VARIABLES.iter().find(|row| row.0 == name);
         if let (Some(&(name, _)), None) = (known, value.to_str()) {
             return Err(BuildError::invalid(name, shown(name, &text), "give text in UTF-8"));
         }
@@ -207,7 +188,7 @@ fn is_unknown(name: &str) -> bool {
         || name.contains("_SERVICE_PORT")
         || name.ends_with("_PORT")
         || name.contains("_PORT_");
-    !is_of_a_service && rows().all(|row| row.0 != name)
+    !is_of_a_service && VARIABLES.iter().all(|row| row.0 != name)
 }
 
 /// Checks what depends on one option alone.
@@ -277,7 +258,7 @@ fn idle(text: &str) -> Result<Option<(MetricKindMask, Duration)>, String> {
     Ok(duration_or_off(text)?.map(|timeout| (MetricKindMask::ALL, timeout)))
 }
 
-fn number(text: &str) -> Result<usize, String> {
+fn number<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| "give a whole number".to_owned())
 }
 
@@ -306,10 +287,7 @@ fn target_levels(text: &str) -> Result<Vec<(String, Level)>, String> {
 #[cfg(feature = "http")]
 fn headers(text: &str) -> Result<Vec<Header>, String> {
     let header = |text: &str| match text.split_once('=') {
-        Some((name, value)) => {
-            let value = Secret(value.trim().to_owned());
-            Ok(Header { name: name.trim().to_owned(), value })
-        }
+        Some((name, value)) => Ok(Header::new(name.trim().to_owned(), value.trim().to_owned())),
         None => Err("give headers separated by commas, as in X-Scope-OrgID=7".to_owned()),
     };
     text.split(',').map(header).collect()
@@ -396,7 +374,7 @@ mod tests {
             let built = build(&[(ADDRESS, "tsd"), (name.as_str(), *value)]);
             assert_eq!(format!("{:?}", built.unwrap()), format!("{expected:?}"), "{name}={value}");
         }
-        for (name, _) in rows() {
+        for (name, _) in VARIABLES {
             assert!(cases.iter().any(|case| name.strip_prefix(PREFIX) == Some(case.0)), "{name}");
         }
     }
@@ -504,6 +482,9 @@ mod tests {
     fn the_table_of_the_docs_has_each_variable_in_this_order() {
         let docs = include_str!("../../docs/environment.md");
         let names = docs.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
-        assert_eq!(names.collect::<Vec<_>>(), rows().map(|row| row.0).collect::<Vec<_>>());
+        assert_eq!(
+            names.collect::<Vec<_>>(),
+            VARIABLES.iter().map(|row| row.0).collect::<Vec<_>>()
+        );
     }
 }
