@@ -18,9 +18,9 @@ use std::time::Duration;
 use metrics::{Label, Level};
 use metrics_util::MetricKindMask;
 
+use self::options::Address;
 #[cfg(feature = "http")]
 pub use self::options::HttpCompression;
-use self::options::{Address, Spool};
 pub use self::options::{ConnectivityCheck, Flavor, HostTag, InstanceTag};
 use crate::clock::Clock;
 use crate::error::BuildError;
@@ -35,6 +35,8 @@ use crate::record::recorder::OpenTsdbRecorder;
 use crate::send::http::head::Header;
 use crate::send::limiter::RateLimit;
 use crate::send::rotation::EndpointOrder;
+#[cfg(feature = "spool")]
+use crate::send::spool::options::Spool;
 use crate::stats::Confirmation;
 
 /// Between two snapshots.
@@ -502,6 +504,7 @@ options! {
         max_tags: Option<usize> = None,
         callbacks: Callbacks = Callbacks::default(),
         target_levels: Vec<(String, Level)> = Vec::new(),
+        #[cfg(feature = "spool")]
         spool: Option<Spool> = None,
         #[cfg(feature = "http")]
         http: options::Http = options::Http::default(),

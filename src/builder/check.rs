@@ -88,7 +88,9 @@ impl OpenTsdbBuilder {
         ])?;
         #[cfg(feature = "http")]
         self.check_http()?;
-        self.check_spool()
+        #[cfg(feature = "spool")]
+        self.check_spool()?;
+        Ok(())
     }
 
     #[cfg(feature = "spool")]
@@ -108,16 +110,6 @@ impl OpenTsdbBuilder {
             self.spool.as_ref().is_none_or(|spool| !spool.directory.as_os_str().is_empty());
         let fix = "name a directory; in the environment that is OPENTSDB_SPOOL_DIR";
         check(&[("with_spool", &"", is_named, fix)])
-    }
-
-    #[cfg(not(feature = "spool"))]
-    #[expect(
-        clippy::unused_self,
-        clippy::unnecessary_wraps,
-        reason = "as with the feature `spool`"
-    )]
-    fn check_spool(&self) -> Result<(), BuildError> {
-        Ok(())
     }
 
     pub(super) fn endpoints(&self) -> Result<Vec<Endpoint>, BuildError> {

@@ -5,15 +5,9 @@ use std::fmt;
 use crate::send::endpoint::redact;
 #[cfg(feature = "http")]
 use crate::send::http::head::Header;
-#[cfg(feature = "spool")]
-pub(super) use crate::send::spool::options::Spool;
 use crate::stats::Confirmation;
 use crate::wire::charset::Charset;
 use crate::wire::line::TSD_LINE;
-
-/// Without the feature `spool` there is none.
-#[cfg(not(feature = "spool"))]
-pub(super) type Spool = std::convert::Infallible;
 
 /// The most tags that any server takes, and a round number.
 pub(super) const MOST_TAGS: usize = 64;

@@ -24,7 +24,9 @@ use crate::record::levels::Levels;
 use crate::record::recorder::OpenTsdbRecorder;
 use crate::record::registry::{self, Registry};
 use crate::send::endpoint::Endpoint;
-use crate::send::{self, Keeper, Protocols, Writer};
+#[cfg(feature = "spool")]
+use crate::send::spool::keeper::Keeper;
+use crate::send::{self, Keep, Protocols, Writer};
 use crate::stats::Counters;
 #[cfg(feature = "spool")]
 use crate::wire::sendable::LineRules;
@@ -58,7 +60,10 @@ impl OpenTsdbBuilder {
         let claim = instance::settle(&self.instance_tag, &endpoints, &mut rules, has_room);
         let exporter = self.exporter(rules, plans);
         let Exporter { rules, registry, queue, counters, clock, .. } = &*exporter;
+        #[cfg(feature = "spool")]
         let keeper = self.keeper(&exporter)?;
+        #[cfg(not(feature = "spool"))]
+        let keeper = None;
         let sending = self.sending(endpoints, protocols, keeper, claim);
         let spawn_error = |name, source| BuildError::Spawn { name, source: error::cause(source) };
         let writer = Writer::new(sending, Arc::clone(queue), Arc::clone(counters), clock.clone())
@@ -129,7 +134,7 @@ impl OpenTsdbBuilder {
 
     /// What has the spool, in the directory of this exporter.
     #[cfg(feature = "spool")]
-    fn keeper(&self, exporter: &Exporter) -> Result<Option<Keeper>, BuildError> {
+    fn keeper(&self, exporter: &Exporter) -> Result<Option<Box<dyn Keep>>, BuildError> {
         let Some(mut spool) = self.spool.clone() else { return Ok(None) };
         if let (InstanceTag::Auto, Some(number)) = (&self.instance_tag, &exporter.rules.instance) {
             spool.directory.push(number);
@@ -147,13 +152,7 @@ impl OpenTsdbBuilder {
         let keeper = Keeper::open(&spool, lines, queue, counters, clock.clone());
         let failed =
             |source| BuildError::Spool { directory: spool.directory, source: error::cause(source) };
-        keeper.map(Some).map_err(failed)
-    }
-
-    #[cfg(not(feature = "spool"))]
-    #[expect(clippy::unnecessary_wraps, reason = "as with the feature `spool`")]
-    fn keeper(&self, _: &Exporter) -> Result<Option<Keeper>, BuildError> {
-        Ok(self.spool.map(|none| match none {}))
+        keeper.map(|keeper| Some(Box::new(keeper) as _)).map_err(failed)
     }
 
     fn protocols(&self, endpoints: &[Endpoint]) -> Result<Protocols, BuildError> {
@@ -169,7 +168,7 @@ impl OpenTsdbBuilder {
         &self,
         endpoints: Vec<Endpoint>,
         protocols: Protocols,
-        keeper: Option<Keeper>,
+        keeper: Option<Box<dyn Keep>>,
         claim: Option<Claim>,
     ) -> send::Options {
         send::Options {

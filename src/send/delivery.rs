@@ -5,10 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::limiter::Limiter;
-#[cfg(not(feature = "spool"))]
-pub(crate) use super::no_spool::Keeper;
-#[cfg(feature = "spool")]
-pub(crate) use super::spool::keeper::Keeper;
 use super::status::Status;
 use super::window::{Place, Window};
 use crate::clock::Instant;
@@ -23,7 +19,19 @@ pub(super) struct Delivery {
     pub(super) status: Status,
     /// How long a connection may make no progress.
     pub(super) write_timeout: Duration,
-    pub(super) keeper: Option<Keeper>,
+    pub(super) keeper: Option<Box<dyn Keep>>,
+}
+
+/// What keeps points on disk; only the feature `spool` has it.
+pub(crate) trait Keep: Send {
+    /// Whether there are points on disk alone.
+    fn has_backlog(&self) -> bool;
+
+    /// Does what is to be done; returns when there will be more, should nothing happen until then.
+    fn turn(&mut self, window: &Window) -> Option<Instant>;
+
+    /// Everything that is not confirmed goes to disk, whatever failed before.
+    fn keep_all(&mut self, window: &Window);
 }
 
 /// What a turn works on.
@@ -52,7 +60,7 @@ impl Delivery {
     }
 
     pub(super) fn has_backlog_on_disk(&self) -> bool {
-        self.keeper.as_ref().is_some_and(Keeper::has_backlog)
+        self.keeper.as_ref().is_some_and(|keeper| keeper.has_backlog())
     }
 
     /// Gives up what is not confirmed, on disk if it may.

@@ -23,8 +23,6 @@ pub(crate) mod endpoint;
 #[cfg(feature = "http")]
 pub(crate) mod http;
 pub(crate) mod limiter;
-#[cfg(not(feature = "spool"))]
-mod no_spool;
 mod peer;
 mod replies;
 mod resolve;
@@ -45,6 +43,6 @@ mod window;
 mod writer;
 
 pub(crate) use self::check::check;
-pub(crate) use self::delivery::Keeper;
+pub(crate) use self::delivery::Keep;
 pub(crate) use self::peer::Protocols;
 pub(crate) use self::writer::{Options, THREAD, Writer};

@@ -51,7 +51,7 @@ pub(super) struct Written {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Window {
+pub(crate) struct Window {
     /// Oldest first, each with the place where it begins; `confirmed` lies within the first. None
     /// is empty.
     batches: VecDeque<(Place, Batch)>,

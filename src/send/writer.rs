@@ -37,7 +37,7 @@ use std::time::Duration;
 
 use super::backoff::{Backoff, Wait};
 use super::connection::Released;
-use super::delivery::{Delivery, Keeper, Turn};
+use super::delivery::{Delivery, Keep, Turn};
 use super::dial::{Attempt, Dialer, Progress};
 use super::endpoint::Endpoint;
 use super::limiter::{Limiter, RateLimit};
@@ -79,7 +79,7 @@ pub(crate) struct Options {
     pub(crate) backoff: RangeInclusive<Duration>,
     pub(crate) protocols: Protocols,
     /// Moves points to and from the spool, if there is one.
-    pub(crate) keeper: Option<Keeper>,
+    pub(crate) keeper: Option<Box<dyn Keep>>,
     /// Dropped when nothing more is sent, before anybody is told so.
     pub(crate) held: Option<Box<dyn Any + Send>>,
 }

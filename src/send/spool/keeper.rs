@@ -29,6 +29,7 @@ use crate::clock::{Clock, Instant};
 use crate::log_limiter::LogLimiter;
 use crate::queue::disk::{Disk, View};
 use crate::queue::{Phase, Queue};
+use crate::send::delivery::Keep;
 use crate::send::window::Window;
 use crate::stats::Counters;
 use crate::wire::sendable::LineRules;
@@ -83,31 +84,29 @@ impl Keeper {
         }
         queue.set_spool();
         counters.spool_bytes.set(store.bytes());
-        let (failed, read_at, synced, last_at, lines, log) = Default::default();
-        let (is_ahead, has_gap) = (spool.write_ahead, false);
         Ok(Keeper {
             store,
             queue,
             counters,
             clock,
-            is_ahead,
-            has_gap,
-            failed,
-            read_at,
-            synced,
-            last_at,
-            lines,
-            log,
+            is_ahead: spool.write_ahead,
+            has_gap: false,
+            failed: None,
+            read_at: None,
+            synced: None,
+            last_at: None,
+            lines: Vec::new(),
+            log: LogLimiter::default(),
         })
     }
+}
 
-    /// Whether there are points on disk alone.
-    pub(in crate::send) fn has_backlog(&self) -> bool {
+impl Keep for Keeper {
+    fn has_backlog(&self) -> bool {
         self.store.has_backlog()
     }
 
-    /// Does what is to be done; returns when there will be more, should nothing happen until then.
-    pub(in crate::send) fn turn(&mut self, window: &Window) -> Option<Instant> {
+    fn turn(&mut self, window: &Window) -> Option<Instant> {
         let (now, wall) = (self.clock.now(), self.clock.wall());
         let is_well = self.failed.is_none_or(|(retry_at, _)| now >= retry_at);
         let oldest = self.store.oldest(wall).and_then(|age| now.checked_sub(age));
@@ -145,6 +144,15 @@ impl Keeper {
             .min()
     }
 
+    fn keep_all(&mut self, window: &Window) {
+        let kept = self.try_keep_all(window, self.clock.wall());
+        let now = self.clock.now();
+        self.note(kept, now);
+        self.count(now);
+    }
+}
+
+impl Keeper {
     /// When everything goes to disk.
     fn last_at(&mut self, view: &View, now: Instant) -> Option<Instant> {
         let deadline = view.deadline.filter(|_| view.phase == Phase::Closing)?;
@@ -196,14 +204,6 @@ impl Keeper {
             below = numbers.end;
         }
         (below, Ok(()))
-    }
-
-    /// Everything that is not confirmed goes to disk, whatever failed before.
-    pub(in crate::send) fn keep_all(&mut self, window: &Window) {
-        let kept = self.try_keep_all(window, self.clock.wall());
-        let now = self.clock.now();
-        self.note(kept, now);
-        self.count(now);
     }
 
     fn try_keep_all(&mut self, window: &Window, wall: Duration) -> io::Result<bool> {
