@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::connection::Connection;
 use super::dial::{Attempt, Dialer, Progress};
 use super::endpoint::Endpoint;
-use super::peer::Protocols;
+use super::protocols::Protocols;
 use super::rotation::{EndpointOrder, Rotation};
 use super::status::Unreached;
 #[cfg(feature = "http")]

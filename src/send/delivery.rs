@@ -1,6 +1,5 @@
 //! What outlives a connection: the lines that are not confirmed, and how fast they may be sent.
 
-use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,14 +31,6 @@ pub(crate) trait Keep: Send {
 
     /// Everything that is not confirmed goes to disk, whatever failed before.
     fn keep_all(&mut self, window: &Window);
-}
-
-/// What a turn works on.
-pub(super) struct Turn<'a> {
-    pub(super) delivery: &'a mut Delivery,
-    /// The endpoint, for the log.
-    pub(super) name: &'a dyn Display,
-    pub(super) now: Instant,
 }
 
 impl Delivery {

@@ -5,8 +5,8 @@
 //! 3. [`dial`]: an attempt to reach a server, with [`resolve`] and [`rotation`] behind it;
 //! 4. [`backoff`]: how long to stay away when it failed;
 //! 5. [`connection`]: one socket; `stream`: the same, encrypted or not, by `tls`;
-//! 6. [`peer`]: an endpoint and the connection to it, in the protocol of its address: [`telnet`]
-//!    or `http`;
+//! 6. [`peer`]: an endpoint and the connection to it, in one of the [`protocols`]: [`telnet`] or
+//!    `http`;
 //! 7. [`delivery`]: what outlives a connection: the [`window`] of unconfirmed lines, and the
 //!    [`limiter`];
 //! 8. [`replies`]: what a server says of points, counted and logged;
@@ -24,6 +24,7 @@ pub(crate) mod endpoint;
 pub(crate) mod http;
 pub(crate) mod limiter;
 mod peer;
+mod protocols;
 mod replies;
 mod resolve;
 pub(crate) mod rotation;
@@ -44,5 +45,5 @@ mod writer;
 
 pub(crate) use self::check::check;
 pub(crate) use self::delivery::Keep;
-pub(crate) use self::peer::Protocols;
+pub(crate) use self::protocols::Protocols;
 pub(crate) use self::writer::{Options, THREAD, Writer};

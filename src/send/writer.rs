@@ -37,11 +37,12 @@ use std::time::Duration;
 
 use super::backoff::{Backoff, Wait};
 use super::connection::Released;
-use super::delivery::{Delivery, Keep, Turn};
+use super::delivery::{Delivery, Keep};
 use super::dial::{Attempt, Dialer, Progress};
 use super::endpoint::Endpoint;
 use super::limiter::{Limiter, RateLimit};
-use super::peer::{Peer, Protocols};
+use super::peer::Peer;
+use super::protocols::Protocols;
 use super::rotation::{EndpointOrder, Rotation};
 use super::status::{End, Failure, Status};
 use super::window::Window;
@@ -87,7 +88,7 @@ pub(crate) struct Options {
 pub(crate) struct Writer {
     delivery: Delivery,
     /// Each endpoint, by its index.
-    peers: Vec<Peer>,
+    peers: Vec<Box<dyn Peer>>,
     pub(super) dialer: Dialer,
     backoff: Backoff,
     clock: Clock,
@@ -121,8 +122,7 @@ impl Writer {
     ) -> io::Result<Self> {
         let count = options.endpoints.len();
         let rotation = Rotation::new(count, options.order, options.max_age);
-        let peer = |endpoint| Peer::new(endpoint, &options.protocols);
-        let peers = options.endpoints.iter().map(peer).collect();
+        let peers = options.endpoints.iter().map(|it| options.protocols.peer(it)).collect();
         let (min, max) = options.backoff.into_inner();
         Ok(Writer {
             dialer: Dialer::new(options.endpoints, rotation, options.connect_timeout)?,
@@ -246,7 +246,7 @@ impl Writer {
             Progress::Failed(endpoint, unreached) => {
                 self.delivery.counters.connect_failures.add(1);
                 self.dialer.rotation.restart();
-                self.peers.iter_mut().for_each(Peer::failed);
+                self.peers.iter_mut().for_each(|peer| peer.failed());
                 self.on_failure(endpoint, &unreached.into(), now);
                 Some(now)
             }
@@ -256,7 +256,7 @@ impl Writer {
     fn serve(&mut self, endpoint: usize, now: Instant) -> Option<Instant> {
         let name = &self.dialer.endpoints[endpoint];
         let peer = &mut self.peers[endpoint];
-        let result = peer.turn(Turn { delivery: &mut self.delivery, name, now });
+        let result = peer.turn(&mut self.delivery, name, now);
         let confirmation = peer.confirmation();
         self.delivery.counters.set_confirmation(confirmation);
         if peer.is_proved(now) {

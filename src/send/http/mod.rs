@@ -21,4 +21,4 @@ mod session;
 mod status;
 
 pub(super) use self::check::Check;
-pub(super) use self::peer::Peer;
+pub(super) use self::peer::HttpPeer;

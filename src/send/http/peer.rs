@@ -1,30 +1,33 @@
 //! An endpoint that speaks HTTP: what is known of it, and the connection to it.
 
+use std::fmt::Display;
 use std::mem;
 
 use super::body::Body;
 use super::head::{Head, Options};
 use super::learned::Learned;
-use super::session::{Context, Known, Session};
+use super::session::{Known, Session};
 use crate::clock::Instant;
 use crate::send::backoff::Wait;
 use crate::send::connection::{Connection, Released};
-use crate::send::delivery::Turn;
+use crate::send::delivery::Delivery;
 use crate::send::endpoint::Endpoint;
+use crate::send::peer::{Outcome, Peer, Turn};
 use crate::send::status::{End, Failure};
 use crate::send::stream::{Stream, Trust};
 use crate::send::url::Url;
+use crate::send::window::Window;
 use crate::stats::Confirmation;
 
-pub(crate) struct Peer {
+pub(crate) struct HttpPeer {
     endpoint: Endpoint,
     trust: Trust,
     known: Known,
     /// The connection, or why there is none.
-    session: Result<Box<Session>, Failure>,
+    session: Result<Session, Failure>,
 }
 
-impl Peer {
+impl HttpPeer {
     pub(crate) fn new(endpoint: &Endpoint, url: &Url, options: &Options) -> Self {
         let known = Known {
             learned: Learned::new(),
@@ -35,41 +38,40 @@ impl Peer {
             batch_bytes: options.batch_bytes,
         };
         let (endpoint, trust) = (endpoint.clone(), options.trust.clone());
-        Peer { endpoint, trust, known, session: Err(Failure::Closed) }
+        HttpPeer { endpoint, trust, known, session: Err(Failure::Closed) }
     }
+}
 
-    pub(crate) fn confirmation(&self) -> Confirmation {
+impl Peer for HttpPeer {
+    fn confirmation(&self) -> Confirmation {
         self.known.ask.confirmation()
     }
 
-    pub(crate) fn connected(
-        &mut self,
-        connection: Connection,
-        leave_at: Option<Instant>,
-        now: Instant,
-    ) {
+    fn connected(&mut self, connection: Connection, leave_at: Option<Instant>, now: Instant) {
         let stream = Stream::open(connection, &self.endpoint, &self.trust);
-        self.session =
-            stream.map(|stream| Box::new(Session::new(stream, leave_at, now))).map_err(|error| {
-                Failure::Refused(format!("cannot begin with TLS: {error}"), Wait::Slowest)
-            });
+        self.session = stream.map(|stream| Session::new(stream, leave_at, now)).map_err(|error| {
+            Failure::Refused(format!("cannot begin with TLS: {error}"), Wait::Slowest)
+        });
     }
 
-    pub(crate) fn turn(&mut self, turn: Turn<'_>) -> Result<Option<Instant>, End> {
+    fn turn(&mut self, delivery: &mut Delivery, name: &dyn Display, now: Instant) -> Outcome {
         let session = match &mut self.session {
             Ok(session) => session,
             Err(failure) => return Err(End::Failed(mem::replace(failure, Failure::Closed))),
         };
-        let Turn { delivery, name, now } = turn;
-        session.turn(&mut Context { delivery, known: &mut self.known, name, now })
+        session.turn(&mut Turn { delivery, known: &mut self.known, name, now })
     }
 
-    pub(crate) fn is_proved(&self) -> bool {
+    fn is_proved(&self, _: Instant) -> bool {
         self.session.as_ref().is_ok_and(|session| session.has_confirmed)
     }
 
-    pub(crate) fn release(&mut self, now: Instant) -> Option<Released> {
+    /// Its answers say more than the end of a connection.
+    fn failed(&mut self) {}
+
+    fn release(&mut self, _: &Window, now: Instant) -> Option<Released> {
         let session = mem::replace(&mut self.session, Err(Failure::Closed)).ok()?;
+        // Half a request is none, wherever it ends.
         Some(Released::new(session.exchange.stream.close(), Vec::new(), now))
     }
 }
@@ -107,11 +109,11 @@ mod tests {
         let endpoint = Endpoint::parse("https://localhost").unwrap();
         // These trust nobody: they have no configuration of TLS.
         let options = Options::default();
-        let mut peer = Peer::new(&endpoint, endpoint.url.as_ref().unwrap(), &options);
+        let mut peer = HttpPeer::new(&endpoint, endpoint.url.as_ref().unwrap(), &options);
         peer.connected(connection.unwrap(), None, now);
-        let result = peer.turn(Turn { delivery: &mut delivery, name: &"tsd", now });
+        let result = peer.turn(&mut delivery, &"tsd", now);
         let Err(End::Failed(failure)) = result else { panic!("{result:?}") };
         assert_eq!(failure.to_string(), "cannot begin with TLS: unsupported");
-        assert!(peer.release(now).is_none());
+        assert!(peer.release(&delivery.window, now).is_none());
     }
 }

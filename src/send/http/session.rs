@@ -9,7 +9,6 @@
 //! has closed after an answer, before the first byte of the next one, is no failure: the server had
 //! done with it before it was sent more.
 
-use std::fmt::Display;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use crate::clock::Instant;
 use crate::send::backoff::Wait;
 use crate::send::connection::Received;
 use crate::send::delivery::Delivery;
+use crate::send::peer::{Outcome, Turn};
 use crate::send::replies::ReplyTally;
 use crate::send::status::{End, Failure};
 use crate::send::stream::Stream;
@@ -65,14 +65,7 @@ pub(super) struct Known {
     pub(super) batch_bytes: usize,
 }
 
-/// What a turn of a session works on.
-pub(super) struct Context<'a> {
-    pub(super) delivery: &'a mut Delivery,
-    pub(super) known: &'a mut Known,
-    /// The endpoint, for the log.
-    pub(super) name: &'a dyn Display,
-    pub(super) now: Instant,
-}
+type Context<'a> = Turn<'a, Known>;
 
 impl Context<'_> {
     /// Whether no more lines are to be gathered for a body of so many bytes of them.
@@ -97,7 +90,7 @@ impl Session {
 
     /// Goes on as far as it can without waiting; returns when to go on should nothing happen until
     /// then.
-    pub(super) fn turn(&mut self, cx: &mut Context<'_>) -> Result<Option<Instant>, End> {
+    pub(super) fn turn(&mut self, cx: &mut Context<'_>) -> Outcome {
         let received = self.exchange.read(cx.now);
         let received = received.map_err(|error| self.broken("reading", error, cx))?;
         let is_unasked = self.request.is_none() && self.exchange.reader.has_begun;
@@ -170,7 +163,7 @@ impl Session {
     }
 
     /// Gathers lines, and makes the next request of them when it is time.
-    fn advance(&mut self, cx: &mut Context<'_>) -> Result<Option<Instant>, End> {
+    fn advance(&mut self, cx: &mut Context<'_>) -> Outcome {
         let limit = cx.known.learned.max_bytes(cx.known.batch_bytes, cx.now);
         let is_gzip = cx.known.is_gzip && cx.known.learned.may_gzip();
         let capacity = cx.known.body.capacity(limit, is_gzip);
@@ -240,7 +233,7 @@ impl Session {
     }
 
     /// Ends what makes no progress; returns when to look again.
-    fn check_deadline(&self, cx: &mut Context<'_>) -> Result<Option<Instant>, End> {
+    fn check_deadline(&self, cx: &mut Context<'_>) -> Outcome {
         let Some(request) = self.request else { return Ok(None) };
         let time = cx.delivery.write_timeout;
         let due = self.exchange.ends_at(time);

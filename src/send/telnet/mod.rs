@@ -9,4 +9,4 @@ pub(super) mod confirm;
 mod peer;
 mod session;
 
-pub(super) use self::peer::Peer;
+pub(super) use self::peer::TelnetPeer;

@@ -12,14 +12,13 @@
 //! Every session that is not cut short ends with our half-close, and reads on to the server's: late
 //! refusals are counted, and no reply meets a closed socket.
 
-use std::fmt::Display;
 use std::io;
 use std::time::Duration;
 
 use super::confirm::{Agenda, Barrier, MAX_TIMEOUTS, Next, PROMPT, Profile};
 use crate::clock::Instant;
 use crate::send::connection::{Connection, Received, Released};
-use crate::send::delivery::Delivery;
+use crate::send::peer::{Outcome, Turn};
 use crate::send::replies::ReplyTally;
 use crate::send::status::{End, Failure};
 use crate::send::window::{Place, Window};
@@ -62,15 +61,7 @@ enum Stage {
     Ended(Instant),
 }
 
-/// What a turn of a session works on.
-pub(crate) struct Context<'a> {
-    pub(crate) delivery: &'a mut Delivery,
-    /// Of the session's endpoint.
-    pub(crate) profile: &'a mut Profile,
-    /// The endpoint, for the log.
-    pub(crate) name: &'a dyn Display,
-    pub(crate) now: Instant,
-}
+type Context<'a> = Turn<'a, Profile>;
 
 impl Session {
     pub(crate) fn new(connection: Connection, leave_at: Option<Instant>, now: Instant) -> Self {
@@ -89,7 +80,7 @@ impl Session {
 
     /// Reads, then goes on as far as it can without waiting; returns when to go on should nothing
     /// happen until then.
-    pub(crate) fn turn(&mut self, cx: &mut Context<'_>) -> Result<Option<Instant>, End> {
+    pub(crate) fn turn(&mut self, cx: &mut Context<'_>) -> Outcome {
         let received = self.read(cx)?;
         let next = match (self.stage, received) {
             (Stage::Open, Received::Ended) => return Err(self.lost(Failure::Closed, cx)),
@@ -129,12 +120,12 @@ impl Session {
             parser.end(take);
         }
         if let Some(place) = tally.is_answered.then(|| self.barrier.answered()).flatten() {
-            cx.profile.learn(Confirmation::Version, cx.now);
+            cx.known.learn(Confirmation::Version, cx.now);
             self.confirmed(place, cx);
         }
         if tally.is_complaint {
             let window = &cx.delivery.window;
-            cx.profile.brake.complained(window.confirmed(), window.written(), cx.now);
+            cx.known.brake.complained(window.confirmed(), window.written(), cx.now);
         }
         if tally.rejections > 0 {
             self.barrier.progressed(cx.now);
@@ -145,23 +136,23 @@ impl Session {
 
     fn confirmed(&mut self, place: Place, cx: &mut Context<'_>) {
         // First, so that a flush that returns sees it.
-        cx.delivery.counters.set_confirmation(cx.profile.mode());
-        cx.profile.confirmed(cx.delivery.confirm(place));
+        cx.delivery.counters.set_confirmation(cx.known.mode());
+        cx.known.confirmed(cx.delivery.confirm(place));
         self.has_confirmed = true;
     }
 
     /// Both sides have closed, the server after us and at this time: whether that confirms what was
     /// written.
-    fn settle(&mut self, ended: Instant, cx: &mut Context<'_>) -> Result<Option<Instant>, End> {
+    fn settle(&mut self, ended: Instant, cx: &mut Context<'_>) -> Outcome {
         if !cx.delivery.window.has_unconfirmed_writes() {
             return Err(End::Finished);
         }
         self.stage = Stage::Ended(ended);
         match self.connection.is_settled() {
             Err(error) => return Err(self.broken("its end was awaited", error, cx)),
-            Ok(true) => cx.profile.settles = true,
+            Ok(true) => cx.known.settles = true,
             Ok(false) => {
-                let settles = cx.profile.settles;
+                let settles = cx.known.settles;
                 let time = if settles { cx.delivery.write_timeout } else { SETTLE_TIME };
                 if cx.now < ended + time {
                     return Ok(Some(cx.now + SETTLE_POLL));
@@ -173,18 +164,18 @@ impl Session {
             }
         }
         let is_prompt = ended <= self.barrier.began + PROMPT;
-        let is_undecided = cx.profile.mode() == Confirmation::Auto;
+        let is_undecided = cx.known.mode() == Confirmation::Auto;
         if self.parser.alien().is_some() || (is_undecided && !is_prompt) {
             return Err(self.failed(Failure::Silent));
         }
         if is_undecided {
-            cx.profile.learn(Confirmation::HalfClose, cx.now);
+            cx.known.learn(Confirmation::HalfClose, cx.now);
         }
         self.confirmed(cx.delivery.window.written(), cx);
         Err(End::Finished)
     }
 
-    fn advance(&mut self, cx: &mut Context<'_>) -> Result<Option<Instant>, End> {
+    fn advance(&mut self, cx: &mut Context<'_>) -> Outcome {
         if self.barrier.to_write().is_empty() && cx.delivery.window.at_line_boundary() {
             self.write_began = cx.now;
             let demand = cx.delivery.demand();
@@ -192,7 +183,7 @@ impl Session {
                 now: cx.now,
                 demand,
                 window: &cx.delivery.window,
-                profile: cx.profile,
+                profile: cx.known,
                 barrier: &self.barrier,
                 leave_at: self.leave_at,
             };
@@ -200,8 +191,8 @@ impl Session {
                 Next::HalfClose => return self.half_close(cx),
                 Next::Ask => self.barrier.ask(cx.delivery.window.written()),
                 Next::Send => {
-                    let left = cx.profile.max_unconfirmed() - cx.delivery.window.granted();
-                    match cx.delivery.limiter.allow(demand, cx.profile.brake, cx.now) {
+                    let left = cx.known.max_unconfirmed() - cx.delivery.window.granted();
+                    match cx.delivery.limiter.allow(demand, cx.known.brake, cx.now) {
                         Ok(points) => cx.delivery.grant(points.min(left)),
                         Err(later) => return Ok(Some(later)),
                     }
@@ -212,7 +203,7 @@ impl Session {
         self.write(cx)
     }
 
-    fn half_close(&mut self, cx: &mut Context<'_>) -> Result<Option<Instant>, End> {
+    fn half_close(&mut self, cx: &mut Context<'_>) -> Outcome {
         if cx.delivery.window.has_unconfirmed_writes() && self.parser.alien().is_some() {
             // Its end would prove nothing.
             return Err(self.failed(Failure::Silent));
@@ -220,11 +211,11 @@ impl Session {
         self.connection.half_close().map_err(|error| self.broken("writing", error, cx))?;
         self.stage = Stage::HalfClosed;
         self.barrier.begin_wait(cx.now);
-        cx.profile.half_closed = Some(cx.now);
+        cx.known.half_closed = Some(cx.now);
         Ok(Some(cx.now))
     }
 
-    fn write(&mut self, cx: &mut Context<'_>) -> Result<Option<Instant>, End> {
+    fn write(&mut self, cx: &mut Context<'_>) -> Outcome {
         let question = self.barrier.to_write();
         let bytes = if question.is_empty() { cx.delivery.window.to_write() } else { question };
         if bytes.is_empty() {
@@ -245,7 +236,7 @@ impl Session {
         if question.is_empty() {
             self.barrier.wrote(cx.delivery.wrote(taken, cx.now), cx.now);
             let window = &cx.delivery.window;
-            if window.at_line_boundary() && cx.profile.mode() == Confirmation::Written {
+            if window.at_line_boundary() && cx.known.mode() == Confirmation::Written {
                 self.confirmed(window.written(), cx);
             }
         } else {
@@ -255,9 +246,9 @@ impl Session {
     }
 
     /// Ends what makes no progress; returns when to look again.
-    fn check_deadline(&self, cx: &Context<'_>) -> Result<Option<Instant>, End> {
+    fn check_deadline(&self, cx: &Context<'_>) -> Outcome {
         let time = cx.delivery.write_timeout;
-        let is_awaited = self.barrier.is_asked() && cx.profile.mode() == Confirmation::Version;
+        let is_awaited = self.barrier.is_asked() && cx.known.mode() == Confirmation::Version;
         let ends_at = self.barrier.ends_at(time);
         let written_by = self.write_began + time.saturating_mul(MAX_TIMEOUTS);
         let (due, omission) = match (self.stage, self.stalled) {
@@ -282,7 +273,7 @@ impl Session {
 
     /// The connection is gone: what that means depends on what it held.
     fn lost(&self, failure: Failure, cx: &Context<'_>) -> End {
-        if cx.delivery.window.has_unconfirmed_writes() || !self.is_proved(cx.profile, cx.now) {
+        if cx.delivery.window.has_unconfirmed_writes() || !self.is_proved(cx.known, cx.now) {
             self.failed(failure)
         } else {
             End::Closed(failure)
