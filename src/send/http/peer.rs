@@ -14,14 +14,13 @@ use crate::send::delivery::Delivery;
 use crate::send::endpoint::Endpoint;
 use crate::send::peer::{Outcome, Peer, Turn};
 use crate::send::status::{End, Failure};
-use crate::send::stream::{Stream, Trust};
+use crate::send::stream::Stream;
 use crate::send::url::Url;
 use crate::send::window::Window;
 use crate::stats::Confirmation;
 
 pub(crate) struct HttpPeer {
     endpoint: Endpoint,
-    trust: Trust,
     known: Known,
     /// The connection, or why there is none.
     session: Result<Session, Failure>,
@@ -33,22 +32,19 @@ impl HttpPeer {
             learned: Learned::new(),
             body: Body::new(),
             head: Head::new(url, &endpoint.authority(), options.ask, options),
-            ask: options.ask,
-            is_gzip: options.is_gzip,
-            batch_bytes: options.batch_bytes,
+            options: options.clone(),
         };
-        let (endpoint, trust) = (endpoint.clone(), options.trust.clone());
-        HttpPeer { endpoint, trust, known, session: Err(Failure::Closed) }
+        HttpPeer { endpoint: endpoint.clone(), known, session: Err(Failure::Closed) }
     }
 }
 
 impl Peer for HttpPeer {
     fn confirmation(&self) -> Confirmation {
-        self.known.ask.confirmation()
+        self.known.options.ask.confirmation()
     }
 
     fn connected(&mut self, connection: Connection, leave_at: Option<Instant>, now: Instant) {
-        let stream = Stream::open(connection, &self.endpoint, &self.trust);
+        let stream = Stream::open(connection, &self.endpoint, &self.known.options.trust);
         self.session = stream.map(|stream| Session::new(stream, leave_at, now)).map_err(|error| {
             Failure::Refused(format!("cannot begin with TLS: {error}"), Wait::Slowest)
         });
@@ -84,10 +80,8 @@ mod tests {
 
     use super::*;
     use crate::queue::Queue;
-    use crate::send::delivery::Delivery;
     use crate::send::limiter::{Limiter, RateLimit};
     use crate::send::status::Status;
-    use crate::send::window::Window;
     use crate::stats::Counters;
 
     #[test]

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::body::Body;
 use super::exchange::Exchange;
-use super::head::{Ask, Head};
+use super::head::{Head, Options};
 use super::learned::Learned;
 use super::status::{self, Verdict};
 use crate::clock::Instant;
@@ -59,10 +59,7 @@ pub(super) struct Known {
     pub(super) learned: Learned,
     pub(super) body: Body,
     pub(super) head: Head,
-    pub(super) ask: Ask,
-    pub(super) is_gzip: bool,
-    /// The most bytes of a body.
-    pub(super) batch_bytes: usize,
+    pub(super) options: Options,
 }
 
 type Context<'a> = Turn<'a, Known>;
@@ -115,7 +112,7 @@ impl Session {
         let mut take = |reply, text: &str| tally.take(reply, text, counters, &mut log.log, cx.now);
         let Request { points, bytes, is_gzip } = request;
         let (mut is_settled, mut end) = (false, None);
-        match status::judge(answer, cx.known.ask, &cx.known.head.secrets) {
+        match status::judge(answer, cx.known.options.ask, &cx.known.head.secrets) {
             Verdict::Taken(_) if !self.exchange.is_written() => {
                 let reason = "the server answered before it was sent the whole request";
                 end = Some(Failure::Refused(reason.to_owned(), Wait::Jittered));
@@ -148,7 +145,7 @@ impl Session {
         }
         if is_settled {
             // First, so that a flush that returns sees it.
-            cx.delivery.counters.set_confirmation(cx.known.ask.confirmation());
+            cx.delivery.counters.set_confirmation(cx.known.options.ask.confirmation());
             cx.delivery.confirm(cx.delivery.window.written());
         } else {
             window.rewind();
@@ -164,8 +161,8 @@ impl Session {
 
     /// Gathers lines, and makes the next request of them when it is time.
     fn advance(&mut self, cx: &mut Context<'_>) -> Outcome {
-        let limit = cx.known.learned.max_bytes(cx.known.batch_bytes, cx.now);
-        let is_gzip = cx.known.is_gzip && cx.known.learned.may_gzip();
+        let limit = cx.known.learned.max_bytes(cx.known.options.batch_bytes, cx.now);
+        let is_gzip = cx.known.options.is_gzip && cx.known.learned.may_gzip();
         let capacity = cx.known.body.capacity(limit, is_gzip);
         let later = loop {
             let demand = cx.delivery.demand();
@@ -218,9 +215,9 @@ impl Session {
         let window = &cx.delivery.window;
         let lines = window.lines(window.written()..window.granted_place());
         let mut points = cx.known.body.make(&lines, cx.known.learned.max_points, limit, is_gzip);
-        if points == 0 && limit < cx.known.batch_bytes {
+        if points == 0 && limit < cx.known.options.batch_bytes {
             // What an endpoint took for too large may be one line, which is its to refuse.
-            points = cx.known.body.make(&lines, 1, cx.known.batch_bytes, is_gzip);
+            points = cx.known.body.make(&lines, 1, cx.known.options.batch_bytes, is_gzip);
         }
         drop(lines);
         if points == 0 {
