@@ -3,15 +3,14 @@
 use std::io;
 use std::time::Duration;
 
-use super::connection::Connection;
 use super::dial::{Attempt, Dialer, Progress};
 use super::endpoint::Endpoint;
+#[cfg(feature = "http")]
+use super::http;
 use super::protocols::Protocols;
 use super::rotation::{EndpointOrder, Rotation};
 use super::status::Unreached;
-#[cfg(feature = "http")]
-use super::{dial::timed_out, http};
-use crate::clock::{Clock, Instant};
+use crate::clock::Clock;
 
 /// Whether any endpoint takes points, as far as that can be found out without sending one, within
 /// `timeout`, of which each has an equal share. If none does, the error is the last one, with its
@@ -30,8 +29,8 @@ pub(crate) fn check(
     let mut result = Ok(());
     for endpoint in endpoints {
         let rotation = Rotation::new(1, order, None);
-        let mut dialer = Dialer::new(vec![endpoint], rotation, share)?;
-        result = dialer.check(&Clock::default(), protocols)?;
+        let mut dialer = Dialer::new(vec![endpoint.clone()], rotation, share)?;
+        result = dialer.check(&endpoint, protocols);
         if result.is_ok() {
             break;
         }
@@ -40,65 +39,38 @@ pub(crate) fn check(
 }
 
 impl Dialer {
-    /// Checks the one endpoint.
-    fn check(&mut self, clock: &Clock, protocols: &Protocols) -> io::Result<Result<(), Unreached>> {
+    /// Checks its one endpoint.
+    fn check(&mut self, endpoint: &Endpoint, protocols: &Protocols) -> Result<(), Unreached> {
+        let unreached = |source| {
+            let address = endpoint.to_string();
+            Unreached { action: "send to", address, source }
+        };
+        let clock = Clock::default();
         let mut attempt = Attempt::new(self, clock.now());
-        loop {
+        let connection = loop {
             let until = match attempt.turn(self, clock.now()) {
                 Progress::Wait(until) => until,
-                Progress::Connected(_, connection) => {
-                    return self.check_protocol(connection, attempt.deadline, clock, protocols);
-                }
-                Progress::Failed(_, unreached) => return Ok(Err(unreached)),
+                Progress::Connected(_, connection) => break connection,
+                Progress::Failed(_, unreached) => return Err(unreached),
             };
             let left = until.saturating_duration_since(clock.now());
-            self.wait(Some(left))?;
-        }
-    }
-
-    /// A server that speaks HTTP says whether it would take points; of another it is enough that it
-    /// takes a connection.
-    #[cfg(feature = "http")]
-    fn check_protocol(
-        &mut self,
-        connection: Connection,
-        deadline: Instant,
-        clock: &Clock,
-        protocols: &Protocols,
-    ) -> io::Result<Result<(), Unreached>> {
-        let endpoint = self.endpoints[0].clone();
-        let Some(url) = &endpoint.url else { return Ok(Ok(())) };
-        let address = endpoint.to_string();
-        let unreached = |source| Ok(Err(Unreached { action: "send to", address, source }));
-        let options = &protocols.http;
-        let mut check = match http::Check::begin(connection, &endpoint, url, options, clock.now()) {
-            Ok(check) => check,
-            Err(source) => return unreached(source),
+            self.wait(Some(left)).map_err(unreached)?;
         };
-        loop {
-            match check.turn(clock, deadline) {
-                Ok(true) => return Ok(Ok(())),
-                Ok(false) => {}
-                Err(source) => return unreached(source),
+        // A server that speaks HTTP says whether it would take points; of another it is enough that
+        // it takes a connection.
+        #[cfg(feature = "http")]
+        if let Some(url) = &endpoint.url {
+            let mut check =
+                http::Check::begin(connection, endpoint, url, &protocols.http, clock.now())
+                    .map_err(unreached)?;
+            while let Some(until) = check.turn(clock.now(), attempt.deadline).map_err(unreached)? {
+                let left = until.saturating_duration_since(clock.now());
+                self.wait(Some(left)).map_err(unreached)?;
             }
-            let left = deadline.saturating_duration_since(clock.now());
-            if left.is_zero() {
-                return unreached(timed_out());
-            }
-            self.wait(Some(left))?;
         }
-    }
-
-    #[cfg(not(feature = "http"))]
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "its twin needs them")]
-    fn check_protocol(
-        &mut self,
-        _connection: Connection,
-        _deadline: Instant,
-        _clock: &Clock,
-        _protocols: &Protocols,
-    ) -> io::Result<Result<(), Unreached>> {
-        Ok(Ok(()))
+        #[cfg(not(feature = "http"))]
+        let _ = (connection, protocols);
+        Ok(())
     }
 }
 
@@ -110,6 +82,7 @@ mod tests {
     use std::net::{SocketAddr, TcpListener};
 
     use super::*;
+    use crate::clock::Instant;
     use crate::stats::Confirmation;
 
     fn endpoints(texts: &[&str]) -> Vec<Endpoint> {

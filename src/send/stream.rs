@@ -24,26 +24,23 @@ pub(super) struct Stream {
 
 impl Stream {
     /// Begins to encrypt where the endpoint asks for that.
-    #[cfg(feature = "tls")]
     pub(super) fn open(
         connection: Connection,
         endpoint: &Endpoint,
         trust: &Trust,
     ) -> io::Result<Self> {
+        #[cfg(feature = "tls")]
         let connect = || {
             let config = trust.config.as_ref().ok_or(ErrorKind::Unsupported)?;
             super::tls::connect(config, &endpoint.host).map(Box::new)
         };
-        Ok(Stream { connection, tls: endpoint.is_tls().then(connect).transpose()?, taken: 0 })
-    }
-
-    #[cfg(not(feature = "tls"))]
-    pub(super) fn open(
-        connection: Connection,
-        _endpoint: &Endpoint,
-        _trust: &Trust,
-    ) -> io::Result<Self> {
-        Ok(Stream { connection, taken: 0 })
+        let _ = (endpoint, trust);
+        Ok(Stream {
+            connection,
+            #[cfg(feature = "tls")]
+            tls: endpoint.is_tls().then(connect).transpose()?,
+            taken: 0,
+        })
     }
 
     /// How many of the bytes were taken; 0 when none are taken now. With no bytes, goes on with

@@ -8,8 +8,9 @@ use std::io::{self, ErrorKind};
 use super::exchange::Exchange;
 use super::head::{Ask, Head, Options};
 use super::status;
-use crate::clock::{Clock, Instant};
+use crate::clock::Instant;
 use crate::send::connection::{Connection, Received};
+use crate::send::dial::timed_out;
 use crate::send::endpoint::Endpoint;
 use crate::send::stream::Stream;
 use crate::send::url::Url;
@@ -36,25 +37,27 @@ impl Check {
         Ok(Check { exchange, head })
     }
 
-    /// Goes on as far as it can without waiting, until the deadline; returns whether it is over.
-    pub(in crate::send) fn turn(&mut self, clock: &Clock, deadline: Instant) -> io::Result<bool> {
-        loop {
-            let now = clock.now();
-            let received = self.exchange.read(now)?;
-            if let Some(answer) = self.exchange.reader.answer() {
-                return match status::judge_check(answer, &self.head.secrets) {
-                    Some(reason) => Err(io::Error::new(ErrorKind::InvalidData, reason)),
-                    None => Ok(true),
-                };
-            }
-            let taken = self.exchange.write(now)?;
-            match received {
-                Received::Ended => return Err(ErrorKind::UnexpectedEof.into()),
-                Received::Empty if taken == 0 => return Ok(false),
-                // A server may say more without an end.
-                _ if now >= deadline => return Ok(false),
-                Received::Empty | Received::More => {}
-            }
+    /// Goes on as far as it can without waiting; returns when to go on, or `None` when the server
+    /// would take points.
+    pub(in crate::send) fn turn(
+        &mut self,
+        now: Instant,
+        deadline: Instant,
+    ) -> io::Result<Option<Instant>> {
+        let received = self.exchange.read(now)?;
+        if let Some(answer) = self.exchange.reader.answer() {
+            return match status::judge_check(answer, &self.head.secrets) {
+                Some(reason) => Err(io::Error::new(ErrorKind::InvalidData, reason)),
+                None => Ok(None),
+            };
+        }
+        let taken = self.exchange.write(now)?;
+        match received {
+            Received::Ended => Err(ErrorKind::UnexpectedEof.into()),
+            // A server may say more without an end.
+            _ if now >= deadline => Err(timed_out()),
+            Received::Empty if taken == 0 => Ok(Some(deadline)),
+            Received::Empty | Received::More => Ok(Some(now)),
         }
     }
 }
