@@ -22,6 +22,10 @@ const NEEDS_TLS: &str = "it needs TLS; turn on the feature `tls-ring` or `tls-aw
 /// The longest name that DNS has.
 const MAX_HOST: usize = 253;
 
+/// Without the feature `http` there is none.
+#[cfg(not(feature = "http"))]
+type Url = std::convert::Infallible;
+
 /// A host and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
@@ -29,7 +33,6 @@ pub(crate) struct Endpoint {
     pub(super) host: String,
     pub(super) port: u16,
     /// What else there is to know where HTTP is spoken.
-    #[cfg(feature = "http")]
     pub(super) url: Option<Url>,
 }
 
@@ -61,12 +64,7 @@ impl Endpoint {
             ));
         }
         let (host, port) = host_and_port(rest, DEFAULT_PORT)?;
-        Ok(Endpoint {
-            host,
-            port,
-            #[cfg(feature = "http")]
-            url: None,
-        })
+        Ok(Endpoint { host, port, url: None })
     }
 
     #[cfg(feature = "http")]
@@ -94,10 +92,7 @@ impl Endpoint {
 
     /// Whether the telnet protocol is spoken there.
     pub(crate) fn is_telnet(&self) -> bool {
-        #[cfg(feature = "http")]
-        return self.url.is_none();
-        #[cfg(not(feature = "http"))]
-        true
+        self.url.is_none()
     }
 
     /// Whether it is encrypted.
