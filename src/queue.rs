@@ -365,9 +365,8 @@ impl Queue {
     ) -> bool {
         let mut inner = self.lock();
         while !done(&mut inner) {
-            inner = match deadline
-                .map(|deadline| deadline.saturating_duration_since(Instant::now()))
-            {
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            inner = match left {
                 None => self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner),
                 Some(left) if left.is_zero() => return false,
                 Some(left) => {

@@ -42,6 +42,8 @@ impl OpenTsdbBuilder {
         let (points, series, tags) = (self.queue_size, self.series_limit, self.max_tags);
         let prefixes_fit = self.target_levels.iter().all(|(prefix, _)| !prefix.is_empty());
         let tags_fit = tags.is_none_or(|tags| (1..=MOST_TAGS).contains(&tags));
+        let idle_fits = idle.general.is_none_or(|(_, timeout)| is_time(timeout));
+        let idles_fit = idle.special.iter().all(|(_, timeout)| timeout.is_none_or(is_time));
         check(&[
             (
                 "with_flush_interval",
@@ -67,18 +69,8 @@ impl OpenTsdbBuilder {
                 prefixes_fit,
                 "give a prefix, or use with_min_level: an empty one is of every target",
             ),
-            (
-                "idle_timeout",
-                &idle.general,
-                idle.general.is_none_or(|(_, timeout)| is_time(timeout)),
-                TIME,
-            ),
-            (
-                "idle_timeout_for_metric",
-                &idle.special,
-                idle.special.iter().all(|(_, timeout)| timeout.is_none_or(is_time)),
-                TIME,
-            ),
+            ("idle_timeout", &idle.general, idle_fits, TIME),
+            ("idle_timeout_for_metric", &idle.special, idles_fit, TIME),
             (
                 "with_timestamp_precision",
                 &self.precision,
@@ -195,19 +187,11 @@ impl OpenTsdbBuilder {
 
     fn check_tags(&self, rules: &Rules, is_host_known: bool) -> Result<(), BuildError> {
         let (host, instance, tags) = (&self.host_tag, &self.instance_tag, rules.default_tags());
+        let names_instance = *instance != InstanceTag::Value(String::new());
+        let names_host = *host != HostTag::Value(String::new());
         check(&[
-            (
-                "with_instance_tag",
-                instance,
-                *instance != InstanceTag::Value(String::new()),
-                "give a value, or InstanceTag::Off",
-            ),
-            (
-                "with_host_tag",
-                host,
-                *host != HostTag::Value(String::new()),
-                "give a name, or HostTag::None",
-            ),
+            ("with_instance_tag", instance, names_instance, "give a value, or InstanceTag::Off"),
+            ("with_host_tag", host, names_host, "give a name, or HostTag::None"),
             (
                 "with_host_tag",
                 host,

@@ -51,16 +51,6 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Makes ready for the next answer.
-    pub(super) fn reset(&mut self) {
-        let mut body = std::mem::take(&mut self.answer.body);
-        body.clear();
-        body.shrink_to(MAX_HEAD);
-        self.input.clear();
-        (self.part, self.has_begun) = (Part::Head, false);
-        self.answer = Answer { body, ..Answer::default() };
-    }
-
     /// Takes what has come.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.has_begun = true;
@@ -273,7 +263,5 @@ mod tests {
         let answer = reader.answer().unwrap();
         assert_eq!(answer.retry_after, Some(Duration::from_secs(120)));
         assert_eq!(answer.location.as_deref(), Some("/x"));
-        reader.reset();
-        assert!(reader.answer().is_none() && reader.answer.retry_after.is_none());
     }
 }

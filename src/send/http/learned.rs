@@ -13,8 +13,9 @@ const MIN_SUSPECT_BYTES: usize = 1024;
 const MAX_FAILURES: u32 = 4;
 
 /// What a server makes of compressed bodies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Gzip {
+    #[default]
     Unknown,
     Takes,
     /// It refused one, of which so many points are still to be sent as plain text.
@@ -36,7 +37,7 @@ struct Limit {
     taken: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Learned {
     /// Since a body was too large, or may have been.
     limit: Option<Limit>,
@@ -51,13 +52,7 @@ pub(super) struct Learned {
 
 impl Learned {
     pub(super) fn new() -> Self {
-        Learned {
-            limit: None,
-            max_points: usize::MAX,
-            failing: 0,
-            gzip: Gzip::Unknown,
-            brake: Brake::default(),
-        }
+        Learned { max_points: usize::MAX, ..Learned::default() }
     }
 
     /// The most bytes of a body, where `limit` is configured.
