@@ -78,21 +78,13 @@ impl Delivery {
         self.window.grant(points);
     }
 
-    /// The kernel took so many bytes of the window; returns how many lines they completed.
-    pub(super) fn wrote(&mut self, bytes: usize, now: Instant) -> usize {
+    /// The kernel took so many bytes of the window, or they are in a request; returns how many
+    /// lines they completed.
+    pub(super) fn wrote(&mut self, bytes: usize) -> usize {
         let written = self.window.wrote(bytes);
         self.counters.points_sent.add(written.points as u64);
         self.counters.points_resent.add(written.resent as u64);
-        self.limiter.spend(written.points, now);
         written.points
-    }
-
-    /// A request was made of the next so many bytes of the granted lines.
-    #[cfg(feature = "http")]
-    pub(super) fn requested(&mut self, bytes: usize) {
-        let written = self.window.requested(bytes);
-        self.counters.points_sent.add(written.points as u64);
-        self.counters.points_resent.add(written.resent as u64);
     }
 
     /// Drops the next line, before which everything is confirmed: no request has room for it.
@@ -100,7 +92,7 @@ impl Delivery {
     pub(super) fn drop_too_long(&mut self) {
         let places = self.window.written()..self.window.granted_place();
         let bytes = self.window.lines(places).next().map_or(0, <[u8]>::len);
-        self.window.requested(bytes);
+        self.window.wrote(bytes);
         let queue = &self.queue;
         let points = self.window.confirm(self.window.written(), |batch| queue.recycle(batch));
         self.queue.drop_too_long(points, self.window.batches());

@@ -130,19 +130,6 @@ impl Window {
         pieces.flat_map(|lines| lines.split_inclusive(|&byte| byte == b'\n'))
     }
 
-    /// A request was made of the next so many bytes of what was granted, which are whole lines.
-    #[cfg(feature = "http")]
-    pub(super) fn requested(&mut self, bytes: usize) -> Written {
-        let (mut all, end) = (Written::default(), self.written.plus(bytes));
-        while let Some((batch, from)) = self.batch_at(self.written).filter(|_| self.written < end) {
-            let left = end.since(self.written) as usize;
-            let written = self.wrote(left.min(batch.lines().len() - from));
-            all.points += written.points;
-            all.resent += written.resent;
-        }
-        all
-    }
-
     /// What is missing of the line that was begun; nothing between two lines.
     pub(super) fn rest_of_line(&self) -> &[u8] {
         let Some((batch, from)) = self.batch_at(self.written) else { return &[] };
@@ -153,15 +140,18 @@ impl Window {
         }
     }
 
-    /// The kernel took the first `bytes` of [`to_write`](Self::to_write).
+    /// The kernel took the next so many bytes of what was granted, or they are in a request.
     pub(super) fn wrote(&mut self, bytes: usize) -> Written {
-        let Some((batch, from)) = self.batch_at(self.written) else { return Written::default() };
-        let again = (self.high_water.since(self.written) as usize).min(bytes);
-        let lines = |bytes: usize| lines_in(batch, from..from + bytes);
-        let written = Written { points: lines(bytes), resent: lines(again) };
-        self.written = self.written.plus(bytes);
+        let (mut all, end) = (Written::default(), self.written.plus(bytes));
+        while let Some((batch, from)) = self.batch_at(self.written).filter(|_| self.written < end) {
+            let taken = (end.since(self.written) as usize).min(batch.lines().len() - from);
+            let again = (self.high_water.since(self.written) as usize).min(taken);
+            all.points += lines_in(batch, from..from + taken);
+            all.resent += lines_in(batch, from..from + again);
+            self.written = self.written.plus(taken);
+        }
         self.high_water = self.high_water.max(self.written);
-        written
+        all
     }
 
     /// Everything before `place`, which is between two lines and was written, is confirmed. Hands
@@ -319,13 +309,13 @@ mod tests {
             lines.map(|line| String::from_utf8_lossy(line).into_owned()).collect::<String>()
         };
         assert_eq!((left(&window), window.unwritten()), ("a\nbb\nc\nd\ne\n".to_owned(), 11));
-        assert_eq!(window.requested(7), Written { points: 3, resent: 0 });
+        assert_eq!(window.wrote(7), Written { points: 3, resent: 0 });
         assert_eq!((left(&window), window.unwritten()), ("d\ne\n".to_owned(), 4));
         window.rewind();
         (0..3).for_each(|_| window.grant(usize::MAX));
-        assert_eq!(window.requested(9), Written { points: 4, resent: 3 });
+        assert_eq!(window.wrote(9), Written { points: 4, resent: 3 });
         assert_eq!(window.confirm(window.written(), |_| {}), 4);
-        assert_eq!(window.requested(100), Written { points: 1, resent: 0 });
+        assert_eq!(window.wrote(100), Written { points: 1, resent: 0 });
         assert_eq!(window.confirm(window.written(), |_| {}), 1);
         assert!(window.is_empty());
     }

@@ -226,7 +226,7 @@ impl Session {
         let body = cx.known.body.bytes(is_gzip);
         self.request = Some(Request { points, bytes: body.len(), is_gzip });
         self.exchange.begin(|request| cx.known.head.write(is_gzip, body, request), cx.now);
-        cx.delivery.requested(cx.known.body.line_bytes);
+        cx.delivery.wrote(cx.known.body.line_bytes);
     }
 
     /// Ends what makes no progress; returns when to look again.

@@ -234,7 +234,9 @@ impl Session {
             self.barrier.progressed(cx.now);
         }
         if question.is_empty() {
-            self.barrier.wrote(cx.delivery.wrote(taken, cx.now), cx.now);
+            let points = cx.delivery.wrote(taken);
+            cx.delivery.limiter.spend(points, cx.now);
+            self.barrier.wrote(points, cx.now);
             let window = &cx.delivery.window;
             if window.at_line_boundary() && cx.known.mode() == Confirmation::Written {
                 self.confirmed(window.written(), cx);
