@@ -4,13 +4,14 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use super::OpenTsdbBuilder;
-use super::options::{Address, Flavor, HostTag, InstanceTag, Limits, MOST_TAGS};
+use super::options::{Address, Flavor, HostTag, InstanceTag, MOST_TAGS};
 use crate::error::BuildError;
 use crate::flush::distribution::{Distribution, Plans};
 use crate::flush::schedule::TimestampPrecision;
 use crate::host;
 use crate::send::endpoint::{Endpoint, redact};
 use crate::stats::Confirmation;
+use crate::wire::line::LineRules;
 use crate::wire::series::Rules;
 
 /// No duration may be longer: beyond it is a mistake, and arithmetic with the clock has an end.
@@ -130,11 +131,11 @@ impl OpenTsdbBuilder {
     }
 
     pub(super) fn rules(&self) -> Result<Rules, BuildError> {
-        let Limits { tags, charset, .. } = self.flavor.limits();
+        let LineRules { max_tags, charset, .. } = self.flavor.limits();
         let clean = |text: &str| charset.clean(text).into_owned();
         let mut rules = Rules {
             charset,
-            max_tags: self.max_tags.unwrap_or(tags),
+            max_tags: self.max_tags.unwrap_or(max_tags),
             prefix: match self.prefix.trim_end_matches('.') {
                 "" => String::new(),
                 prefix => format!("{}.", clean(prefix)),
@@ -177,7 +178,7 @@ impl OpenTsdbBuilder {
             ("add_global_label", rules.globals.iter().map(length).max().unwrap_or(0)),
         ];
         let shortest = rules.identify("m", std::iter::empty(), None).shortest_line();
-        let fits = shortest <= self.flavor.limits().line;
+        let fits = shortest <= self.flavor.limits().max_line;
         let fix = "give a shorter one: every line would be longer than the server reads";
         match parts.into_iter().max_by_key(|(_, bytes)| *bytes) {
             Some((option, bytes)) => check(&[(option, &format_args!("{bytes} bytes"), fits, fix)]),

@@ -7,7 +7,7 @@ use crate::send::endpoint::redact;
 use crate::send::http::head::Header;
 use crate::stats::Confirmation;
 use crate::wire::charset::Charset;
-use crate::wire::line::TSD_LINE;
+use crate::wire::line::{LineRules, TSD_LINE};
 
 /// The most tags that any server takes, and a round number.
 pub(super) const MOST_TAGS: usize = 64;
@@ -100,29 +100,16 @@ impl fmt::Debug for Http {
     }
 }
 
-/// What a server takes.
-pub(super) struct Limits {
-    /// Tags of a series.
-    pub(super) tags: usize,
-    /// Bytes of a line, its line feed included.
-    pub(super) line: usize,
-    pub(super) charset: Charset,
-    /// Times in milliseconds. InfluxDB stores those of the put protocol at wrong times.
-    pub(super) has_millis: bool,
-    /// The `histogram` command.
-    pub(super) has_histograms: bool,
-}
-
 impl Flavor {
-    pub(super) fn limits(self) -> Limits {
-        let (tags, line, charset) = match self {
+    pub(super) fn limits(self) -> LineRules {
+        let (max_tags, max_line, charset) = match self {
             Flavor::OpenTsdb => (8, TSD_LINE, Charset::Tsd),
             Flavor::VictoriaMetrics => (29, LENIENT_LINE, Charset::Unicode),
             Flavor::InfluxDb => (MOST_TAGS, LENIENT_LINE, Charset::Unicode),
             Flavor::KairosDb => (MOST_TAGS, TSD_LINE, Charset::Tsd),
         };
         let (has_millis, has_histograms) = (self != Flavor::InfluxDb, self == Flavor::OpenTsdb);
-        Limits { tags, line, charset, has_millis, has_histograms }
+        LineRules { charset, max_line, max_tags, has_millis, has_histograms }
     }
 
     pub(super) fn confirmation(self, asked: Confirmation) -> Confirmation {

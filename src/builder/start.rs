@@ -8,7 +8,7 @@ use super::check::own_tags;
 use super::instance::{self, Claim};
 use super::options::ConnectivityCheck;
 #[cfg(feature = "spool")]
-use super::options::{InstanceTag, Limits};
+use super::options::InstanceTag;
 use super::{CONNECT_TIMEOUT, OpenTsdbBuilder};
 
 use crate::error::{self, BuildError};
@@ -29,7 +29,7 @@ use crate::send::spool::keeper::Keeper;
 use crate::send::{self, Keep, Protocols, Writer};
 use crate::stats::Counters;
 #[cfg(feature = "spool")]
-use crate::wire::sendable::LineRules;
+use crate::wire::line::LineRules;
 use crate::wire::series::Rules;
 
 /// The threads behind a recorder and a handle.
@@ -109,7 +109,7 @@ impl OpenTsdbBuilder {
             specs: Box::new(move |metric| specs.plan(metric).spec()),
             limit: self.series_limit,
             has_unit_suffixes: self.unit_suffixes,
-            line_limit: self.flavor.limits().line,
+            line_limit: self.flavor.limits().max_line,
             reserved: self.telemetry(&rules).into_lines(),
         };
         Arc::new(Exporter {
@@ -119,7 +119,7 @@ impl OpenTsdbBuilder {
                 idle: self.idle.clone().cleaned(rules.charset),
             },
             rules,
-            max_line: self.flavor.limits().line,
+            max_line: self.flavor.limits().max_line,
             precision: self.precision,
             registry: Arc::new(Registry::new(registry, Arc::clone(&counters))),
             queue: Arc::new(Queue::new(self.queue_size, Arc::clone(&counters))),
@@ -139,15 +139,8 @@ impl OpenTsdbBuilder {
         if let (InstanceTag::Auto, Some(number)) = (&self.instance_tag, &exporter.rules.instance) {
             spool.directory.push(number);
         }
-        let Exporter { rules, max_line, queue, counters, clock, .. } = exporter;
-        let Limits { has_millis, has_histograms, .. } = self.flavor.limits();
-        let lines = LineRules {
-            charset: rules.charset,
-            max_line: *max_line,
-            max_tags: rules.max_tags,
-            has_millis,
-            has_histograms,
-        };
+        let Exporter { rules, queue, counters, clock, .. } = exporter;
+        let lines = LineRules { max_tags: rules.max_tags, ..self.flavor.limits() };
         let (queue, counters) = (Arc::clone(queue), Arc::clone(counters));
         let keeper = Keeper::open(&spool, lines, queue, counters, clock.clone());
         let failed =

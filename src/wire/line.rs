@@ -11,6 +11,7 @@
 
 use std::mem;
 
+use super::charset::Charset;
 use super::series::{Line, SHORT};
 use super::value::{FloatDigits, Value};
 
@@ -30,6 +31,20 @@ const ROOM: usize = 512;
 pub(crate) fn histogram_room(line: Line<'_>) -> usize {
     TSD_LINE
         .saturating_sub(HISTOGRAM.len() + line.metric().len() + LONGEST_TIME + line.tail().len())
+}
+
+/// What a server takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LineRules {
+    pub(crate) charset: Charset,
+    /// The most bytes of a line, its line feed included.
+    pub(crate) max_line: usize,
+    /// The most tags of a series.
+    pub(crate) max_tags: usize,
+    /// Times in milliseconds. InfluxDB stores those of the put protocol at wrong times.
+    pub(crate) has_millis: bool,
+    /// The `histogram` command.
+    pub(crate) has_histograms: bool,
 }
 
 /// Why a line was not added.

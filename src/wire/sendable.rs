@@ -5,20 +5,7 @@
 //! `put` or `histogram` line of clean words, single spaces and numbers in the forms of
 //! [`value`](super::value).
 
-use super::charset::Charset;
-
-/// What the server takes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LineRules {
-    pub(crate) charset: Charset,
-    /// The most bytes of a line, its line feed included.
-    pub(crate) max_line: usize,
-    pub(crate) max_tags: usize,
-    /// Whether it takes times in milliseconds.
-    pub(crate) has_millis: bool,
-    /// Whether it knows the command.
-    pub(crate) has_histograms: bool,
-}
+use super::line::LineRules;
 
 impl LineRules {
     /// Whether these bytes are one line that may be sent, its line feed included.
@@ -84,6 +71,7 @@ fn is_histogram(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::charset::Charset;
     use super::super::line::{Lines, TSD_LINE, Variant};
     use super::super::series::Rules;
     use super::super::value::Value;

@@ -32,7 +32,7 @@ use crate::queue::{Phase, Queue};
 use crate::send::delivery::Keep;
 use crate::send::window::Window;
 use crate::stats::Counters;
-use crate::wire::sendable::LineRules;
+use crate::wire::line::LineRules;
 
 #[cfg(test)]
 mod tests;

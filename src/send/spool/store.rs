@@ -27,7 +27,7 @@ use std::time::Duration;
 use super::directory::{Directory, is_lasting};
 use super::options::Spool;
 use super::record;
-use crate::wire::sendable::LineRules;
+use crate::wire::line::LineRules;
 
 /// The parts of `max_bytes` that a segment may hold, and of `max_age` that it is written for.
 const PARTS: u32 = 8;

@@ -12,8 +12,8 @@ use super::options::Spool;
 use super::record;
 use super::store::Store;
 use crate::wire::charset::Charset;
+use crate::wire::line::LineRules;
 use crate::wire::line::TSD_LINE;
-use crate::wire::sendable::LineRules;
 
 pub(super) const RULES: LineRules = LineRules {
     charset: Charset::Tsd,
