@@ -116,6 +116,8 @@ pub(crate) struct Shared {
     /// The thread that calls what [`on_snapshot`](crate::OpenTsdbBuilder::on_snapshot) was given.
     pub(crate) flusher: ThreadId,
     pub(crate) is_shut_down: AtomicBool,
+    /// Whether what is left at the end goes to disk.
+    pub(crate) has_spool: bool,
 }
 
 impl std::fmt::Debug for OpenTsdbHandle {
@@ -284,7 +286,7 @@ impl OpenTsdbHandle {
         queue.close();
         let mut is_finished = queue.wait_finished(deadline);
         let end = Instant::now() + LINE_TIME;
-        if !is_finished && queue.has_spool() {
+        if !is_finished && self.shared.has_spool {
             is_finished = queue.wait_finished(Some(end - (LINE_TIME - DISK_TIME)));
         }
         if !is_finished {

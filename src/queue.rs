@@ -173,11 +173,6 @@ impl Queue {
         self.waker.wake();
     }
 
-    /// Whether what is left at the end goes to disk.
-    pub(crate) fn has_spool(&self) -> bool {
-        self.lock().has_spool
-    }
-
     /// Whether the last snapshot is still being sent, so that the next tick is better left out. Raw
     /// points do not count: a stream of them would leave no tick at all.
     pub(crate) fn is_busy(&self) -> bool {

@@ -26,7 +26,7 @@ use crate::record::registry::{self, Registry};
 use crate::send::endpoint::Endpoint;
 #[cfg(feature = "spool")]
 use crate::send::spool::keeper::Keeper;
-use crate::send::{self, Keep, Protocols, Writer};
+use crate::send::{self, Protocols, Writer};
 use crate::stats::Counters;
 #[cfg(feature = "spool")]
 use crate::wire::line::LineRules;
@@ -60,11 +60,8 @@ impl OpenTsdbBuilder {
         let claim = instance::settle(&self.instance_tag, &endpoints, &mut rules, has_room);
         let exporter = self.exporter(rules, plans);
         let Exporter { rules, registry, queue, counters, clock, .. } = &*exporter;
-        #[cfg(feature = "spool")]
-        let keeper = self.keeper(&exporter)?;
-        #[cfg(not(feature = "spool"))]
-        let keeper = None;
-        let sending = self.sending(endpoints, protocols, keeper, claim);
+        let sending = self.sending(&exporter, endpoints, protocols, claim)?;
+        let has_spool = sending.keeper.is_some();
         let spawn_error = |name, source| BuildError::Spawn { name, source: error::cause(source) };
         let writer = Writer::new(sending, Arc::clone(queue), Arc::clone(counters), clock.clone())
             .map_err(|source| BuildError::EventQueue { source: error::cause(source) })?
@@ -96,6 +93,7 @@ impl OpenTsdbBuilder {
             process: std::process::id(),
             flusher: flusher.thread().id(),
             is_shut_down: AtomicBool::new(false),
+            has_spool,
             exporter,
         });
         Ok((recorder, handle, Threads { writer, flusher }))
@@ -134,7 +132,7 @@ impl OpenTsdbBuilder {
 
     /// What has the spool, in the directory of this exporter.
     #[cfg(feature = "spool")]
-    fn keeper(&self, exporter: &Exporter) -> Result<Option<Box<dyn Keep>>, BuildError> {
+    fn keeper(&self, exporter: &Exporter) -> Result<Option<Keeper>, BuildError> {
         let Some(mut spool) = self.spool.clone() else { return Ok(None) };
         if let (InstanceTag::Auto, Some(number)) = (&self.instance_tag, &exporter.rules.instance) {
             spool.directory.push(number);
@@ -145,7 +143,7 @@ impl OpenTsdbBuilder {
         let keeper = Keeper::open(&spool, lines, queue, counters, clock.clone());
         let failed =
             |source| BuildError::Spool { directory: spool.directory, source: error::cause(source) };
-        keeper.map(|keeper| Some(Box::new(keeper) as _)).map_err(failed)
+        keeper.map(Some).map_err(failed)
     }
 
     fn protocols(&self, endpoints: &[Endpoint]) -> Result<Protocols, BuildError> {
@@ -159,12 +157,13 @@ impl OpenTsdbBuilder {
 
     fn sending(
         &self,
+        exporter: &Exporter,
         endpoints: Vec<Endpoint>,
         protocols: Protocols,
-        keeper: Option<Box<dyn Keep>>,
         claim: Option<Claim>,
-    ) -> send::Options {
-        send::Options {
+    ) -> Result<send::Options, BuildError> {
+        let _ = exporter;
+        Ok(send::Options {
             endpoints,
             order: self.endpoint_order,
             max_age: self.max_connection_age,
@@ -174,9 +173,12 @@ impl OpenTsdbBuilder {
             write_timeout: self.write_timeout,
             backoff: self.backoff.0..=self.backoff.1,
             protocols,
-            keeper,
+            #[cfg(feature = "spool")]
+            keeper: self.keeper(exporter)?.map(|keeper| Box::new(keeper) as Box<_>),
+            #[cfg(not(feature = "spool"))]
+            keeper: None,
             held: claim.map(|claim| Box::new(claim) as Box<_>),
-        }
+        })
     }
 }
 

@@ -38,11 +38,6 @@ pub(crate) struct View {
 }
 
 impl Queue {
-    /// Says that there is a spool.
-    pub(crate) fn set_spool(&self) {
-        self.lock().has_spool = true;
-    }
-
     pub(crate) fn view(&self, disk: Disk) -> View {
         let mut inner = self.lock();
         inner.spills = disk.is_well;

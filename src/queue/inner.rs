@@ -57,10 +57,8 @@ pub(super) struct Inner {
     pub(super) ends_at: Option<Instant>,
     /// When a shutdown abandons it.
     pub(super) deadline: Option<Instant>,
-    /// Whether the writer has a spool. What follows is for that.
-    pub(super) has_spool: bool,
-    /// While the link is down: whether the writer moves the oldest points to disk, so that the
-    /// flusher waits for room instead of dropping them.
+    /// What follows is for the spool. While the link is down: whether the writer moves the oldest
+    /// points to disk, so that the flusher waits for room instead of dropping them.
     pub(super) spills: bool,
     /// Points from this number on have to be on disk before they are sent, if any have to.
     pub(super) written: Option<u64>,

@@ -82,7 +82,6 @@ impl Keeper {
             let (directory, bytes) = (store.directory.path.display(), store.bytes());
             tracing::info!(%directory, bytes, "the spool has points to deliver");
         }
-        queue.set_spool();
         counters.spool_bytes.set(store.bytes());
         Ok(Keeper {
             store,
