@@ -19,7 +19,7 @@ pub(crate) struct Batch {
     /// When its oldest point was taken, dropped ones included.
     pub(super) taken: Instant,
     /// Whether it was read from disk and is still there.
-    pub(super) is_from_disk: bool,
+    pub(crate) is_from_disk: bool,
 }
 
 impl Batch {
@@ -40,12 +40,6 @@ impl Batch {
     /// How many points the lines hold.
     pub(crate) fn points(&self) -> usize {
         self.points
-    }
-
-    /// Whether it was read from disk and is still there.
-    #[cfg(feature = "spool")]
-    pub(crate) fn is_from_disk(&self) -> bool {
-        self.is_from_disk
     }
 
     /// Gives the buffer back to the allocator but for what the lines need, if that is much less.

@@ -98,8 +98,10 @@ impl Queue {
         let mut inner = self.lock();
         let before = inner.points();
         let is_moved = |batch: &Batch| batch.end() <= below || batch.is_from_disk;
-        while let Some(batch) = inner.take_oldest_if(is_moved) {
-            inner.keep_spare(batch.into_buffer());
+        while inner.oldest_lane().front().is_some_and(is_moved) {
+            if let Some(batch) = inner.oldest_lane().pop() {
+                inner.keep_spare(batch.into_buffer());
+            }
         }
         // Lines may have joined a batch since it was copied.
         let lane = inner.oldest_lane();

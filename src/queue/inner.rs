@@ -160,14 +160,6 @@ impl Inner {
         Some(batch)
     }
 
-    /// Takes the oldest batch that waits, if it is like this.
-    #[cfg(feature = "spool")]
-    pub(super) fn take_oldest_if(&mut self, is_like: impl Fn(&Batch) -> bool) -> Option<Batch> {
-        let lane = self.oldest_lane();
-        lane.front().filter(|front| is_like(front))?;
-        lane.pop()
-    }
-
     /// The lane with the oldest points that wait.
     pub(super) fn oldest_lane(&mut self) -> &mut Lane {
         if self.backlog.is_empty() { &mut self.fresh } else { &mut self.backlog }

@@ -236,7 +236,7 @@ impl Window {
     /// The lines that are not confirmed, but for those that are on disk.
     #[cfg(feature = "spool")]
     pub(super) fn unconfirmed(&self) -> impl Iterator<Item = &[u8]> {
-        let batches = self.batches.iter().filter(|(_, batch)| !batch.is_from_disk());
+        let batches = self.batches.iter().filter(|(_, batch)| !batch.is_from_disk);
         batches.map(|(begin, batch)| &batch.lines()[self.confirmed.since(*begin) as usize..])
     }
 
