@@ -148,13 +148,6 @@ impl Fault {
 /// The faults in force on a connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Mode {
-    pub(super) is_stopped: bool,
-    pub(super) is_mute: bool,
-    pub(super) is_held_open: bool,
-    pub(super) is_flooded: bool,
-    pub(super) is_read_only: bool,
-    pub(super) is_frozen: bool,
-    pub(super) refuses_unknown_metrics: bool,
     pub(super) delay: Duration,
     /// How much is read at a time, and how long the wait is between two reads.
     pub(super) trickle: Option<(usize, Duration)>,
@@ -167,19 +160,14 @@ pub(super) struct Mode {
     /// The latest last.
     #[cfg(feature = "http")]
     pub(super) http: Vec<HttpFault>,
+    /// Those that have nothing more to say.
+    others: Vec<Fault>,
 }
 
 impl Mode {
     pub(super) fn begin(&mut self, fault: &Fault) {
         const THROTTLE: &str = "put: Please throttle writes: 10000 RPCs waiting on this region";
         match fault {
-            Fault::StopReading => self.is_stopped = true,
-            Fault::Mute => self.is_mute = true,
-            Fault::HoldOpen => self.is_held_open = true,
-            Fault::Flood => self.is_flooded = true,
-            Fault::ReadOnly => self.is_read_only = true,
-            Fault::FreezeStorage => self.is_frozen = true,
-            Fault::UnknownMetrics => self.refuses_unknown_metrics = true,
             Fault::Delay(delay) => self.delay = *delay,
             Fault::Trickle { bytes, every } => self.trickle = Some((*bytes, *every)),
             Fault::BreakAfter(bytes) => self.breaks_after = Some(*bytes),
@@ -188,10 +176,18 @@ impl Mode {
             Fault::Refusal(text) => self.refusal = Some(text.clone()),
             #[cfg(feature = "http")]
             Fault::Http(fault) => self.http.push(fault.clone()),
-            // The port sees to these.
-            Fault::ReceiveBuffer(_) => {}
-            Fault::Refuse | Fault::IgnoreNew | Fault::ResetNew | Fault::CloseNew => {}
+            fault => self.others.push(fault.clone()),
         }
+    }
+
+    /// Whether a fault is in force that has nothing more to say.
+    pub(super) fn has(&self, fault: &Fault) -> bool {
+        self.others.contains(fault)
+    }
+
+    /// Nobody reads a flood any more.
+    pub(super) fn end_flood(&mut self) {
+        self.others.retain(|fault| *fault != Fault::Flood);
     }
 }
 

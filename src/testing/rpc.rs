@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fault::Mode;
+use super::fault::{Fault, Mode};
 use super::log::Log;
 use super::options::FakeTsdBuilder;
 use super::parse::{self, Put, Refusal};
@@ -49,10 +49,10 @@ impl Desk<'_> {
     pub(super) fn handle(&mut self, line: &[u8], mode: &Mode) -> Outcome {
         let command = line.split(|&byte| byte == b' ').next().unwrap_or_default();
         match command {
-            b"put" if !mode.is_read_only => {
+            b"put" if !mode.has(&Fault::ReadOnly) => {
                 self.store(line, "put", parse::put(line, self.options.rules()), mode)
             }
-            b"histogram" if self.options.replies.is_tsd() && !mode.is_read_only => {
+            b"histogram" if self.options.replies.is_tsd() && !mode.has(&Fault::ReadOnly) => {
                 let put = match self.options.takes_histograms {
                     true => parse::histogram(line, self.options.rules()),
                     false => Err(NO_HISTOGRAMS.into()),
@@ -103,7 +103,7 @@ impl Desk<'_> {
 
     /// The point, if the server knows its metric or may create it.
     pub(super) fn admit<'a>(&self, put: Put<'a>, mode: &Mode) -> Result<Put<'a>, Refusal> {
-        if mode.refuses_unknown_metrics && !self.log.store.knows_metric(put.metric) {
+        if mode.has(&Fault::UnknownMetrics) && !self.log.store.knows_metric(put.metric) {
             let metric = parse::latin1(put.metric);
             return Err(format!("unknown metric: No such name for 'metrics': '{metric}'"));
         }
@@ -112,7 +112,7 @@ impl Desk<'_> {
 
     /// Whether the point has to wait for storage.
     pub(super) fn is_stuck(&self, put: &Put<'_>, mode: &Mode) -> bool {
-        mode.is_frozen && !self.log.store.knows_uids(put)
+        mode.has(&Fault::FreezeStorage) && !self.log.store.knows_uids(put)
     }
 
     fn reject(&mut self, line: &[u8], reply: String) -> Outcome {

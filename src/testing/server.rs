@@ -27,16 +27,6 @@ pub(super) const WAKER: Token = Token(1);
 /// The token of the first connection.
 const FIRST: usize = 2;
 
-/// What becomes of those who connect.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Door {
-    #[default]
-    Open,
-    Ignore,
-    Reset,
-    Close,
-}
-
 #[derive(Debug)]
 pub(super) struct Server {
     /// Shared with who asks for it; see [`log_mut`](Self::log_mut).
@@ -47,7 +37,8 @@ pub(super) struct Server {
     /// How connections to come are treated.
     mode: Mode,
     port: Port,
-    door: Door,
+    /// What becomes of those who connect, if they are not served.
+    door: Option<Fault>,
     /// Whether the system said that someone waits to be accepted.
     is_called: bool,
     /// When the port is opened again.
@@ -67,7 +58,7 @@ impl Server {
             is_stopped: false,
             mode: Mode::default(),
             port: Port::bind(registry.try_clone()?, LISTENER)?,
-            door: Door::Open,
+            door: None,
             is_called: true,
             reopens: None,
             sessions: BTreeMap::new(),
@@ -119,7 +110,7 @@ impl Server {
     }
 
     fn accept(&mut self, now: Instant) {
-        while self.is_called && self.door != Door::Ignore {
+        while self.is_called && self.door != Some(Fault::IgnoreNew) {
             let Some(mut stream) = self.port.accept() else {
                 self.is_called = false;
                 return;
@@ -131,9 +122,9 @@ impl Server {
             let session = Session::new(stream, number, self.mode.clone(), &self.options);
             self.sessions.insert(number, session);
             match self.door {
-                Door::Reset => self.reset(number, now),
-                Door::Close => self.close(number, End::ByServer, now),
-                Door::Open | Door::Ignore => {}
+                Some(Fault::CloseNew) => self.close(number, End::ByServer, now),
+                Some(_) => self.reset(number, now),
+                None => {}
             }
             if let Some(step) = self.script.due_at_connection() {
                 self.apply(&step, Some(number), now);
@@ -252,9 +243,9 @@ impl Server {
     fn begin(&mut self, fault: &Fault, spares_new: bool, targets: &[usize]) {
         match fault {
             Fault::Refuse if self.port.close() => {}
-            Fault::Refuse | Fault::ResetNew => self.door = Door::Reset,
-            Fault::IgnoreNew => self.door = Door::Ignore,
-            Fault::CloseNew => self.door = Door::Close,
+            Fault::Refuse | Fault::IgnoreNew | Fault::ResetNew | Fault::CloseNew => {
+                self.door = Some(fault.clone());
+            }
             Fault::ReceiveBuffer(bytes) => self.set_receive_buffer(*bytes, spares_new, targets),
             fault => {
                 targets.iter().for_each(|&number| self.with(number, |it| it.mode.begin(fault)));
@@ -278,7 +269,7 @@ impl Server {
     /// Ends every lasting fault.
     fn heal(&mut self) {
         self.mode = Mode::default();
-        self.door = Door::Open;
+        self.door = None;
         if self.reopens.is_none() {
             self.reopen();
         }
@@ -290,7 +281,7 @@ impl Server {
 
     fn shut_for(&mut self, down: Duration, now: Instant) {
         if !self.port.close() {
-            self.door = Door::Reset;
+            self.door = Some(Fault::Refuse);
         }
         self.reopens = Some(now + down);
         if down.is_zero() {
@@ -301,7 +292,7 @@ impl Server {
     fn reopen(&mut self) {
         self.reopens = None;
         self.port.open().expect("the port is ours");
-        self.door = Door::Open;
+        self.door = None;
         self.is_called = true;
     }
 

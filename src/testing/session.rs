@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 
-use super::fault::Mode;
+use super::fault::{Fault, Mode};
 #[cfg(feature = "tls")]
 use super::http::tls::Tls;
 use super::log::{End, Log};
@@ -147,7 +147,7 @@ impl Session {
     }
 
     fn can_handle(&self) -> bool {
-        !(self.mode.is_stopped || self.is_blocked || self.is_closing)
+        !(self.mode.has(&Fault::StopReading) || self.is_blocked || self.is_closing)
     }
 
     /// Whether so much was read that the connection is to break.
@@ -245,17 +245,21 @@ impl Session {
             return Some(End::ByServer);
         }
         let is_time = self.finished.is_some_and(|at| at <= now) && self.is_read_out();
-        (is_time && !self.mode.is_held_open && !self.mode.is_stopped).then_some(End::ByClient)
+        (is_time && !self.is_held()).then_some(End::ByClient)
     }
 
     /// Whether the client has closed its side and that is not answered for now.
     pub(super) fn is_left_alone(&self) -> bool {
-        self.is_left && (self.mode.is_stopped || self.is_blocked || self.mode.is_held_open)
+        self.is_left && (self.is_blocked || self.is_held())
+    }
+
+    fn is_held(&self) -> bool {
+        [Fault::StopReading, Fault::HoldOpen].iter().any(|fault| self.mode.has(fault))
     }
 
     /// Writes what can be written.
     pub(super) fn write(&mut self, now: Instant) {
-        if self.mode.is_flooded && self.is_writable && self.outbox.is_empty() {
+        if self.mode.has(&Fault::Flood) && self.is_writable && self.outbox.is_empty() {
             let copies = HIGH_WATER / GARBAGE.len();
             self.say(&GARBAGE.repeat(copies), now);
         }
@@ -271,7 +275,7 @@ impl Session {
                 // Nobody will read it. What the client has sent before can still be read.
                 Err(_) => {
                     self.outbox.clear();
-                    self.mode.is_flooded = false;
+                    self.mode.end_flood();
                 }
             }
         }
@@ -289,7 +293,7 @@ impl Session {
         let can_read = self.is_readable && self.finished.is_none() && can_handle;
         let read = can_read.then(|| self.next_read.unwrap_or(now));
         let handle = (can_handle && self.has_next()).then_some(now);
-        let flood = (self.mode.is_flooded && self.is_writable).then_some(now);
+        let flood = (self.mode.has(&Fault::Flood) && self.is_writable).then_some(now);
         let write = self.outbox.front().filter(|_| self.is_writable).map(|(due, _)| *due);
         let close = self.finished.filter(|&at| at > now);
         [read, handle, flood, write, close].into_iter().flatten().min()
@@ -363,7 +367,7 @@ impl Session {
     }
 
     fn answer(&mut self, answer: &[u8], after: Duration, now: Instant) {
-        if !self.mode.is_mute && !answer.is_empty() {
+        if !self.mode.has(&Fault::Mute) && !answer.is_empty() {
             self.is_answering = true;
             self.say(answer, now + self.mode.delay + after);
         }

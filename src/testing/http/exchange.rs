@@ -6,7 +6,7 @@ use std::time::Duration;
 use flate2::read::MultiGzDecoder;
 use serde_json::{Value, json};
 
-use super::super::fault::Mode;
+use super::super::fault::{Fault, Mode};
 use super::super::log::HttpRequest;
 use super::super::rpc::{Desk, Outcome};
 use super::fault::{HttpAnswer, HttpFault, TooLarge};
@@ -122,7 +122,7 @@ impl Exchange<'_> {
         if required.is_some_and(|(name, value)| self.request.header(name) != Some(value)) {
             return Ok(HttpAnswer::page(401, ""));
         }
-        if self.request.path != self.options.path || self.mode.is_read_only {
+        if self.request.path != self.options.path || self.mode.has(&Fault::ReadOnly) {
             return Ok(HttpAnswer::error(404, "Endpoint not found", ""));
         }
         if self.request.method != "POST" {
@@ -140,7 +140,7 @@ impl Exchange<'_> {
         let is_sync = self.asks("sync");
         let timeout = self.request.parameter("sync_timeout").and_then(|it| it.parse().ok());
         let timeout = timeout.filter(|&millis| is_sync && millis > 0).map(Duration::from_millis);
-        let is_late = is_sync && self.mode.is_frozen;
+        let is_late = is_sync && self.mode.has(&Fault::FreezeStorage);
         let lines: Vec<_> = points.iter().map(DataPoint::line).collect();
         let checked = points.iter().zip(&lines);
         let checked: Vec<_> =
