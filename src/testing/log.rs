@@ -100,15 +100,8 @@ struct Line {
     text: String,
     /// The index of its connection.
     connection: usize,
-    kind: Kind,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Kind {
-    Point,
-    Histogram,
-    /// The reply that a TSD gives.
-    Rejected(String),
+    /// The reply that a TSD gives, if it was refused.
+    refusal: Option<String>,
 }
 
 /// How a connection ended.
@@ -170,7 +163,7 @@ impl Log {
 
     /// The accepted points, in the order of their arrival, each with its timestamp.
     pub fn points(&self) -> Vec<Point> {
-        self.texts(&Kind::Point).map(|text| point(text.as_bytes())).collect()
+        self.accepted("put ").map(|text| point(text.as_bytes())).collect()
     }
 
     /// Every complete line that was received, bad ones too, in order; `version` is not among them.
@@ -180,14 +173,14 @@ impl Log {
 
     /// The accepted `histogram` lines.
     pub fn histograms(&self) -> Vec<String> {
-        self.texts(&Kind::Histogram).map(str::to_owned).collect()
+        self.accepted("histogram ").map(str::to_owned).collect()
     }
 
     /// The lines that were refused, each with the reply that a TSD gives for it, sent or not. The
     /// reply to a line that is too long is empty.
     pub fn rejected(&self) -> Vec<(String, String)> {
         let lines = self.lines.iter();
-        lines.filter_map(|line| Some((line.text.clone(), line.reply()?.to_owned()))).collect()
+        lines.filter_map(|line| Some((line.text.clone(), line.refusal.clone()?))).collect()
     }
 
     /// The last value of the one series of this metric that has at least these tags, by the time of
@@ -264,8 +257,10 @@ impl Log {
         self.connections.iter().filter(|it| it.end == End::Open && !it.is_left).count()
     }
 
-    fn texts<'a>(&'a self, kind: &'a Kind) -> impl Iterator<Item = &'a str> {
-        self.lines.iter().filter(move |line| line.kind == *kind).map(|line| line.text.as_str())
+    /// The lines with this command that were accepted.
+    fn accepted<'a>(&'a self, command: &'a str) -> impl Iterator<Item = &'a str> {
+        let accepted = self.lines.iter().filter(|line| line.refusal.is_none());
+        accepted.map(|line| line.text.as_str()).filter(move |text| text.starts_with(command))
     }
 
     // ---- what the server writes down ----
@@ -301,15 +296,14 @@ impl Log {
     }
 
     pub(super) fn accept(&mut self, connection: usize, line: &[u8], put: Put<'_>) {
-        let kind = if put.value.is_some() { Kind::Point } else { Kind::Histogram };
         self.accepted += 1;
         self.store.insert(put, line);
-        self.keep(connection, line, kind);
+        self.keep(connection, line, None);
     }
 
     pub(super) fn reject(&mut self, connection: usize, line: &[u8], reply: &str) {
         self.rejected += 1;
-        self.keep(connection, line, Kind::Rejected(reply.to_owned()));
+        self.keep(connection, line, Some(reply));
     }
 
     pub(super) fn arrived(&mut self, points: usize, now: Instant) {
@@ -318,9 +312,10 @@ impl Log {
         }
     }
 
-    fn keep(&mut self, connection: usize, line: &[u8], kind: Kind) {
+    fn keep(&mut self, connection: usize, line: &[u8], refusal: Option<&str>) {
         if self.keeps_lines {
-            self.lines.push(Line { text: lossy(line), connection, kind });
+            let refusal = refusal.map(str::to_owned);
+            self.lines.push(Line { text: lossy(line), connection, refusal });
         }
     }
 }
@@ -370,15 +365,6 @@ impl Log {
     }
 }
 
-impl Line {
-    fn reply(&self) -> Option<&str> {
-        match &self.kind {
-            Kind::Rejected(reply) => Some(reply),
-            _ => None,
-        }
-    }
-}
-
 impl fmt::Display for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -391,9 +377,11 @@ impl fmt::Display for Log {
             self.versions
         )?;
         let skipped = self.lines.len().saturating_sub(SHOWN_LINES);
-        for line in &self.lines[skipped..] {
-            let arrow = if line.reply().is_some() { " -> " } else { "" };
-            write!(f, "\n  {}{arrow}{}", line.text, line.reply().unwrap_or_default())?;
+        for Line { text, refusal, .. } in &self.lines[skipped..] {
+            match refusal {
+                None => write!(f, "\n  {text}")?,
+                Some(refusal) => write!(f, "\n  {text} -> {refusal}")?,
+            }
         }
         Ok(())
     }

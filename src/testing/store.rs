@@ -6,10 +6,9 @@
 //! a lost connection; it is counted.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::parse::{self, Put, Tag};
+use super::parse::{self, Put};
 use crate::wire::value::Value;
 
 /// How many times of a series are remembered when lines are not kept.
@@ -23,10 +22,9 @@ const VALUE: u8 = b'v';
 #[derive(Clone, Debug, Default)]
 pub(super) struct Store {
     /// By metric and sorted tags.
-    series: HashMap<Arc<[u8]>, Series>,
-    /// Every metric, key and value that was seen, behind the byte of its kind, and the series that
-    /// have it.
-    uids: HashMap<Box<[u8]>, Vec<Arc<[u8]>>>,
+    series: HashMap<Box<[u8]>, Series>,
+    /// Every metric, key and value that was seen, behind the byte of its kind.
+    uids: HashSet<Vec<u8>>,
     /// Whether only the latest times of a series are remembered.
     forgets: bool,
     pub(super) poisoned: Vec<String>,
@@ -46,9 +44,10 @@ impl Store {
     /// Stores a point; `line` is where it came from.
     pub(super) fn insert(&mut self, mut put: Put<'_>, line: &[u8]) {
         put.tags.sort_unstable();
-        write_key(&mut self.key, put.metric, put.value.is_none(), &put.tags);
+        write_key(&mut self.key, &put);
         if !self.series.contains_key(self.key.as_slice()) {
-            self.begin(&put);
+            self.uids.extend(uids(&put));
+            self.series.insert(self.key.as_slice().into(), Series::new());
         }
         let Some(series) = self.series.get_mut(self.key.as_slice()) else { return };
         match series.entry(put.time) {
@@ -67,14 +66,12 @@ impl Store {
 
     /// Whether the metric was seen before.
     pub(super) fn knows_metric(&self, metric: &[u8]) -> bool {
-        self.uids.contains_key(&uid(METRIC, metric))
+        self.uids.contains(&uid(METRIC, metric))
     }
 
     /// Whether metric, keys and values were all seen before.
     pub(super) fn knows_uids(&self, put: &Put<'_>) -> bool {
-        let knows = |kind, name: &[u8]| self.uids.contains_key(&uid(kind, name));
-        knows(METRIC, put.metric)
-            && put.tags.iter().all(|(key, value)| knows(KEY, key) && knows(VALUE, value))
+        uids(put).all(|uid| self.uids.contains(&uid))
     }
 
     /// How many series there are.
@@ -85,59 +82,42 @@ impl Store {
     /// The series of a metric that have at least these tags, as they are written in a line, each
     /// with the value of its latest time.
     pub(super) fn find(&self, metric: &str, tags: &[(&str, &str)]) -> Vec<(String, Option<Value>)> {
-        // The series of the rarest word are all that have to be looked at.
-        let words = tags.iter().map(|(_, value)| uid(VALUE, value.as_bytes()));
-        let lists = words.chain([uid(METRIC, metric.as_bytes())]);
-        let rarest = lists.map(|uid| self.uids.get(&uid).map_or(&[][..], Vec::as_slice));
-        let rarest = rarest.min_by_key(|list| list.len()).unwrap_or_default();
         let tags: Vec<_> = tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let fits = |series: &&Arc<[u8]>| {
+        let fits = |series: &[u8]| {
             let mut words = series.split(|&byte| byte == b' ');
             words.next() == Some(metric.as_bytes())
                 && tags.iter().all(|tag| words.clone().any(|word| word == tag.as_bytes()))
         };
-        let named = |series: &Arc<[u8]>| {
-            let (_, last) = self.series.get(series)?.last_key_value()?;
+        let found = self.series.iter().filter(|(series, _)| fits(series));
+        let found = found.filter_map(|(series, values)| {
+            let (_, last) = values.last_key_value()?;
             Some((String::from_utf8_lossy(series).into_owned(), parse::accepted_number(last)))
-        };
-        rarest.iter().filter(fits).filter_map(named).collect()
-    }
-
-    fn begin(&mut self, put: &Put<'_>) {
-        let key: Arc<[u8]> = self.key.as_slice().into();
-        let mut uids = vec![uid(METRIC, put.metric)];
-        for (key, value) in &put.tags {
-            uids.extend([uid(KEY, key), uid(VALUE, value)]);
-        }
-        uids.sort_unstable();
-        uids.dedup();
-        for uid in uids {
-            self.uids.entry(uid).or_default().push(Arc::clone(&key));
-        }
-        self.series.insert(key, Series::new());
+        });
+        found.collect()
     }
 }
 
-fn uid(kind: u8, name: &[u8]) -> Box<[u8]> {
-    let mut uid = Vec::with_capacity(name.len() + 1);
-    uid.push(kind);
-    uid.extend_from_slice(name);
-    uid.into()
+fn uids(put: &Put<'_>) -> impl Iterator<Item = Vec<u8>> {
+    let tags = put.tags.iter().flat_map(|(key, value)| [uid(KEY, key), uid(VALUE, value)]);
+    std::iter::once(uid(METRIC, put.metric)).chain(tags)
+}
+
+fn uid(kind: u8, name: &[u8]) -> Vec<u8> {
+    [&[kind], name].concat()
 }
 
 /// One key for each series; words hold no space and no second `=`.
-fn write_key(key: &mut Vec<u8>, metric: &[u8], is_histogram: bool, tags: &[Tag<'_>]) {
+fn write_key(key: &mut Vec<u8>, put: &Put<'_>) {
     key.clear();
-    // No metric has a line feed, so a histogram is a series of its own.
-    key.extend_from_slice(metric);
-    if is_histogram {
+    key.extend_from_slice(put.metric);
+    if put.value.is_none() {
+        // No metric has a line feed, so a histogram is a series of its own.
         key.push(b'\n');
     }
-    for (name, value) in tags {
-        key.push(b' ');
-        key.extend_from_slice(name);
-        key.push(b'=');
-        key.extend_from_slice(value);
+    for (name, value) in &put.tags {
+        for word in [b" ", *name, b"=", value] {
+            key.extend_from_slice(word);
+        }
     }
 }
 
@@ -188,7 +168,8 @@ mod tests {
         let lines = ["put m 5 1 a=1 b=a", "put m 5 2 a=2 b=a", "put m.a 5 3 a=1", "put n 5 4 b=1"];
         let store = store(false, &lines);
         let find = |metric, tags: &[_]| -> Vec<String> {
-            store.find(metric, tags).into_iter().map(|(name, _)| name).collect()
+            let found: BTreeMap<_, _> = store.find(metric, tags).into_iter().collect();
+            found.into_keys().collect()
         };
         assert_eq!(find("m", &[]), ["m a=1 b=a", "m a=2 b=a"]);
         assert_eq!(find("m", &[("a", "2")]), ["m a=2 b=a"]);
