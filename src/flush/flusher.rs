@@ -17,7 +17,7 @@ use super::telemetry::Telemetry;
 use crate::clock::Instant;
 use crate::log_limiter::LogLimiter;
 use crate::queue::{BATCH_BYTES, Phase, Watermark};
-use crate::record::notices::Cause;
+use crate::record::notices::{Cause, Notice};
 use crate::stats::Counters;
 use crate::wire::line::{Lines, Unsendable, Variant};
 use crate::wire::series::Line;
@@ -34,8 +34,6 @@ const LATENESS: Duration = Duration::from_millis(100);
 const ORPHAN_CHECK: Duration = Duration::from_secs(1);
 /// Once no handle and no recorder is left: how long the last points are still sent.
 const ORPHAN_TIMEOUT: Duration = Duration::from_secs(30);
-/// The least time between two notices of one cause.
-const NOTICE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A snapshot that a handle asks for.
 pub(crate) struct Request {
@@ -60,10 +58,8 @@ pub(crate) struct Options {
 /// What the flusher works with.
 pub(crate) struct Flusher {
     exporter: Arc<Exporter>,
+    options: Options,
     snapshot: Snapshot,
-    telemetry: Telemetry,
-    callbacks: Callbacks,
-    has_birth_zeros: bool,
     schedule: Schedule,
     lines: Lines,
     started: Instant,
@@ -76,27 +72,22 @@ pub(crate) struct Flusher {
 #[derive(Debug, Default)]
 struct Log {
     limiter: LogLimiter,
-    /// By the causes of the registry's notices, which stay until they may be logged.
-    notices: [Option<Instant>; Cause::ALL.len()],
     /// Whether it was said that the series limit is reached.
     overflow: bool,
 }
 
 impl Flusher {
     pub(crate) fn new(exporter: Arc<Exporter>, options: Options) -> Self {
-        let Options { interval, telemetry, callbacks, has_birth_zeros } = options;
         let Exporter { queue, clock, precision, .. } = &*exporter;
         Flusher {
             snapshot: Snapshot::default(),
-            telemetry,
-            callbacks,
-            has_birth_zeros,
-            schedule: Schedule::new(interval, *precision, clock.now(), clock.wall()),
+            schedule: Schedule::new(options.interval, *precision, clock.now(), clock.wall()),
             lines: Lines::new(queue.buffer(), exporter.max_line)
                 .bounded(BATCH_BYTES, queue.batch_points()),
             started: clock.now(),
             waiting: Vec::new(),
             log: Log::default(),
+            options,
             exporter,
         }
     }
@@ -194,13 +185,11 @@ impl Flusher {
     /// Logs which keys are not sent as they are.
     fn log_notices(&mut self) {
         let now = self.exporter.clock.now();
-        for (cause, last) in Cause::ALL.into_iter().zip(&mut self.log.notices) {
-            if last.is_some_and(|last| now.saturating_duration_since(last) < NOTICE_INTERVAL) {
-                continue;
-            }
-            if let Some(notice) = self.exporter.registry.notices.take(cause) {
-                *last = Some(now);
-                cause.log(&notice);
+        for cause in Cause::ALL {
+            let may_log = || self.log.limiter.should_log(cause.text(), now);
+            let notice = self.exporter.registry.notices.take_if(cause, may_log);
+            if let Some(Notice { metric, label }) = notice {
+                tracing::warn!(metric, label, "{}", cause.text());
             }
         }
     }
@@ -250,7 +239,7 @@ impl Flusher {
         let mut out = Output {
             lines,
             exporter: &self.exporter,
-            birth: self.schedule.birth(stamp).filter(|_| self.has_birth_zeros),
+            birth: self.schedule.birth(stamp).filter(|_| self.options.has_birth_zeros),
             schedule: &mut self.schedule,
             stamp,
             taken: now,
@@ -262,7 +251,7 @@ impl Flusher {
         // The exporter's own counters change with each flush: alone they are no reason to use a
         // second up.
         if !stamp.only_changed || out.has_lines() {
-            self.telemetry.take(stamp, &stats, &mut out);
+            self.options.telemetry.take(stamp, &stats, &mut out);
         }
         out.push();
         mem::swap(&mut self.lines, &mut out.lines);
@@ -274,7 +263,7 @@ impl Flusher {
     }
 
     fn call_back(&mut self) {
-        for panic in self.callbacks.call() {
+        for panic in self.options.callbacks.call() {
             self.exporter.counters.restarts.add(1);
             if self.log.limiter.should_log("callback", self.exporter.clock.now()) {
                 tracing::error!(panic, "a callback of on_snapshot panicked; the snapshot is taken");
@@ -294,14 +283,13 @@ impl Flusher {
         if !self.log.limiter.should_log("step", now) {
             return;
         }
-        if seconds > 0.0 {
-            tracing::warn!(seconds, "the wall clock stepped forward, or the machine was suspended");
-        } else {
-            tracing::warn!(
-                seconds,
+        let what = match seconds > 0.0 {
+            true => "the wall clock stepped forward, or the machine was suspended",
+            false => {
                 "the wall clock stepped back; no timestamp is used twice, so those of the next points may be ahead of it"
-            );
-        }
+            }
+        };
+        tracing::warn!(seconds, "{what}");
     }
 
     fn log_unset(&mut self, now: Instant) {

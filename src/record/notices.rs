@@ -28,7 +28,7 @@ pub(crate) enum Cause {
 pub(crate) struct Notice {
     pub(crate) metric: String,
     /// The label that was left out, for [`Cause::TooManyTags`].
-    pub(crate) label: String,
+    pub(crate) label: Option<String>,
 }
 
 /// The first metric of each cause since the last one was taken.
@@ -39,40 +39,38 @@ impl Cause {
     pub(crate) const ALL: [Cause; 4] =
         [Cause::TooLong, Cause::Taken, Cause::Merged, Cause::TooManyTags];
 
-    pub(crate) fn log(self, Notice { metric, label }: &Notice) {
+    /// What the log says of it.
+    pub(crate) fn text(self) -> &'static str {
         match self {
-            Cause::TooLong => tracing::warn!(
-                metric,
+            Cause::TooLong => {
                 "a metric is not sent: its line is longer than the server reads; shorten its labels"
-            ),
-            Cause::Taken => tracing::warn!(
-                metric,
+            }
+            Cause::Taken => {
                 "a metric is not sent: another one writes lines of its name; rename one of them"
-            ),
-            Cause::Merged => tracing::warn!(
-                metric,
+            }
+            Cause::Merged => {
                 "several keys are one series, because characters that cannot be sent were replaced; rename one"
-            ),
-            Cause::TooManyTags => tracing::warn!(
-                metric,
-                label,
+            }
+            Cause::TooManyTags => {
                 "a label is not sent: the metric has more than with_max_tags allows"
-            ),
+            }
         }
     }
 }
 
 impl Notices {
     /// Notes a metric, and the label that was left out, unless one waits to be taken.
-    pub(super) fn note(&self, cause: Cause, key: &Key, label: &str) {
+    pub(super) fn note(&self, cause: Cause, key: &Key, label: Option<&str>) {
         // Never waits for the lock: the metric is noted the next time.
         let Ok(mut notices) = self.0.try_lock() else { return };
         let cut = |text: &str| text.chars().take(LONGEST).collect();
         notices[cause as usize]
-            .get_or_insert_with(|| Notice { metric: cut(key.name()), label: cut(label) });
+            .get_or_insert_with(|| Notice { metric: cut(key.name()), label: label.map(cut) });
     }
 
-    pub(crate) fn take(&self, cause: Cause) -> Option<Notice> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)[cause as usize].take()
+    /// Takes what was noted, if anything was and `may_take` answers so.
+    pub(crate) fn take_if(&self, cause: Cause, may_take: impl FnOnce() -> bool) -> Option<Notice> {
+        let mut notices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        notices[cause as usize].take_if(|_| may_take())
     }
 }

@@ -223,7 +223,7 @@ impl Registry {
             Entry::Known(series) => {
                 if series.fingerprint != alias && self.add_alias(alias, &series) {
                     self.stats.series_merged.add(1);
-                    self.notices.note(Cause::Merged, key, "");
+                    self.notices.note(Cause::Merged, key, None);
                 }
                 series
             }
@@ -233,7 +233,7 @@ impl Registry {
                 }
                 if let Some(label) = identity.dropped.first() {
                     self.stats.tags_dropped.add(identity.dropped.len() as u64);
-                    self.notices.note(Cause::TooManyTags, key, label);
+                    self.notices.note(Cause::TooManyTags, key, Some(label));
                 }
                 series
             }
@@ -241,7 +241,7 @@ impl Registry {
             Entry::Refused(cause) => {
                 self.stats.series_refused.add(1);
                 self.too_long.fetch_add(usize::from(cause == Cause::TooLong), Ordering::Relaxed);
-                self.notices.note(cause, key, "");
+                self.notices.note(cause, key, None);
                 return None;
             }
         };
@@ -638,10 +638,13 @@ mod tests {
         let long = Key::from_name("n".repeat(10_000));
         assert!(registry.get::<Counter>(&long).is_none());
         // The first one is named, cut if it is long, and after that the next.
-        assert_eq!(registry.notices.take(Cause::TooLong).unwrap().metric, "m");
-        assert_eq!(registry.notices.take(Cause::TooLong), None);
+        assert_eq!(registry.notices.take_if(Cause::TooLong, || true).unwrap().metric, "m");
+        assert_eq!(registry.notices.take_if(Cause::TooLong, || true), None);
         assert!(registry.get::<Counter>(&long).is_none());
-        assert_eq!(registry.notices.take(Cause::TooLong).unwrap().metric, "n".repeat(100));
+        assert_eq!(
+            registry.notices.take_if(Cause::TooLong, || true).unwrap().metric,
+            "n".repeat(100)
+        );
         registry.drop_too_long();
         assert_eq!((stats.points_taken.get(), stats.points_dropped.too_long.get()), (8, 8));
     }
@@ -649,16 +652,19 @@ mod tests {
     #[test]
     fn what_is_merged_refused_or_cut_is_named_once_until_it_is_logged() {
         let (registry, stats) = registry(100);
-        let noticed = |cause| registry.notices.take(cause).map(|found| (found.metric, found.label));
+        let noticed = |cause| {
+            let found = registry.notices.take_if(cause, || true);
+            found.map(|found| (found.metric, found.label))
+        };
         for (name, twin) in [("a b", "a_b"), ("c d", "c_d")] {
             counter(&registry, twin, &[]);
             counter(&registry, name, &[]);
             counter(&registry, name, &[]);
             assert!(registry.get::<Gauge>(&key(twin, &[])).is_none());
             counter(&registry, twin, &[("k", "1"), ("l", "2"), ("m", "3")]);
-            assert_eq!(noticed(Cause::Merged), Some((name.into(), String::new())));
-            assert_eq!(noticed(Cause::Taken), Some((twin.into(), String::new())));
-            assert_eq!(noticed(Cause::TooManyTags), Some((twin.into(), "m".into())));
+            assert_eq!(noticed(Cause::Merged), Some((name.into(), None)));
+            assert_eq!(noticed(Cause::Taken), Some((twin.into(), None)));
+            assert_eq!(noticed(Cause::TooManyTags), Some((twin.into(), Some("m".into()))));
         }
         assert!(Cause::ALL.into_iter().all(|cause| noticed(cause).is_none()));
         assert_eq!((stats.series_merged.get(), stats.series_refused.get()), (2, 2));
