@@ -129,16 +129,13 @@ impl Matcher {
     }
 
     fn clean(&self, charset: Charset) -> Self {
+        let mut matcher = self.clone();
+        let (Matcher::Full(text) | Matcher::Prefix(text) | Matcher::Suffix(text)) = &mut matcher;
         // An empty prefix or suffix is one of every name.
-        let clean = |text: &String| match text.as_str() {
-            "" => String::new(),
-            _ => charset.clean(text).into_owned(),
-        };
-        match self {
-            Matcher::Full(text) => Matcher::Full(clean(text)),
-            Matcher::Prefix(text) => Matcher::Prefix(clean(text)),
-            Matcher::Suffix(text) => Matcher::Suffix(clean(text)),
+        if !text.is_empty() {
+            *text = charset.clean(text).into_owned();
         }
+        matcher
     }
 }
 

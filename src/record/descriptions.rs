@@ -50,7 +50,7 @@ impl Descriptions {
         unit: Option<Unit>,
         text: SharedString,
     ) {
-        if self.find(kind, name.as_str(), |_| ()).is_some() {
+        if self.unit(kind, name.as_str()).is_some() {
             return;
         }
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
@@ -74,7 +74,7 @@ impl Descriptions {
     /// The name with its unit's word, as in `latency_seconds`, if the unit is known and the name
     /// does not say it already.
     pub(crate) fn with_unit<'a>(&self, kind: MetricKind, name: &'a str) -> Cow<'a, str> {
-        let word = self.find(kind, name, |unit| unit.map(|unit| unit.as_str())).flatten();
+        let word = self.unit(kind, name).flatten().map(|unit| unit.as_str());
         // A count has no unit to speak of: `requests_count` would say nothing.
         match word.filter(|&word| word != Unit::Count.as_str() && !says(name, word)) {
             Some(word) => Cow::Owned(format!("{name}_{word}")),
@@ -98,15 +98,11 @@ impl Descriptions {
         all
     }
 
-    fn find<T>(
-        &self,
-        kind: MetricKind,
-        name: &str,
-        then: impl FnOnce(Option<Unit>) -> T,
-    ) -> Option<T> {
+    /// The unit of a metric, if one was given; `None` for a metric that is not known.
+    fn unit(&self, kind: MetricKind, name: &str) -> Option<Option<Unit>> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let found = known.get(name)?.iter().find(|(known, ..)| *known == kind)?;
-        Some(then(found.1))
+        Some(found.1)
     }
 }
 
