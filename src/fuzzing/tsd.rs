@@ -6,71 +6,50 @@ use crate::testing::parse;
 /// What section 6 of the contract says a TSD finds first: how its reply begins.
 fn first_fault(line: &[u8], most_tags: usize) -> Option<&'static str> {
     let words: Vec<_> = line.split(|&byte| byte == b' ').collect();
-    let [_, metric, time, value, tags @ ..] = &words[..] else {
+    let [_, metric, time, value, _, ..] = words[..] else {
         return Some("illegal argument: not enough arguments");
     };
-    let tags: Vec<_> = tags.iter().filter(|tag| !tag.is_empty()).collect();
-    if words.len() < 5 {
-        return Some("illegal argument: not enough arguments");
-    }
-    if metric.is_empty() {
-        return Some("illegal argument: empty metric name");
-    }
-    if !is_integer(time) {
-        return Some("invalid value: ");
-    }
-    if time.starts_with(b"-") || time.iter().all(|byte| matches!(byte, b'0' | b'+')) {
-        return Some("illegal argument: invalid timestamp: ");
-    }
-    if value.is_empty() {
-        return Some("illegal argument: empty value");
-    }
+    let tags = words[4..].iter().filter(|tag| !tag.is_empty());
+    let tags: Vec<Vec<_>> = tags.map(|tag| tag.split(|&byte| byte == b'=').collect()).collect();
     let mut known = BTreeMap::new();
-    for tag in &tags {
-        let parts: Vec<_> = tag.split(|&byte| byte == b'=').collect();
-        let [key, value] = parts[..] else { return Some("illegal argument: invalid tag: ") };
-        if key.is_empty() || value.is_empty() {
-            return Some("illegal argument: invalid tag: ");
+    let bad_tag = tags.iter().find_map(|tag| match tag[..] {
+        [key, value] if !key.is_empty() && !value.is_empty() => {
+            let is_other = known.insert(key, value).is_some_and(|other| other != value);
+            is_other.then_some("illegal argument: duplicate tag: ")
         }
-        if known.insert(key, value).is_some_and(|other| other != value) {
-            return Some("illegal argument: duplicate tag: ");
-        }
-    }
-    let is_float = value.iter().any(|byte| b".eE".contains(byte));
-    let float = std::str::from_utf8(value).ok().and_then(|text| text.parse::<f64>().ok());
-    match float {
-        _ if !is_float && !is_integer(value) => return Some("invalid value: "),
-        None if is_float => return Some("invalid value: "),
-        Some(float) if is_float && !float.is_finite() => {
-            return Some("illegal argument: value is NaN or Infinite: ");
-        }
-        _ => {}
-    }
+        _ => Some("illegal argument: invalid tag: "),
+    });
+    let text = String::from_utf8_lossy(value);
+    let is_float = text.contains(['.', 'e', 'E']);
+    let float = text.parse::<f64>().ok().filter(|_| is_float);
+    let is_zero = time.iter().all(|byte| matches!(byte, b'0' | b'+'));
     // More than 13 digits, for C5.
-    if String::from_utf8_lossy(time).parse::<u64>().is_ok_and(|time| time > 9_999_999_999_999) {
-        return Some("illegal argument: bad timestamp=");
-    }
-    if known.is_empty() {
-        return Some("illegal argument: Need at least one tag ");
-    }
-    if known.len() > most_tags {
-        return Some("illegal argument: Too many tags: ");
-    }
-    let is_bad = |word: &[u8]| {
-        // A TSD decodes ISO-8859-1, and takes the letters.
-        let is_name = |&byte: &u8| {
-            char::from(byte).is_alphabetic() || byte.is_ascii_digit() || b"-_./".contains(&byte)
-        };
-        !word.iter().all(is_name)
-    };
-    if is_bad(metric) {
-        return Some("illegal argument: Invalid metric name ");
-    }
+    let is_late =
+        String::from_utf8_lossy(time).parse().is_ok_and(|time: u64| time >= 10u64.pow(13));
+    let faults = [
+        (metric.is_empty(), "illegal argument: empty metric name"),
+        (!is_integer(time), "invalid value: "),
+        (is_zero || time.starts_with(b"-"), "illegal argument: invalid timestamp: "),
+        (value.is_empty(), "illegal argument: empty value"),
+        (bad_tag.is_some(), bad_tag.unwrap_or_default()),
+        (float.is_none() && (is_float || !is_integer(value)), "invalid value: "),
+        (float.is_some_and(f64::is_infinite), "illegal argument: value is NaN or Infinite: "),
+        (is_late, "illegal argument: bad timestamp="),
+        (known.is_empty(), "illegal argument: Need at least one tag "),
+        (known.len() > most_tags, "illegal argument: Too many tags: "),
+        (!is_name(metric), "illegal argument: Invalid metric name "),
+    ];
     // The tags in the order in which they were sent, the key of each first.
-    let faults = tags.iter().flat_map(|tag| tag.split(|&byte| byte == b'=').enumerate());
-    faults.into_iter().find(|(_, word)| is_bad(word)).map(|(at, _)| match at {
-        0 => "illegal argument: Invalid tag name ",
-        _ => "illegal argument: Invalid tag value ",
+    let parts = ["illegal argument: Invalid tag name ", "illegal argument: Invalid tag value "];
+    let words = tags.iter().flat_map(|tag| tag.iter().zip(parts));
+    let mut faults = faults.into_iter().chain(words.map(|(word, what)| (!is_name(word), what)));
+    faults.find(|(is_there, _)| *is_there).map(|(_, what)| what)
+}
+
+/// Whether a TSD, which decodes ISO-8859-1 and takes the letters, takes the word.
+fn is_name(word: &[u8]) -> bool {
+    word.iter().all(|&byte| {
+        char::from(byte).is_alphabetic() || byte.is_ascii_digit() || b"-_./".contains(&byte)
     })
 }
 
