@@ -31,24 +31,19 @@ pub(crate) enum Reply {
 }
 
 /// How everything begins that a TSD says to a point, known to us or not.
-const FAMILIES: [&str; 2] = ["put: ", "histogram: "];
-/// How replies begin (net.opentsdb.tsd.PutDataPointRpc, RpcHandler, and the answers of each server
-/// to `version`).
-const BEGINNINGS: &[(&str, Reply)] = &[
-    ("put: illegal argument: ", Reply::IllegalArgument),
-    ("put: invalid value: ", Reply::InvalidValue),
-    ("put: unknown metric: ", Reply::UnknownMetric),
-    ("put: HBase error: ", Reply::Storage),
-    ("put: Request timed out: ", Reply::Storage),
-    ("put: Please throttle writes: ", Reply::Throttled),
-    ("put: Throttling exception: ", Reply::Throttled),
-    ("histogram: illegal argument: ", Reply::IllegalArgument),
-    ("histogram: invalid value: ", Reply::InvalidValue),
-    ("histogram: unknown metric: ", Reply::UnknownMetric),
-    ("histogram: HBase error: ", Reply::Storage),
-    ("histogram: Request timed out: ", Reply::Storage),
-    ("histogram: Please throttle writes: ", Reply::Throttled),
-    ("histogram: Throttling exception: ", Reply::Throttled),
+const FAMILIES: [&[u8]; 2] = [b"put: ", b"histogram: "];
+/// How the rest of that begins (net.opentsdb.tsd.PutDataPointRpc).
+const REFUSALS: &[(&str, Reply)] = &[
+    ("illegal argument: ", Reply::IllegalArgument),
+    ("invalid value: ", Reply::InvalidValue),
+    ("unknown metric: ", Reply::UnknownMetric),
+    ("HBase error: ", Reply::Storage),
+    ("Request timed out: ", Reply::Storage),
+    ("Please throttle writes: ", Reply::Throttled),
+    ("Throttling exception: ", Reply::Throttled),
+];
+/// How other replies begin (RpcHandler, and the answers of each server to `version`).
+const OTHERS: &[(&str, Reply)] = &[
     // Said in its place among the other replies, this proves as much as an answer.
     ("unknown command: version", Reply::Version),
     ("unknown command: ", Reply::UnknownCommand),
@@ -150,9 +145,8 @@ impl Parser {
         let is_bare = self.line == TDENGINE_VERSION;
         self.has_talked |= !is_bare;
         let reply = if is_bare && self.has_talked { Reply::Other } else { classify(&self.line) };
-        let is_of_family = FAMILIES.iter().any(|family| self.line.starts_with(family.as_bytes()));
         match reply {
-            Reply::Other if !is_of_family && !self.is_tsd => {
+            Reply::Other if refusal(&self.line).is_none() && !self.is_tsd => {
                 self.alien.get_or_insert_with(|| Alien(self.line.clone()));
             }
             Reply::Nothing if self.line.trim_ascii().is_empty() => {}
@@ -177,8 +171,14 @@ fn classify(line: &[u8]) -> Reply {
     if UNENDED_VERSIONS.contains(&line) || is_version_of_tsd(line) {
         return Reply::Version;
     }
-    let found = BEGINNINGS.iter().find(|(beginning, _)| line.starts_with(beginning.as_bytes()));
+    let (line, known) = refusal(line).map_or((line, OTHERS), |refusal| (refusal, REFUSALS));
+    let found = known.iter().find(|(beginning, _)| line.starts_with(beginning.as_bytes()));
     found.map_or(Reply::Other, |&(_, reply)| reply)
+}
+
+/// What a TSD says to a point, behind the command.
+fn refusal(line: &[u8]) -> Option<&[u8]> {
+    FAMILIES.iter().find_map(|family| line.strip_prefix(*family))
 }
 
 #[cfg(test)]
