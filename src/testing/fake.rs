@@ -52,12 +52,11 @@ pub struct FakeTsd {
 /// What the server's thread and the test's threads share.
 #[derive(Debug)]
 struct Shared {
-    /// Held only while waiting for `server`; see the module.
-    gate: Mutex<()>,
-    server: Mutex<Server>,
-    /// Counts the turns of the server; changes after each.
-    turns: Mutex<u64>,
+    /// Held only while waiting for `server`; see the module. Counts the turns of the server.
+    gate: Mutex<u64>,
+    /// Notified after each turn.
     turned: Condvar,
+    server: Mutex<Server>,
     waker: Waker,
 }
 
@@ -75,10 +74,9 @@ impl FakeTsdBuilder {
         let server = Server::new(registry, self).expect(REASON);
         let address = server.address();
         let shared = Arc::new(Shared {
-            gate: Mutex::new(()),
-            server: Mutex::new(server),
-            turns: Mutex::new(0),
+            gate: Mutex::new(0),
             turned: Condvar::new(),
+            server: Mutex::new(server),
             waker,
         });
         let thread = std::thread::Builder::new().name("fake-tsd".into());
@@ -194,18 +192,18 @@ impl FakeTsd {
     #[must_use = "assert it, or use `expect_until`"]
     pub fn wait_until(&self, timeout: Duration, mut done: impl FnMut(&Log) -> bool) -> bool {
         let deadline = Instant::now() + timeout;
-        loop {
-            let seen = *lock(&self.shared.turns);
-            if done(&self.shared.lock().log) {
-                return true;
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            let (turns, turned) = (lock(&self.shared.turns), &self.shared.turned);
-            let waited = turned.wait_timeout_while(turns, left, |turns| *turns == seen);
-            if waited.unwrap_or_else(PoisonError::into_inner).1.timed_out() {
+        let Shared { gate, turned, server, .. } = &*self.shared;
+        let mut gate = lock(gate);
+        while !done(&lock(server).log) {
+            let (seen, left) = (*gate, deadline.saturating_duration_since(Instant::now()));
+            let waited = turned.wait_timeout_while(gate, left, |turns| *turns == seen);
+            let (turns, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            if timeout.timed_out() {
                 return false;
             }
+            gate = turns;
         }
+        true
     }
 
     /// Waits until at least `n` points and histograms were accepted, and returns all
@@ -299,7 +297,7 @@ impl Shared {
     }
 
     fn turn_is_over(&self) {
-        *lock(&self.turns) += 1;
+        *lock(&self.gate) += 1;
         self.turned.notify_all();
     }
 }

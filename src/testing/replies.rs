@@ -23,7 +23,8 @@ use crate::builder::Flavor;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replies {
     pub(super) flavor: Flavor,
-    version: Cow<'static, str>,
+    /// The answer to `version`.
+    pub(super) version: Cow<'static, str>,
 }
 
 impl From<Flavor> for Replies {
@@ -64,11 +65,6 @@ impl Replies {
     pub fn with_version(mut self, text: impl Into<String>) -> Self {
         self.version = text.into().into();
         self
-    }
-
-    /// The answer to `version`.
-    pub(super) fn version(&self) -> &str {
-        &self.version
     }
 
     /// Whether it is a TSD, which says what was wrong.

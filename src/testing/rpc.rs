@@ -61,7 +61,7 @@ impl Desk<'_> {
             }
             b"version" => {
                 self.log.versions += 1;
-                let bytes = self.options.replies.version().into();
+                let bytes = self.options.replies.version.as_bytes().into();
                 Outcome::Answer(Answer { bytes, ..Answer::default() })
             }
             _ => {

@@ -83,12 +83,11 @@ impl Exchange<'_> {
             HttpFault::Limit(bytes, how) => Some((*bytes, *how)),
             _ => None,
         });
-        let (limit, how) = limit.unwrap_or(match self.flavor {
-            Flavor::OpenTsdb => {
-                (self.options.max_body_bytes.unwrap_or(TSD_LIMIT), TooLarge::NotSupported)
-            }
-            _ => (self.options.max_body_bytes.unwrap_or(LENIENT_LIMIT), TooLarge::Status(400)),
-        });
+        let (most, how) = match self.flavor {
+            Flavor::OpenTsdb => (TSD_LIMIT, TooLarge::NotSupported),
+            _ => (LENIENT_LIMIT, TooLarge::Status(400)),
+        };
+        let (limit, how) = limit.unwrap_or((self.options.max_body_bytes.unwrap_or(most), how));
         let is_refused = self.request.wire_bytes > limit || self.request.is_in_chunks();
         is_refused.then(|| match how {
             TooLarge::NotSupported => Ok(HttpAnswer::page(400, "Chunked request not supported.")),
