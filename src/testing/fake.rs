@@ -167,7 +167,7 @@ impl FakeTsd {
 
     /// How many steps still wait for their moment.
     pub fn pending_step_count(&self) -> usize {
-        self.shared.lock().script.len()
+        self.shared.lock().script.steps.len()
     }
 
     /// Answers as another server from now on, for example as a [`Flavor`].

@@ -280,7 +280,7 @@ pub(super) enum When {
 #[derive(Debug, Default)]
 pub(super) struct Script {
     /// What is left to wait is counted down in the first one.
-    steps: VecDeque<Step>,
+    pub(super) steps: VecDeque<Step>,
     /// When the first became the first; `None` while the step before is done.
     since: Option<Instant>,
 }
@@ -291,11 +291,6 @@ impl Script {
             self.begin();
         }
         self.steps.push_back(step);
-    }
-
-    /// How many steps wait.
-    pub(super) fn len(&self) -> usize {
-        self.steps.len()
     }
 
     /// How many bytes may be read, and how many lines handled, before a step is due.

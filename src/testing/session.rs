@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
+use std::mem;
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
@@ -40,12 +41,11 @@ pub(super) struct Session {
     pub(super) number: usize,
     pub(super) mode: Mode,
     protocol: Protocol,
-    /// Bytes that were read; those before `start` are handled.
+    /// Bytes that were read.
     inbox: Vec<u8>,
-    start: usize,
-    /// How much of what comes next is thrown away.
-    discard: usize,
-    /// Whether the line or request at `start` waits for storage.
+    /// How many of these, and of those that come next, are handled or thrown away.
+    done: usize,
+    /// Whether the line or request behind these waits for storage.
     pub(super) is_blocked: bool,
     /// Whether the system said that there is something to read, and has not said otherwise since.
     pub(super) is_readable: bool,
@@ -84,8 +84,7 @@ impl Session {
             mode,
             protocol: Protocol::Unknown,
             inbox: Vec::new(),
-            start: 0,
-            discard: 0,
+            done: 0,
             is_blocked: false,
             is_readable: true,
             is_writable: true,
@@ -161,36 +160,31 @@ impl Session {
         while count < limit && self.can_handle() {
             self.greet(desk.options, now);
             if self.protocol == Protocol::Ignored {
-                self.start = self.inbox.len();
+                self.done = self.inbox.len();
             }
-            self.skip(0);
             let Some((length, outcome)) = self.handle_next(desk) else { break };
             self.is_blocked = outcome == Outcome::Blocked;
             if self.is_blocked {
                 break;
             }
-            self.skip(length);
+            self.done += length;
             count += 1;
             self.settle(outcome, now);
         }
-        if self.start == self.inbox.len() || self.start > READ_SIZE {
-            self.inbox.drain(..self.start);
-            self.start = 0;
-        }
+        let done = self.done.min(self.inbox.len());
+        self.inbox.drain(..done);
+        self.done -= done;
         count
     }
 
-    /// Goes so many bytes on, and those that are still to be thrown away.
-    fn skip(&mut self, length: usize) {
-        let wanted = self.discard + length;
-        let skipped = wanted.min(self.inbox.len() - self.start);
-        self.start += skipped;
-        self.discard = wanted - skipped;
+    /// What was read and is not handled.
+    fn rest(&self) -> &[u8] {
+        self.inbox.get(self.done..).unwrap_or_default()
     }
 
     /// Handles the next line or request, if enough of it is there; returns how long it is.
     fn handle_next(&self, desk: &mut Desk<'_>) -> Option<(usize, Outcome)> {
-        let rest = &self.inbox[self.start..];
+        let rest = self.rest();
         #[cfg(feature = "http")]
         if self.protocol == Protocol::Http {
             return super::http::exchange::handle(rest, desk, &self.mode, self.is_answering);
@@ -207,19 +201,16 @@ impl Session {
 
     /// Whether there is a line or request to handle.
     fn has_next(&self) -> bool {
-        let rest = &self.inbox[self.start..];
         #[cfg(feature = "http")]
         if self.protocol == Protocol::Http {
-            return super::http::request::is_complete(rest);
+            return super::http::request::is_complete(self.rest());
         }
-        line_feed(rest).is_some()
+        line_feed(self.rest()).is_some()
     }
 
     /// What remains when the client has finished: a line to some servers, nothing to others.
     pub(super) fn handle_tail(&mut self, now: Instant, desk: &mut Desk<'_>) {
-        let tail = self.inbox.split_off(self.start);
-        self.inbox.clear();
-        self.start = 0;
+        let tail = mem::take(&mut self.inbox);
         if tail.is_empty() || self.protocol == Protocol::Ignored {
             return;
         }
@@ -320,14 +311,14 @@ impl Session {
         self.protocol = Protocol::Ignored;
         self.mode = Mode::default();
         self.is_blocked = false;
-        self.start = self.inbox.len();
+        self.inbox.clear();
         self.outbox.clear();
         // That the client is gone already is no matter.
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
     fn greet(&mut self, options: &FakeTsdBuilder, now: Instant) {
-        if self.start == self.inbox.len() {
+        if self.rest().is_empty() {
             return;
         }
         if let Some(bytes) = self.mode.alien.take() {
