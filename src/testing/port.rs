@@ -6,13 +6,14 @@
 //! (`SO_REUSEPORT`). Where that is not to be had, the listener stays, and the server resets who
 //! comes.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, SockRef, Socket, Type};
 
+pub(super) const LISTENER: Token = Token(0);
 /// Connections that wait to be accepted, at most.
 const BACKLOG: i32 = 1024;
 
@@ -23,7 +24,6 @@ pub(super) struct Port {
     _keeper: Option<Socket>,
     /// `None` while connections are refused.
     listener: Option<TcpListener>,
-    token: Token,
     registry: Registry,
     /// The receive buffer that connections begin with, when one was asked for.
     receive_buffer: Option<usize>,
@@ -31,12 +31,12 @@ pub(super) struct Port {
 
 impl Port {
     /// Binds a free port of 127.0.0.1 and listens.
-    pub(super) fn bind(registry: Registry, token: Token) -> io::Result<Self> {
+    pub(super) fn bind(registry: Registry) -> io::Result<Self> {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let first = socket(any)?;
-        let address = first.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let address = first.local_addr()?.as_socket().ok_or(ErrorKind::AddrNotAvailable)?;
         let mut port =
-            Port { address, _keeper: None, listener: None, token, registry, receive_buffer: None };
+            Port { address, _keeper: None, listener: None, registry, receive_buffer: None };
         if CAN_CLOSE {
             port._keeper = Some(first);
             port.open()?;
@@ -72,15 +72,12 @@ impl Port {
         loop {
             match self.listener.as_ref()?.accept() {
                 Ok((stream, _)) => return Some(stream),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-                // The client was gone before it was accepted, or a signal came: the next one may be
-                // fine.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
-                    ) => {}
-                Err(_) => return None,
+                Err(error) => match error.kind() {
+                    // The client was gone before it was accepted, or a signal came: the next one
+                    // may be fine.
+                    ErrorKind::ConnectionAborted | ErrorKind::Interrupted => {}
+                    _ => return None,
+                },
             }
         }
     }
@@ -98,7 +95,7 @@ impl Port {
         }
         socket.listen(BACKLOG)?;
         let mut listener = TcpListener::from_std(socket.into());
-        self.registry.register(&mut listener, self.token, Interest::READABLE)?;
+        self.registry.register(&mut listener, LISTENER, Interest::READABLE)?;
         self.listener = Some(listener);
         Ok(())
     }

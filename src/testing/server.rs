@@ -18,11 +18,10 @@ use socket2::SockRef;
 use super::fault::{Action, Fault, Mode, Script, Step, Task, When};
 use super::log::{End, Log};
 use super::options::FakeTsdBuilder;
-use super::port::Port;
+use super::port::{LISTENER, Port};
 use super::rpc::Desk;
 use super::session::{READ_SIZE, Session};
 
-pub(super) const LISTENER: Token = Token(0);
 pub(super) const WAKER: Token = Token(1);
 /// The token of the first connection.
 const FIRST: usize = 2;
@@ -57,7 +56,7 @@ impl Server {
             script: Script::default(),
             is_stopped: false,
             mode: Mode::default(),
-            port: Port::bind(registry.try_clone()?, LISTENER)?,
+            port: Port::bind(registry.try_clone()?)?,
             door: None,
             is_called: true,
             reopens: None,
