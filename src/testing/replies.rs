@@ -49,16 +49,6 @@ const BAD_REQUEST: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain;
 /// The longest line, with the line feed for OpenTSDB and without it for KairosDB.
 const MAX_LINE: usize = 1024;
 
-/// What becomes of a line because of its length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Length {
-    Take,
-    /// The line is dropped.
-    Skip,
-    /// The connection is closed.
-    Close,
-}
-
 impl Replies {
     /// Answers `version` with this text, to the byte; with an empty one not at all.
     #[must_use]
@@ -88,12 +78,13 @@ impl Replies {
         matches!(self.flavor, Flavor::VictoriaMetrics | Flavor::InfluxDb)
     }
 
-    /// What becomes of a line of so many bytes, without its line feed.
-    pub(super) fn line(&self, length: usize) -> Length {
+    /// The longest line that is handled, without its line feed. A TSD closes the connection on a
+    /// longer one, others leave that line out.
+    pub(super) fn max_line(&self) -> usize {
         match self.flavor {
-            Flavor::OpenTsdb if length >= MAX_LINE => Length::Close,
-            Flavor::KairosDb if length > MAX_LINE => Length::Skip,
-            _ => Length::Take,
+            Flavor::OpenTsdb => MAX_LINE - 1,
+            Flavor::KairosDb => MAX_LINE,
+            Flavor::VictoriaMetrics | Flavor::InfluxDb => usize::MAX,
         }
     }
 }

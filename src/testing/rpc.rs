@@ -6,7 +6,6 @@ use super::fault::{Fault, Mode};
 use super::log::Log;
 use super::options::FakeTsdBuilder;
 use super::parse::{self, Put, Refusal};
-use super::replies::Length;
 
 /// Everything that it takes to handle a line, but the line.
 pub(super) struct Desk<'a> {
@@ -72,12 +71,9 @@ impl Desk<'_> {
     }
 
     /// Refuses a line that is too long to be handled; nobody answers it.
-    pub(super) fn reject_long(&mut self, line: &[u8], length: Length) -> Outcome {
+    pub(super) fn reject_long(&mut self, line: &[u8]) -> Outcome {
         self.log.reject(self.connection, line, "");
-        match length {
-            Length::Close => Outcome::close(),
-            _ => Outcome::Silence,
-        }
+        if self.options.replies.is_tsd() { Outcome::close() } else { Outcome::Silence }
     }
 
     fn store(

@@ -13,7 +13,6 @@ use super::fault::{Fault, Mode};
 use super::http::tls::Tls;
 use super::log::{End, Log};
 use super::options::FakeTsdBuilder;
-use super::replies::Length;
 use super::rpc::{Answer, Desk, Outcome};
 
 /// How much is read at a time.
@@ -191,10 +190,14 @@ impl Session {
         }
         let feed = line_feed(rest);
         let line = &rest[..feed.unwrap_or(rest.len())];
-        let outcome = match desk.options.replies.line(line.len()) {
-            Length::Take | Length::Skip if feed.is_none() => return None,
-            Length::Take => desk.handle(line.strip_suffix(b"\r").unwrap_or(line), &self.mode),
-            length => desk.reject_long(line, length),
+        let is_long = line.len() > desk.options.replies.max_line();
+        // A TSD does not wait for the end of a long one.
+        if feed.is_none() && !(is_long && desk.options.replies.is_tsd()) {
+            return None;
+        }
+        let outcome = match is_long {
+            true => desk.reject_long(line),
+            false => desk.handle(line.strip_suffix(b"\r").unwrap_or(line), &self.mode),
         };
         Some((line.len() + 1, outcome))
     }
