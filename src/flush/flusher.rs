@@ -119,7 +119,8 @@ impl Flusher {
                 // A recorder may live on for long.
                 Err(RecvTimeoutError::Disconnected) => (requests, is_alone) = (never(), true),
             }
-            if is_alone && self.waiting.is_empty() && self.is_orphaned() {
+            let has_recorder = Arc::strong_count(&self.exporter.registry) > 1;
+            if is_alone && !has_recorder && self.waiting.is_empty() {
                 // First, since the queue may have no room for the last snapshot.
                 self.exporter.queue.end_at(self.exporter.clock.now() + ORPHAN_TIMEOUT);
                 let (occasion, answer) = (Occasion::Last, bounded(1).0);
@@ -128,11 +129,6 @@ impl Flusher {
             self.tick();
             self.serve();
         }
-    }
-
-    /// Whether no recorder has the registry any more.
-    fn is_orphaned(&self) -> bool {
-        Arc::strong_count(&self.exporter.registry) == 1
     }
 
     /// How long there is nothing to do.
