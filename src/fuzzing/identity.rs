@@ -98,6 +98,7 @@ pub fn identity(data: &[u8]) {
         let line = String::from_utf8_lossy(lines.bytes());
         assert!(is_line(lines.bytes(), exporter.max_tags), "{line:?}");
         #[cfg(feature = "testing")]
-        super::tsd::assert_taken(lines.bytes(), exporter.max_tags);
+        crate::testing::parse::put(line.trim_end().as_bytes(), Some(exporter.max_tags))
+            .expect(&line);
     }
 }

@@ -80,10 +80,3 @@ pub fn fake_tsd(data: &[u8]) {
         assert!(found.is_ok() || !is_finite, "{text:?}");
     }
 }
-
-/// Checks that a server with room for so many tags takes the line.
-pub(super) fn assert_taken(line: &[u8], most_tags: usize) {
-    let line = line.strip_suffix(b"\n").expect("a line feed");
-    let put = parse::put(line, Some(most_tags));
-    assert!(put.is_ok(), "{:?}: {put:?}", String::from_utf8_lossy(line));
-}
