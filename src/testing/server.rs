@@ -118,7 +118,7 @@ impl Server {
             let interest = Interest::READABLE | Interest::WRITABLE;
             let watched = self.registry.register(&mut stream, Token(FIRST + number), interest);
             watched.expect("the event queue takes any number of connections");
-            let session = Session::new(stream, number, self.mode.clone(), &self.options);
+            let session = Session::new(stream, self.mode.clone(), &self.options);
             self.sessions.insert(number, session);
             match self.door {
                 Some(Fault::CloseNew) => self.close(number, End::ByServer, now),
@@ -163,16 +163,17 @@ impl Server {
         let Server { log, options, script, sessions, buffer, .. } = self;
         let Some(session) = sessions.get_mut(&number) else { return Ok(0) };
         let log = Arc::make_mut(log);
-        let progress = session.read(buffer, bytes, now, log);
+        let progress = session.read(buffer, bytes, now);
+        let read = progress.unwrap_or(0);
+        log.read(number, &buffer[..read]);
         let before = log.accepted_count();
         let mut desk = Desk { options, log, connection: number };
         let handled = session.handle(lines, now, &mut desk);
         if handled < lines && session.is_read_out() {
             session.handle_tail(now, &mut desk);
         }
-        let points = log.accepted_count() - before;
-        log.arrived(points, now);
-        script.count(progress.unwrap_or(0), handled);
+        log.arrived(log.accepted_count() - before, now);
+        script.count(read, handled);
         progress
     }
 

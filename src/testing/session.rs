@@ -11,7 +11,7 @@ use mio::net::TcpStream;
 use super::fault::{Fault, Mode};
 #[cfg(feature = "tls")]
 use super::http::tls::Tls;
-use super::log::{End, Log};
+use super::log::End;
 use super::options::FakeTsdBuilder;
 use super::rpc::{Answer, Desk, Outcome};
 
@@ -37,7 +37,6 @@ enum Protocol {
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) stream: TcpStream,
-    pub(super) number: usize,
     pub(super) mode: Mode,
     protocol: Protocol,
     /// Bytes that were read.
@@ -69,17 +68,11 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(
-        stream: TcpStream,
-        number: usize,
-        mode: Mode,
-        options: &FakeTsdBuilder,
-    ) -> Self {
+    pub(super) fn new(stream: TcpStream, mode: Mode, options: &FakeTsdBuilder) -> Self {
         #[cfg(not(feature = "tls"))]
         let _ = options;
         Session {
             stream,
-            number,
             mode,
             protocol: Protocol::Unknown,
             inbox: Vec::new(),
@@ -106,7 +99,6 @@ impl Session {
         buffer: &mut [u8],
         limit: usize,
         now: Instant,
-        log: &mut Log,
     ) -> Result<usize, End> {
         let is_early = self.next_read.is_some_and(|next| next > now);
         if is_early || !self.can_handle() || !self.is_readable || self.finished.is_some() {
@@ -122,7 +114,6 @@ impl Session {
             Ok(0) => self.finished = Some(now + self.mode.delay),
             Ok(count) => {
                 self.take_in(&buffer[..count], now);
-                log.read(self.number, &buffer[..count]);
                 self.mode.breaks_after = self.mode.breaks_after.map(|left| left - count);
                 self.next_read = self.mode.trickle.map(|(_, every)| now + every);
                 return Ok(count);
@@ -221,7 +212,7 @@ impl Session {
             let outcome = desk.handle(&tail, &self.mode);
             self.settle(outcome, now);
         }
-        desk.log.connections[self.number].unterminated = tail;
+        desk.log.connections[desk.connection].unterminated = tail;
     }
 
     /// Whether the client has finished and everything it sent is handled but for a line without an
