@@ -256,7 +256,7 @@ impl Plans {
 /// How the histograms of some metrics are sent; made once.
 #[derive(Debug)]
 pub(crate) enum Plan {
-    /// `.min` and `.max`, then each quantile: their suffixes.
+    /// `.count`, `.sum`, `.min` and `.max`, then each quantile: their suffixes.
     Summary { quantiles: Vec<f64>, suffixes: Vec<String> },
     /// Buckets with fixed bounds.
     Buckets {
@@ -275,7 +275,7 @@ pub(crate) enum Plan {
 
 impl Plan {
     fn summary(quantiles: &[f64]) -> Result<Self, String> {
-        let mut suffixes = vec![".min".to_owned(), ".max".to_owned()];
+        let mut suffixes = [".count", ".sum", ".min", ".max"].map(str::to_owned).to_vec();
         for (at, &quantile) in quantiles.iter().enumerate() {
             if !(0.0..=1.0).contains(&quantile) {
                 return Err(format!("the quantile {quantile} is not a number from 0 to 1"));
@@ -325,10 +325,7 @@ impl Plan {
     /// tag that its lines have besides the series' own, and their suffixes.
     pub(crate) fn spec(&self) -> HistogramSpec {
         let (scheme, own_tag, suffixes) = match self {
-            Plan::Summary { suffixes, .. } => {
-                let always = [".count", ".sum"].map(str::to_owned).into_iter();
-                (Scheme::Log, None, always.chain(suffixes.iter().cloned()).collect())
-            }
+            Plan::Summary { suffixes, .. } => (Scheme::Log, None, suffixes.clone()),
             Plan::Buckets { bounds, key, suffixes, .. } => {
                 let suffixes = suffixes.map(str::to_owned).to_vec();
                 (Scheme::Bounds(Arc::clone(bounds)), Some(*key), suffixes)
@@ -341,16 +338,17 @@ impl Plan {
     /// Keeps of a reading what the lines will say. `room` is for the value of a `histogram` line,
     /// in bytes.
     pub(crate) fn digest(&self, readout: &Readout, room: usize, into: &mut Digest) {
-        (into.samples, into.count, into.sum) =
-            (readout.count, readout.total_count, readout.total_sum);
+        into.samples = readout.count;
         into.values.clear();
+        into.values.extend([Value::from(readout.total_count), Value::Float(readout.total_sum)]);
         into.buckets.clear();
         into.native.clear();
         into.is_too_long = false;
         match self {
             Plan::Summary { quantiles, .. } if readout.count > 0 => {
-                into.values.extend([readout.min, readout.max]);
-                into.values.extend(quantiles.iter().map(|&quantile| readout.quantile(quantile)));
+                let quantiles = quantiles.iter().map(|&quantile| readout.quantile(quantile));
+                let values = [readout.min, readout.max].into_iter().chain(quantiles);
+                into.values.extend(values.map(Value::Float));
             }
             Plan::Buckets { tags, is_cumulative: true, .. } => {
                 let mut found = readout.buckets.iter().peekable();
@@ -371,24 +369,21 @@ impl Plan {
 
     /// Hands out the lines of a digest, in an order that is always the same.
     pub(crate) fn lines(&self, digest: &Digest, line: &mut impl FnMut(Variant<'_>, Value)) {
-        let plain = |suffix| Variant { suffix, tag: "" };
-        let (count, sum) = (digest.count.into(), digest.sum.into());
         match self {
             Plan::Summary { suffixes, .. } => {
-                line(plain(".count"), count);
-                line(plain(".sum"), sum);
                 for (suffix, &value) in suffixes.iter().zip(&digest.values) {
-                    line(plain(suffix), value.into());
+                    line(Variant { suffix, tag: "" }, value);
                 }
             }
-            &Plan::Buckets { ref tags, suffixes: [bucket, count_suffix, sum_suffix], .. } => {
+            Plan::Buckets { tags, suffixes: [bucket, totals @ ..], .. } => {
                 for &(Bucket(at), n) in &digest.buckets {
                     if let Some(tag) = tags.get(at as usize) {
                         line(Variant { suffix: bucket, tag }, n.into());
                     }
                 }
-                line(plain(count_suffix), count);
-                line(plain(sum_suffix), sum);
+                for (suffix, &value) in totals.iter().zip(&digest.values) {
+                    line(Variant { suffix, tag: "" }, value);
+                }
             }
             Plan::Native => {}
         }
@@ -400,11 +395,8 @@ impl Plan {
 pub(crate) struct Digest {
     /// Samples of the interval.
     pub(crate) samples: u64,
-    /// Samples since the start, and their sum.
-    count: u64,
-    sum: f64,
-    /// Minimum, maximum and quantiles of a `Summary`.
-    values: Vec<f64>,
+    /// Count and sum since the start; minimum, maximum and quantiles of a `Summary`.
+    values: Vec<Value>,
     /// What the lines of buckets say.
     buckets: Vec<(Bucket, u64)>,
     /// The value of a `histogram` line; empty for none.
@@ -596,7 +588,7 @@ mod tests {
             ("other", ".p50"),
         ] {
             let Plan::Summary { suffixes, .. } = &*rules.plan(name) else { panic!("{name}") };
-            assert_eq!(suffixes[2], suffix, "{name}");
+            assert_eq!(suffixes[4], suffix, "{name}");
         }
         assert!(Arc::ptr_eq(&rules.plan("http.b"), &rules.plan("http.c")));
     }
