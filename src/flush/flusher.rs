@@ -246,7 +246,7 @@ impl Flusher {
         self.snapshot.take(&self.exporter, stamp, age, &mut out);
         // The exporter's own counters change with each flush: alone they are no reason to use a
         // second up.
-        if !stamp.only_changed || out.has_lines() {
+        if !stamp.only_changed || out.pushed > 0 || !out.lines.is_empty() {
             self.options.telemetry.take(stamp, &stats, &mut out);
         }
         out.push();
@@ -324,10 +324,6 @@ impl Drop for Output<'_> {
 }
 
 impl Output<'_> {
-    fn has_lines(&self) -> bool {
-        self.pushed > 0 || !self.lines.is_empty()
-    }
-
     #[cold]
     #[inline(never)]
     fn push(&mut self) {

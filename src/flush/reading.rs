@@ -105,16 +105,10 @@ impl Sampled for Counter {
     }
 
     #[inline(always)]
-    fn emit(
-        line: Line<'_>,
-        reading: &u64,
-        last_sent: u64,
-        options: &Options,
-        sink: &mut impl Sink,
-    ) {
+    fn emit(line: Line<'_>, count: &u64, last_sent: u64, options: &Options, sink: &mut impl Sink) {
         let value = match options.counter_mode {
-            CounterMode::Cumulative => *reading,
-            CounterMode::Delta => reading.saturating_sub(last_sent),
+            CounterMode::Cumulative => *count,
+            CounterMode::Delta => count.saturating_sub(last_sent),
         };
         sink.point(line, Variant::default(), value.into());
     }
@@ -138,14 +132,8 @@ impl Sampled for Gauge {
     }
 
     #[inline(always)]
-    fn emit(
-        line: Line<'_>,
-        reading: &u64,
-        _last_sent: u64,
-        _options: &Options,
-        sink: &mut impl Sink,
-    ) {
-        sink.point(line, Variant::default(), f64::from_bits(*reading).into());
+    fn emit(line: Line<'_>, bits: &u64, _: u64, _: &Options, sink: &mut impl Sink) {
+        sink.point(line, Variant::default(), f64::from_bits(*bits).into());
     }
 }
 
