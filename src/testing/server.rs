@@ -134,8 +134,7 @@ impl Server {
 
     /// Reads once, handles what that completed, writes, and closes when all is said.
     fn serve(&mut self, number: usize, now: Instant) {
-        let (bytes, lines) = self.script.left();
-        if let Err(end) = self.receive(number, bytes, lines, now) {
+        if let Err(end) = self.receive(number, self.script.left(), now) {
             return self.close(number, end, now);
         }
         let Some(session) = self.sessions.get_mut(&number) else { return };
@@ -153,17 +152,12 @@ impl Server {
     }
 
     /// Reads once and handles what that completed, at most so many bytes and lines.
-    fn receive(
-        &mut self,
-        number: usize,
-        bytes: usize,
-        lines: usize,
-        now: Instant,
-    ) -> Result<usize, End> {
+    fn receive(&mut self, number: usize, most: (usize, usize), now: Instant) -> Result<usize, End> {
         let Server { log, options, script, sessions, buffer, .. } = self;
         let Some(session) = sessions.get_mut(&number) else { return Ok(0) };
-        let log = Arc::make_mut(log);
-        let progress = session.read(buffer, bytes, now);
+        let (log, (bytes, lines)) = (Arc::make_mut(log), most);
+        let size = bytes.min(buffer.len());
+        let progress = session.read(&mut buffer[..size], now);
         let read = progress.unwrap_or(0);
         log.read(number, &buffer[..read]);
         let before = log.accepted_count();
@@ -307,7 +301,8 @@ impl Server {
     fn read_out(&mut self, number: usize, now: Instant) {
         // The system may have more to say than was asked so far.
         self.with(number, |session| (session.is_readable, session.is_writable) = (true, true));
-        while self.receive(number, usize::MAX, usize::MAX, now).is_ok_and(|bytes| bytes > 0) {}
+        let all = (usize::MAX, usize::MAX);
+        while self.receive(number, all, now).is_ok_and(|bytes| bytes > 0) {}
     }
 
     fn reset(&mut self, number: usize, now: Instant) {

@@ -92,21 +92,16 @@ impl Session {
         }
     }
 
-    /// Reads once, at most `limit` bytes; the buffer is lent for it. Returns how many there were,
-    /// or how the connection has ended.
-    pub(super) fn read(
-        &mut self,
-        buffer: &mut [u8],
-        limit: usize,
-        now: Instant,
-    ) -> Result<usize, End> {
+    /// Reads once, at most what the buffer holds, which is lent for it. Returns how many bytes there
+    /// were, or how the connection has ended.
+    pub(super) fn read(&mut self, buffer: &mut [u8], now: Instant) -> Result<usize, End> {
         let is_early = self.next_read.is_some_and(|next| next > now);
         if is_early || !self.can_handle() || !self.is_readable || self.finished.is_some() {
             return Ok(0);
         }
         let portion = self.mode.trickle.map_or(usize::MAX, |(bytes, _)| bytes);
         let rest = self.mode.breaks_after.unwrap_or(usize::MAX);
-        let size = limit.min(portion).min(rest).min(buffer.len());
+        let size = portion.min(rest).min(buffer.len());
         if size == 0 {
             return Ok(0);
         }
