@@ -225,8 +225,9 @@ impl Queue {
     /// Everything that was counted, read while no point changes its state.
     pub(crate) fn stats(&self, now: Instant) -> Stats {
         let inner = self.lock();
-        let age = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at));
-        let (oldest_pending, oldest_spooled) = (age(inner.oldest()), age(inner.oldest_spooled));
+        let since = |at| now.saturating_duration_since(at);
+        let oldest_pending = inner.oldest().map(since);
+        let oldest_spooled = inner.oldest_spooled.map(|(age, at)| age + since(at));
         Stats { oldest_pending, oldest_spooled, ..self.counters.stats() }
     }
 

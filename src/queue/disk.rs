@@ -5,6 +5,7 @@
 //! each lane, and from the backlog to the fresh lane.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use super::inner::Inner;
 use super::{Batch, Phase, Queue};
@@ -17,8 +18,8 @@ pub(crate) struct Disk {
     pub(crate) is_well: bool,
     /// Whether points have to be on disk before they are sent.
     pub(crate) is_ahead: bool,
-    /// When the oldest point on it was written.
-    pub(crate) oldest: Option<Instant>,
+    /// How old the oldest point on it is, and when that was read. It may be older than the clock.
+    pub(crate) oldest: Option<(Duration, Instant)>,
 }
 
 /// What there is to do.

@@ -1,5 +1,7 @@
 //! What the queue's lock guards.
 
+use std::time::Duration;
+
 use crate::clock::Instant;
 
 use super::batch::{BATCH_BYTES, Batch};
@@ -62,8 +64,8 @@ pub(super) struct Inner {
     pub(super) spills: bool,
     /// Points from this number on have to be on disk before they are sent, if any have to.
     pub(super) written: Option<u64>,
-    /// When the oldest point on disk was written.
-    pub(super) oldest_spooled: Option<Instant>,
+    /// How old the oldest point on disk was, and at which time.
+    pub(super) oldest_spooled: Option<(Duration, Instant)>,
     /// Buffers of confirmed batches, at most `SPARE_BUFFERS`.
     pub(super) spare: Vec<Vec<u8>>,
     /// What was given up. The writer frees it, which takes tens of milliseconds for millions of

@@ -108,7 +108,7 @@ impl Keep for Keeper {
     fn turn(&mut self, window: &Window) -> Option<Instant> {
         let (now, wall) = (self.clock.now(), self.clock.wall());
         let is_well = self.failed.is_none_or(|(retry_at, _)| now >= retry_at);
-        let oldest = self.store.oldest(wall).and_then(|age| now.checked_sub(age));
+        let oldest = self.store.oldest(wall).map(|age| (age, now));
         let view = self.queue.view(Disk { is_well, is_ahead: self.is_ahead, oldest });
         let last_at = self.last_at(&view, now);
         let is_last = last_at.is_some_and(|at| now >= at);

@@ -105,3 +105,14 @@ fn a_backlog_that_cannot_be_opened_is_tried_again_a_second_later() {
     rig.turn();
     assert_eq!(rig.queue.pop().map(|batch| batch.lines().to_vec()), Some(lines.to_vec()));
 }
+
+/// A clock that only goes forward begins with the machine, and a spool outlives that.
+#[test]
+fn a_backlog_from_before_the_machine_started_has_its_age() {
+    let mut rig = Rig::new(|spool| spool);
+    let age = 48 * 3600 * SECOND;
+    rig.keeper.store.append(b"put m 1700000000 1 host=a\n", None, WALL - age).unwrap();
+    rig.turn();
+    rig.mock.advance(SECOND);
+    assert_eq!(rig.queue.stats(rig.clock.now()).oldest_spooled, Some(age + SECOND));
+}
