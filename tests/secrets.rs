@@ -42,8 +42,11 @@ fn no_secret_is_logged_or_in_an_error() {
     let subscriber = tracing_subscriber::registry().with(log.clone());
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let answer = |status| HttpFault::Answer(HttpAnswer::new(status).body(SECRET.repeat(3)));
-    let place = format!("http://{SECRET}@x/?t={SECRET}");
-    let steps: [Step; 10] = [
+    let place = format!("http://{SECRET}@x/{SECRET}?t={SECRET}");
+    // In a TSD's details of each point.
+    let details = format!("put: illegal argument: {SECRET} {}", "x".repeat(100_000));
+    let steps: [Step; 11] = [
+        Fault::Refusal(details).into(),
         HttpFault::Answer(HttpAnswer::new(302).header("Location", place)).into(),
         answer(401).into(),
         answer(403).into(),
@@ -82,4 +85,6 @@ fn no_secret_is_logged_or_in_an_error() {
     assert!(lines.iter().filter(|line| line.contains("cannot deliver points")).count() >= 8);
     let found: Vec<_> = lines.iter().filter(|line| line.contains(SECRET)).collect();
     assert!(found.is_empty(), "{found:#?}");
+    assert!(lines.iter().any(|line| line.contains("refuses a point")));
+    assert!(lines.iter().all(|line| line.len() < 1_000), "no server fills the log");
 }

@@ -112,13 +112,15 @@ impl Session {
         let mut take = |reply, text: &str| tally.take(reply, text, counters, &mut log.log, cx.now);
         let Request { points, bytes, is_gzip } = request;
         let (mut is_settled, mut end) = (false, None);
-        match status::judge(answer, cx.known.options.ask, &cx.known.head.secrets) {
+        let secrets = &cx.known.head.secrets;
+        match status::judge(answer, cx.known.options.ask, secrets) {
             Verdict::Taken(_) if !self.exchange.is_written() => {
                 let reason = "the server answered before it was sent the whole request";
                 end = Some(Failure::Refused(reason.to_owned(), Wait::Jittered));
             }
             Verdict::Taken(details) => {
                 let lines = window.lines(window.confirmed()..window.written());
+                let take = |reply, text: &str| take(reply, &status::shown(text, secrets));
                 details.inspect(|details| details.each(lines, take));
                 cx.known.learned.taken(points, is_gzip);
                 cx.known.learned.fitted(bytes);

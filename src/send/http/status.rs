@@ -89,7 +89,7 @@ pub(super) fn judge<'a>(answer: &'a Answer, ask: Ask, secrets: &[Secret]) -> Ver
         500 if !body.starts_with(b"<") => Verdict::Failing(said()),
         408 | 429 | 500 | 502..=599 => Verdict::Later(said(), as_told.unwrap_or(Wait::Jittered)),
         // Without what it says, which may hold what it was sent: a header, a token.
-        _ => Verdict::Later(mistake(answer), Wait::Slowest),
+        _ => Verdict::Later(mistake(answer, secrets), Wait::Slowest),
     }
 }
 
@@ -105,7 +105,7 @@ pub(super) fn judge_check(answer: &Answer, secrets: &[Secret]) -> Option<String>
 }
 
 /// What to change.
-fn mistake(answer: &Answer) -> String {
+fn mistake(answer: &Answer, secrets: &[Secret]) -> String {
     let advice = match answer.status {
         401 | 407 => "give a user and a password in the address, or a token with add_http_header",
         403 => "the credentials in the address or of add_http_header may not write there",
@@ -118,7 +118,7 @@ fn mistake(answer: &Answer) -> String {
                 "the server answered {}: redirects are not followed; give the address that \
                  it leads to: \"{}\"",
                 answer.status,
-                shown(&place, &[])
+                shown(&place, secrets)
             );
         }
         _ => "correct the address, or what it leads to",
@@ -128,7 +128,7 @@ fn mistake(answer: &Answer) -> String {
 
 /// The beginning of a text on one line, without the secrets: a server may repeat the request's path
 /// and headers.
-fn shown(text: &str, secrets: &[Secret]) -> String {
+pub(super) fn shown(text: &str, secrets: &[Secret]) -> String {
     let hide = |text: String, secret: &Secret| text.replace(&*secret.0, "***");
     let text = secrets.iter().fold(text.to_owned(), hide);
     text.chars().take(SHOWN).map(|char| if char.is_control() { ' ' } else { char }).collect()
