@@ -265,14 +265,14 @@ impl Writer {
         }
         match result {
             Ok(next) => return next,
-            Err(End::Finished) => self.release(now),
+            Err(End::Finished) => self.leave(now),
             Err(End::Closed(how)) => {
                 self.delivery.counters.disconnects.add(1);
                 // A server that closes what is idle does so behind each burst.
                 if !matches!(how, Failure::Closed) {
                     self.delivery.counters.connected.store(false, Ordering::Relaxed);
                 }
-                self.release(now);
+                self.leave(now);
             }
             Err(End::Failed(failure)) => {
                 self.delivery.counters.disconnects.add(1);
@@ -283,6 +283,15 @@ impl Writer {
             }
         }
         Some(now)
+    }
+
+    /// The connection ended in good order. The next one follows at once if there is more to send:
+    /// only after a quiet time are clients in step.
+    fn leave(&mut self, now: Instant) {
+        self.release(now);
+        if self.delivery.queue.has_unsent() || !self.delivery.window.is_empty() {
+            self.state = State::Idle(Some(now));
+        }
     }
 
     /// There is no connection, and none will be tried for a while.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::ends::listener;
 use super::faults::nobody;
 use super::{Rig, address, options};
+use crate::builder::Flavor;
 use crate::clock::{Clock, Instant, Mock};
 use crate::queue::Phase;
 use crate::send::telnet::confirm::{ANSWER_TIME, LEARNED_FOR, QUESTION};
@@ -100,7 +101,7 @@ fn a_server_stopped_while_its_storage_hangs_confirms_nothing_by_closing() {
 fn a_server_that_no_longer_knows_version_is_half_closed_after_ten_minutes() {
     let (tsd, clock, rig, before) = answered_once("put m 1700000000 1 host=a");
     let _expedite = rig.queue.expedite();
-    tsd.replies(crate::Flavor::VictoriaMetrics);
+    tsd.replies(Flavor::VictoriaMetrics);
     let [line] = push(&rig, ["put m 1700000001 2 host=a"]);
     let sent = before + line.len() + 1 + QUESTION.len();
     rig.until(|stats| stats.bytes_sent as usize == sent);
@@ -117,7 +118,7 @@ fn a_server_that_no_longer_knows_version_is_half_closed_after_ten_minutes() {
 #[test]
 fn what_silence_decided_is_asked_again_after_ten_minutes() {
     let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
-    let tsd = FakeTsd::builder().replies(crate::Flavor::VictoriaMetrics).start();
+    let tsd = FakeTsd::builder().replies(Flavor::VictoriaMetrics).start();
     let options = options(&[tsd.address().parse().unwrap()], Confirmation::Auto);
     let rig = Rig::at(options, clock);
     let _expedite = rig.queue.expedite();
@@ -127,7 +128,7 @@ fn what_silence_decided_is_asked_again_after_ten_minutes() {
     push(&rig, ["put m 1700000001 1 host=a"]);
     pass_until(&rig, &mock, || rig.counters.stats().points_pending == 0);
     assert_eq!(tsd.log().version_count(), 1);
-    tsd.replies(crate::Flavor::OpenTsdb);
+    tsd.replies(Flavor::OpenTsdb);
     pass(&rig, &mock, LEARNED_FOR);
     push(&rig, ["put m 1700000002 1 host=a"]);
     rig.settle();
@@ -286,4 +287,22 @@ fn at_the_end_a_server_that_has_come_back_is_found_though_the_last_failure_is_fr
         rig.counters.stats().points_confirmed == 1
     });
     assert_eq!(tsd.log().accepted_count(), 1);
+}
+
+/// The random wait before a connect is for what comes after a quiet time, and the clock stands still.
+#[test]
+fn a_connection_that_ended_in_good_order_is_followed_at_once_while_there_is_more_to_send() {
+    let tsd = FakeTsd::builder().replies(Flavor::VictoriaMetrics).start();
+    let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
+    let mut rig = Rig::at(options(&[address(&tsd)], Confirmation::HalfClose), clock);
+    // More than a connection may have unconfirmed.
+    rig.push(100_000);
+    rig.until(|stats| {
+        mock.advance(STEP);
+        // This wakes the writer, and nobody waits for the points.
+        rig.queue.set_deadline(None);
+        stats.connects == 1
+    });
+    let stats = rig.until(|stats| stats.connects == 2);
+    assert!((1..100_000).contains(&stats.points_confirmed), "{stats:?}");
 }
