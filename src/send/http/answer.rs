@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use httparse::Status;
+use httpdate::parse_http_date;
 
 /// The longest head, and the longest line between two chunks.
 const MAX_HEAD: usize = 16 * 1024;
@@ -143,6 +144,7 @@ impl Reader {
             return Ok(Some(used));
         }
         let mut part = Part::BodyUntilEnd;
+        let (mut date, mut retry_at) = (None, None);
         self.answer.status = status;
         self.answer.keeps_open = head.version == Some(1);
         for header in head.headers.iter() {
@@ -155,11 +157,18 @@ impl Reader {
                 part = Part::ChunkSize;
             } else if is("Connection") && (has("close") || has("keep-alive")) {
                 self.answer.keeps_open = has("keep-alive");
+            } else if is("Date") {
+                date = parse_http_date(&value).ok();
             } else if is("Retry-After") {
                 self.answer.retry_after = value.trim().parse().ok().map(Duration::from_secs);
+                retry_at = parse_http_date(&value).ok();
             } else if is("Location") {
                 self.answer.location = Some(value.into_owned());
             }
+        }
+        if let (Some(date), Some(retry_at)) = (date, retry_at) {
+            // By the server's own clock, whatever ours says.
+            self.answer.retry_after = retry_at.duration_since(date).ok();
         }
         if matches!(status, 204 | 304) {
             part = Part::Nothing;
@@ -256,12 +265,24 @@ mod tests {
 
     #[test]
     fn a_wait_and_a_place_are_read() {
-        let mut reader = Reader::default();
-        reader
-            .feed(b"HTTP/1.1 503 Busy\r\nRetry-After: 120\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n")
-            .unwrap();
-        let answer = reader.answer().unwrap();
-        assert_eq!(answer.retry_after, Some(Duration::from_secs(120)));
-        assert_eq!(answer.location.as_deref(), Some("/x"));
+        let wait_of = |headers: &str| {
+            let mut reader = Reader::default();
+            let head = format!("HTTP/1.1 503 Busy\r\n{headers}Content-Length: 0\r\n\r\n");
+            reader.feed(head.as_bytes()).unwrap();
+            let answer = reader.answer().unwrap();
+            (answer.retry_after.map(|wait| wait.as_secs()), answer.location.clone())
+        };
+        let (date, later) = ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:51:37 GMT");
+        assert_eq!(wait_of("Retry-After: 120\r\nLocation: /x\r\n"), (Some(120), Some("/x".into())));
+        for (headers, wait) in [
+            (format!("Retry-After: {later}\r\nDate: {date}\r\n"), Some(120)),
+            (format!("Date: {date}\r\nRetry-After: {date}\r\n"), Some(0)),
+            (format!("Date: {later}\r\nRetry-After: {date}\r\n"), None),
+            (format!("Retry-After: {later}\r\n"), None),
+            (format!("Date: {date}\r\nRetry-After: soon\r\n"), None),
+            (format!("Date: {date}\r\nRetry-After: 7\r\n"), Some(7)),
+        ] {
+            assert_eq!(wait_of(&headers).0, wait, "{headers}");
+        }
     }
 }
