@@ -97,7 +97,7 @@ const VARIABLES: &[(&str, Set)] = variables! {
     "IDLE_TIMEOUT" idle.general = idle;
     "SERIES_LIMIT" series_limit = number;
     "MAX_TAGS" max_tags = some(number);
-    "MIN_LEVEL" min_level = word(LEVELS);
+    "MIN_LEVEL" min_level = level;
     "MIN_LEVEL_FOR_TARGET" target_levels = target_levels;
     "UNIT_SUFFIXES" unit_suffixes = word(SWITCH);
     "TELEMETRY" telemetry = word(SWITCH);
@@ -117,13 +117,6 @@ const VARIABLES: &[(&str, Set)] = variables! {
     #[cfg(feature = "spool")]
     "SPOOL_WRITE_AHEAD" spool().write_ahead = word(SWITCH);
 };
-const LEVELS: &[(&str, Level)] = &[
-    ("trace", Level::TRACE),
-    ("debug", Level::DEBUG),
-    ("info", Level::INFO),
-    ("warn", Level::WARN),
-    ("error", Level::ERROR),
-];
 const SWITCH: &[(&str, bool)] = &[("true", true), ("false", false)];
 
 impl OpenTsdbBuilder {
@@ -278,8 +271,13 @@ fn labels(text: &str) -> Result<Vec<Label>, String> {
     text.split(',').map(label).collect()
 }
 
+fn level(text: &str) -> Result<Level, String> {
+    let level = Level::try_from(&*text.to_ascii_lowercase());
+    level.map_err(|_| "give one of trace, debug, info, warn, error".to_owned())
+}
+
 fn target_levels(text: &str) -> Result<Vec<(String, Level)>, String> {
-    let target = |label: &Label| Ok((label.key().to_owned(), word(LEVELS)(label.value())?));
+    let target = |label: &Label| Ok((label.key().to_owned(), level(label.value())?));
     let form = |_| "give targets and levels separated by commas, as in sqlx=warn,hyper=error";
     labels(text).map_err(form)?.iter().map(target).collect()
 }
