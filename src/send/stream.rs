@@ -18,8 +18,6 @@ pub(super) struct Stream {
     connection: Connection,
     #[cfg(feature = "tls")]
     tls: Option<Box<rustls::ClientConnection>>,
-    /// Bytes that the kernel took and that were not asked for yet.
-    taken: u64,
 }
 
 impl Stream {
@@ -39,22 +37,20 @@ impl Stream {
             connection,
             #[cfg(feature = "tls")]
             tls: endpoint.is_tls().then(connect).transpose()?,
-            taken: 0,
         })
     }
 
-    /// How many of the bytes were taken; 0 when none are taken now. With no bytes, goes on with
-    /// what was taken before and is not on its way yet.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    /// How many of the bytes were taken, 0 when none are taken now, and how many bytes the kernel
+    /// took, encrypted or not. With no bytes, goes on with what was taken before and is not on its
+    /// way yet.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<(usize, usize)> {
         #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls {
             let taken = tls.writer().write(bytes)?;
-            self.flush()?;
-            return Ok(taken);
+            return Ok((taken, self.flush()?));
         }
         let taken = if bytes.is_empty() { 0 } else { self.connection.write(bytes)? };
-        self.taken += taken as u64;
-        Ok(taken)
+        Ok((taken, taken))
     }
 
     /// Whether there are bytes that were taken and that the kernel has not.
@@ -64,11 +60,6 @@ impl Stream {
         return self.tls.as_ref().is_some_and(|tls| tls.wants_write());
         #[cfg(not(feature = "tls"))]
         false
-    }
-
-    /// How many bytes the kernel has taken since this was last asked.
-    pub(super) fn taken(&mut self) -> u64 {
-        std::mem::take(&mut self.taken)
     }
 
     /// Reads once. [`PermissionDenied`](io::ErrorKind) says that the server is not trusted, and why.
@@ -105,8 +96,9 @@ impl Stream {
         self.connection
     }
 
+    /// Hands what is encrypted to the kernel; returns how many bytes it took.
     #[cfg(feature = "tls")]
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&mut self) -> io::Result<usize> {
         /// Takes what the connection takes now.
         struct Sink<'a>(&'a mut Connection);
         impl Write for Sink<'_> {
@@ -120,15 +112,16 @@ impl Stream {
                 Ok(())
             }
         }
-        let Some(tls) = &mut self.tls else { return Ok(()) };
+        let mut all = 0;
+        let Some(tls) = &mut self.tls else { return Ok(all) };
         while tls.wants_write() {
             match tls.write_tls(&mut Sink(&mut self.connection)) {
-                Ok(taken) => self.taken += taken as u64,
+                Ok(taken) => all += taken,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(all)
     }
 }
 
@@ -139,17 +132,13 @@ fn decrypt(
     mut bytes: &[u8],
     on_bytes: &mut impl FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut buffer = [0; 4096];
     // It takes none when the server has said its last, and none at all for the end of the stream.
     while !bytes.is_empty() && tls.read_tls(&mut bytes)? > 0 {
-        tls.process_new_packets().map_err(super::tls::error)?;
-        loop {
-            match tls.reader().read(&mut buffer) {
-                Ok(0) => break,
-                Ok(read) => on_bytes(&buffer[..read])?,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
+        let state = tls.process_new_packets().map_err(super::tls::error)?;
+        let mut plain = vec![0; state.plaintext_bytes_to_read()];
+        tls.reader().read_exact(&mut plain)?;
+        if !plain.is_empty() {
+            on_bytes(&plain)?;
         }
     }
     Ok(())

@@ -55,9 +55,9 @@ impl Exchange {
     }
 
     /// Writes once; returns how many bytes the kernel took.
-    pub(super) fn write(&mut self, now: Instant) -> io::Result<u64> {
-        self.written += self.stream.write(&self.request[self.written..])?;
-        let taken = self.stream.taken();
+    pub(super) fn write(&mut self, now: Instant) -> io::Result<usize> {
+        let (written, taken) = self.stream.write(&self.request[self.written..])?;
+        self.written += written;
         if taken > 0 {
             self.progressed = now;
         }

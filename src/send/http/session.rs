@@ -99,7 +99,7 @@ impl Session {
         let next = if self.request.is_none() { self.advance(cx)? } else { None };
         let taken = self.exchange.write(cx.now);
         let taken = taken.map_err(|error| self.broken("writing", error, cx))?;
-        cx.delivery.counters.bytes_sent.add(taken);
+        cx.delivery.counters.bytes_sent.add(taken as u64);
         let goes_on = (taken > 0 || received == Received::More).then_some(cx.now);
         Ok([next, goes_on, self.check_deadline(cx)?].into_iter().flatten().min())
     }
