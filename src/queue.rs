@@ -186,11 +186,6 @@ impl Queue {
         inner.has_snapshot(&inner.backlog) || inner.has_snapshot(&inner.fresh)
     }
 
-    /// Whether any point waits to be sent.
-    pub(crate) fn has_unsent(&self) -> bool {
-        self.lock().points() > 0
-    }
-
     /// Covers everything pushed so far.
     pub(crate) fn watermark(&self) -> Watermark {
         Watermark(self.lock().next_point)

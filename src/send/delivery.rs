@@ -45,6 +45,11 @@ impl Delivery {
         demand
     }
 
+    /// Whether there is nothing to send, and nothing to confirm.
+    pub(super) fn is_empty(&self) -> bool {
+        self.window.is_empty() && self.queue.waiting().unsent == 0
+    }
+
     /// Keeps on disk what memory has no room for, if it may; returns when to do so again.
     pub(super) fn keep(&mut self) -> Option<Instant> {
         self.keeper.as_mut()?.turn(&self.window)

@@ -177,12 +177,10 @@ impl Writer {
                 self.delivery.abandon();
                 tracing::warn!("the last points are given up: no handle is left to wait for them");
             }
-            let queue = &self.delivery.queue;
             // The phase first, so that nothing is left behind that was pushed before it changed.
-            let phase = queue.phase();
+            let phase = self.delivery.queue.phase();
             let is_done = matches!(self.state, State::Idle(_) | State::Scattered(_))
-                && !queue.has_unsent()
-                && self.delivery.window.is_empty();
+                && self.delivery.is_empty();
             // A shutdown does not wait for points that are only on disk.
             let is_idle = is_done && !self.delivery.has_backlog_on_disk();
             match phase {
@@ -289,7 +287,7 @@ impl Writer {
     /// only after a quiet time are clients in step.
     fn leave(&mut self, now: Instant) {
         self.release(now);
-        if self.delivery.queue.has_unsent() || !self.delivery.window.is_empty() {
+        if !self.delivery.is_empty() {
             self.state = State::Idle(Some(now));
         }
     }
