@@ -116,7 +116,8 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         #[cfg(feature = "http")]
         if let Some(url) = &self.url {
-            return write!(f, "{}://{}{}", url.scheme(), self.authority(), url.path());
+            let scheme = if url.is_tls { "https" } else { "http" };
+            return write!(f, "{scheme}://{}{}", self.authority(), url.path);
         }
         f.write_str(&self.authority())
     }

@@ -23,7 +23,7 @@ impl fmt::Debug for Secret {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Url {
     pub(crate) is_tls: bool,
-    path: String,
+    pub(super) path: String,
     /// Without its question mark; it may hold a token.
     pub(super) query: Secret,
     /// The value of the header `Authorization`.
@@ -53,14 +53,6 @@ impl Url {
         let path = if matches!(path, "" | "/") { DEFAULT_PATH } else { path };
         let (path, query) = (path.to_owned(), Secret(query.to_owned()));
         Ok((authority, Url { is_tls, path, query, authorization: user.map(basic) }))
-    }
-
-    pub(crate) fn scheme(&self) -> &'static str {
-        if self.is_tls { "https" } else { "http" }
-    }
-
-    pub(crate) fn path(&self) -> &str {
-        &self.path
     }
 
     /// The path and the query, and these words in the query too.
