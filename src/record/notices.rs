@@ -3,9 +3,9 @@
 //! The application's threads only note the first metric of each cause; the flusher logs it, at most
 //! once a minute and cause, and the next one is noted.
 
-use std::sync::{Mutex, PoisonError};
-
 use metrics::Key;
+
+use crate::sync::{Mutex, lock};
 
 /// The most characters of a name or a label that are kept.
 const LONGEST: usize = 100;
@@ -70,7 +70,6 @@ impl Notices {
 
     /// Takes what was noted, if anything was and `may_take` answers so.
     pub(crate) fn take_if(&self, cause: Cause, may_take: impl FnOnce() -> bool) -> Option<Notice> {
-        let mut notices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        notices[cause as usize].take_if(|_| may_take())
+        lock(&self.0)[cause as usize].take_if(|_| may_take())
     }
 }

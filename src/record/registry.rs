@@ -22,8 +22,8 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics::{Key, Label};
 use metrics_util::MetricKind;
@@ -39,6 +39,7 @@ use super::table::SHARDS;
 use super::tables::{RegistryKind, Spec, Tables};
 use crate::stats::Counters;
 use crate::sync::unmodelled::AtomicU64;
+use crate::sync::{Mutex, lock};
 use crate::wire::series::{Identity, LineBuf, OwnTag, Rules};
 
 /// The only own tag of the series that keys share beyond the limit.
@@ -156,7 +157,7 @@ impl Registry {
         let identity = self.options.rules.identify(metric, tags, None);
         let name = conflict::fingerprint(&self.secrets, identity.line().metric());
         let id = self.id(&identity);
-        self.registration().conflicts.claim_raw(&self.tables, name, id, self.options.limit)
+        lock(&self.registration).conflicts.claim_raw(&self.tables, name, id, self.options.limit)
     }
 
     /// Forgets a series if nobody but the caller holds it in any way, and if it is settled then: an
@@ -173,7 +174,7 @@ impl Registry {
         }
         let (fingerprint, location) = (series.fingerprint, series.location.get());
         let table = K::table(&self.tables);
-        let mut registration = self.registration();
+        let mut registration = lock(&self.registration);
         table.remove_if(series, |series| {
             let ended = series.end()?;
             if is_settled(&ended) {
@@ -198,7 +199,7 @@ impl Registry {
     /// Forgets aliases of evicted series: those in one more shard at each call, so that no call
     /// visits all of them.
     pub(crate) fn purge_aliases(&self) {
-        let mut registration = self.registration();
+        let mut registration = lock(&self.registration);
         let Some(shard) = registration.purge.checked_sub(1) else { return };
         registration.purge = shard;
         drop(registration);
@@ -278,7 +279,7 @@ impl Registry {
             return entry;
         }
         let line = identity.line();
-        let mut registration = self.registration();
+        let mut registration = lock(&self.registration);
         // Checked again under the lock.
         if let Some(entry) = table.find(id).map(Entry::Known).or_else(is_full) {
             return entry;
@@ -333,10 +334,6 @@ impl Registry {
         let label = |(key, value): (&str, &str)| Label::new(key.to_owned(), value.to_owned());
         let labels: Vec<_> = identity.labels().map(label).collect();
         self.secrets.id(&Key::from_parts(identity.name.to_string(), labels))
-    }
-
-    fn registration(&self) -> MutexGuard<'_, Registration> {
-        self.registration.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -538,7 +535,7 @@ mod tests {
             counter(&registry, "m", &[("user", "2")]),
             counter(&registry, "a b", &[("user", "2")]),
         ];
-        let registration = registry.registration();
+        let registration = lock(&registry.registration);
         // With the lock held here, each of these would hang if it asked for it.
         assert!(Arc::ptr_eq(&shared[0], &counter(&registry, "m", &[("user", "3")])));
         assert!(Arc::ptr_eq(&shared[1], &counter(&registry, "a b", &[("user", "3")])));

@@ -4,9 +4,7 @@
 //! whose words differ from those. Neither keeps a key: that would take more than half of the memory
 //! of a series with two labels, or any amount where a label is cut from the line.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
-};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::{Entry, OccupiedEntry};
@@ -14,6 +12,7 @@ use hashbrown::hash_table::{Entry, OccupiedEntry};
 use super::fingerprint::{Fingerprint, SeriesId};
 use super::lines::{Block, LineStore};
 use super::series::{Kind, Series};
+use crate::sync::{Mutex, lock};
 use crate::wire::series::Line;
 
 /// Shards of a table; one that grows stalls only its own keys.
@@ -116,13 +115,13 @@ impl<K: Kind> Table<K> {
         let series = Arc::new(make(position));
         shard.insert(&series);
         drop(shard);
-        self.fresh().push(Arc::clone(&series));
+        lock(&self.fresh).push(Arc::clone(&series));
         series
     }
 
     /// The series that were added since the last time.
     pub(crate) fn take_fresh(&self) -> Vec<Arc<Series<K>>> {
-        std::mem::take(&mut self.fresh())
+        std::mem::take(&mut *lock(&self.fresh))
     }
 
     /// Lets a key with this fingerprint lead to a series whose line says other words; answers
@@ -162,10 +161,6 @@ impl<K: Kind> Table<K> {
         let before = shard.aliases.len();
         shard.aliases.retain(|(_, series)| series.strong_count() > 0);
         before - shard.aliases.len()
-    }
-
-    fn fresh(&self) -> MutexGuard<'_, Vec<Arc<Series<K>>>> {
-        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The shard of a position, by bits that the tables within do not use.
