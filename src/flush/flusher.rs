@@ -126,6 +126,7 @@ impl Flusher {
                 let (occasion, answer) = (Occasion::Last, bounded(1).0);
                 self.waiting.push(Request { occasion, deadline: None, answer });
             }
+            self.log_notices();
             self.tick();
             self.serve();
         }
@@ -146,17 +147,19 @@ impl Flusher {
         self.waiting.iter().map(|request| request.occasion).max()
     }
 
-    /// Takes the snapshot that the requests wait for, unless its second has not come.
+    /// Takes the snapshot that the requests wait for, if it is time.
     fn serve(&mut self) {
         let now = self.exporter.clock.now();
         let lateness = |at| now.saturating_duration_since(at);
         self.waiting.retain(|request| request.deadline.is_none_or(|at| lateness(at) < LATENESS));
         let Some(wanted) = self.wanted() else { return };
-        match self.schedule.slot(wanted, now, self.exporter.clock.wall()) {
-            Slot::Free(stamp) => {
-                self.log_notices();
-                self.flush(stamp);
-            }
+        self.flush_if_time(wanted, now, self.exporter.clock.wall());
+    }
+
+    /// Takes a snapshot, unless its second has not come.
+    fn flush_if_time(&mut self, occasion: Occasion, now: Instant, wall: Duration) {
+        match self.schedule.slot(occasion, now, wall) {
+            Slot::Free(stamp) => self.flush(stamp),
             Slot::After(_) => {}
             Slot::ClockUnset => {
                 self.log_unset(now);
@@ -199,7 +202,6 @@ impl Flusher {
         if !self.schedule.is_tick_due(wall) {
             return;
         }
-        self.log_notices();
         let Exporter { options, queue, counters, .. } = &*self.exporter;
         // Lines that carry differences are lost with what they carry.
         let is_delta = options.counter_mode == CounterMode::Delta;
@@ -209,11 +211,7 @@ impl Flusher {
         }
         // What is evicted below is silent in this snapshot.
         let unused_from = self.schedule.unused_from();
-        match self.schedule.slot(Occasion::Tick, now, wall) {
-            Slot::Free(stamp) => self.flush(stamp),
-            Slot::After(_) => {}
-            Slot::ClockUnset => self.log_unset(now),
-        }
+        self.flush_if_time(Occasion::Tick, now, wall);
         let Counters { series_evicted, series_dormant, .. } = &*self.exporter.counters;
         let evicted = series_evicted.get();
         series_dormant.set(self.snapshot.evict(&self.exporter) as u64);
