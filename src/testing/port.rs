@@ -13,7 +13,8 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, SockRef, Socket, Type};
 
-pub(super) const LISTENER: Token = Token(0);
+/// Lower than those of the server's waker and connections.
+const LISTENER: Token = Token(0);
 /// Connections that wait to be accepted, at most.
 const BACKLOG: i32 = 1024;
 

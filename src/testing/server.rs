@@ -18,7 +18,7 @@ use socket2::SockRef;
 use super::fault::{Action, Fault, Mode, Script, Step, Task, When};
 use super::log::{End, Log};
 use super::options::FakeTsdBuilder;
-use super::port::{LISTENER, Port};
+use super::port::Port;
 use super::rpc::Desk;
 use super::session::{READ_SIZE, Session};
 
@@ -38,8 +38,6 @@ pub(super) struct Server {
     port: Port,
     /// What becomes of those who connect, if they are not served.
     door: Option<Fault>,
-    /// Whether the system said that someone waits to be accepted.
-    is_called: bool,
     /// When the port is opened again.
     reopens: Option<Instant>,
     sessions: BTreeMap<usize, Session>,
@@ -58,7 +56,6 @@ impl Server {
             mode: Mode::default(),
             port: Port::bind(registry.try_clone()?)?,
             door: None,
-            is_called: true,
             reopens: None,
             sessions: BTreeMap::new(),
             registry,
@@ -79,9 +76,6 @@ impl Server {
 
     /// Takes down what the system says.
     pub(super) fn note(&mut self, event: &Event) {
-        if event.token() == LISTENER {
-            self.is_called = true;
-        }
         let Some(number) = event.token().0.checked_sub(FIRST) else { return };
         let Some(session) = self.sessions.get_mut(&number) else { return };
         session.is_readable |= event.is_readable() || event.is_read_closed() || event.is_error();
@@ -109,11 +103,8 @@ impl Server {
     }
 
     fn accept(&mut self, now: Instant) {
-        while self.is_called && self.door != Some(Fault::IgnoreNew) {
-            let Some(mut stream) = self.port.accept() else {
-                self.is_called = false;
-                return;
-            };
+        while self.door != Some(Fault::IgnoreNew) {
+            let Some(mut stream) = self.port.accept() else { return };
             let number = self.log_mut().open(now);
             let interest = Interest::READABLE | Interest::WRITABLE;
             let watched = self.registry.register(&mut stream, Token(FIRST + number), interest);
@@ -138,7 +129,7 @@ impl Server {
             return self.close(number, end, now);
         }
         let Some(session) = self.sessions.get_mut(&number) else { return };
-        if session.is_broken() {
+        if session.mode.breaks_after == Some(0) {
             return self.reset(number, now);
         }
         session.write(now);
@@ -287,7 +278,6 @@ impl Server {
         self.reopens = None;
         self.port.open().expect("the port is ours");
         self.door = None;
-        self.is_called = true;
     }
 
     /// Handles what has arrived, answers, and closes. That sends a FIN, or a RST if something is

@@ -134,11 +134,6 @@ impl Session {
         !(self.mode.has(&Fault::StopReading) || self.is_blocked || self.is_closing)
     }
 
-    /// Whether so much was read that the connection is to break.
-    pub(super) fn is_broken(&self) -> bool {
-        self.mode.breaks_after == Some(0)
-    }
-
     /// Handles at most `limit` of the lines or requests that were read; returns how many.
     pub(super) fn handle(&mut self, limit: usize, now: Instant, desk: &mut Desk<'_>) -> usize {
         let mut count = 0;
