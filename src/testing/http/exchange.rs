@@ -140,27 +140,26 @@ impl Exchange<'_> {
         let timeout = self.request.parameter("sync_timeout").and_then(|it| it.parse().ok());
         let timeout = timeout.filter(|&millis| is_sync && millis > 0).map(Duration::from_millis);
         let is_late = is_sync && self.mode.has(&Fault::FreezeStorage);
-        let lines: Vec<_> = points.iter().map(DataPoint::line).collect();
-        let checked = points.iter().zip(&lines);
-        let checked: Vec<_> =
-            checked.map(|(point, line)| point.check(line, desk, self.mode)).collect();
-        let is_stuck = checked.iter().flatten().any(|put| desk.is_stuck(put, self.mode));
+        let checked = points.iter().map(|point| (point, point.check(desk, self.mode)));
+        let checked: Vec<_> = checked.collect();
+        let good = || checked.iter().filter_map(|(_, put)| put.as_ref().ok());
+        let is_stuck = good().any(|put| desk.is_stuck(put, self.mode));
         if is_stuck || (is_late && timeout.is_none()) {
             return Err(Outcome::Blocked);
         }
         let is_lost = self.mode.http.contains(&HttpFault::StorageFails);
         let unstored = (is_lost && is_sync).then_some("Storage exception: Region not available");
         let failure = if is_late { Some("Write timedout") } else { unstored };
-        let errors = points.iter().zip(&checked).filter_map(|(point, put)| {
+        let errors = checked.iter().filter_map(|(point, put)| {
             let what = put.as_ref().err().map(String::as_str).or(failure)?;
             Some(point.error(what))
         });
         let errors: Vec<_> = errors.collect();
-        let good = checked.iter().flatten().count();
+        let good = good().count();
         let stores = !is_lost && (good == points.len() || self.options.refuses_all.is_none());
-        for ((point, line), put) in points.iter().zip(&lines).zip(checked) {
+        for (DataPoint { line, json, .. }, put) in checked {
             match put {
-                Ok(put) if stores => desk.log.accept_json(desk.connection, line, put, point.json),
+                Ok(put) if stores => desk.log.accept_json(desk.connection, line, put, json),
                 Ok(_) => {}
                 Err(what) => desk.log.reject(desk.connection, line.as_bytes(), &what),
             }

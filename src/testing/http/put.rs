@@ -24,6 +24,9 @@ pub(super) struct DataPoint<'a> {
     /// The JSON that it was.
     #[serde(skip)]
     pub(super) json: &'a str,
+    /// The line that it would be.
+    #[serde(skip)]
+    pub(super) line: String,
     metric: String,
     timestamp: i64,
     #[serde(borrow)]
@@ -49,19 +52,8 @@ pub(super) fn points(body: &[u8]) -> Result<Vec<DataPoint<'_>>, &'static str> {
 }
 
 impl<'a> DataPoint<'a> {
-    /// The line that it would be.
-    pub(super) fn line(&self) -> String {
-        let tags: String = self.tags.iter().map(|(key, value)| format!(" {key}={value}")).collect();
-        format!("put {} {} {}{tags}", self.metric, self.timestamp, self.value())
-    }
-
-    /// What a TSD takes it for, given its line, or its words for why it does not.
-    pub(super) fn check<'l>(
-        &self,
-        line: &'l str,
-        desk: &Desk<'_>,
-        mode: &Mode,
-    ) -> Result<Put<'l>, String> {
+    /// What a TSD takes it for, or its words for why it does not.
+    pub(super) fn check(&self, desk: &Desk<'_>, mode: &Mode) -> Result<Put<'_>, String> {
         let rules = desk.options.rules();
         let missing = [
             (self.metric.is_empty(), "Metric name was empty"),
@@ -72,6 +64,7 @@ impl<'a> DataPoint<'a> {
         if let Some((_, what)) = missing.iter().find(|(is_missing, _)| *is_missing) {
             return Err((*what).to_owned());
         }
+        let line = &self.line;
         let put = parse::put(line.as_bytes(), rules).and_then(|put| desk.admit(put, mode));
         match (put, &mode.refusal) {
             (Ok(put), _) if put.tags.len() > self.tags.len() => Err(format!("a space in {line}")),
@@ -92,7 +85,11 @@ impl<'a> DataPoint<'a> {
     }
 
     fn read(raw: &'a RawValue) -> serde_json::Result<Self> {
-        Ok(DataPoint { json: raw.get(), ..serde_json::from_str(raw.get())? })
+        let mut point: DataPoint<'_> = serde_json::from_str(raw.get())?;
+        let tags = point.tags.iter().map(|(key, value)| format!(" {key}={value}"));
+        let (value, tags) = (point.value(), tags.collect::<String>());
+        point.line = format!("put {} {} {value}{tags}", point.metric, point.timestamp);
+        Ok(DataPoint { json: raw.get(), ..point })
     }
 
     /// A string's characters, or the text of a number.
