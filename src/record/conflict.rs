@@ -343,7 +343,8 @@ mod tests {
             let (counters, gauges) = (tables.counters.all(), tables.gauges.all());
             let lines = counters.iter().map(Found::line);
             for line in lines.chain(gauges.iter().map(Found::line)) {
-                prop_assert!(written.insert(line.unwrap().text()), "{:?}", line);
+                let text = line.unwrap().text();
+                prop_assert!(written.insert(text.clone()), "{}", text);
             }
             for line in raw {
                 prop_assert!(written.insert(line.clone()), "{:?}", line);
@@ -353,7 +354,7 @@ mod tests {
                 let text = line.text();
                 let (head, tail) = text.split_at(line.parts().0.len());
                 for suffix in spec(line.metric()).suffixes {
-                    prop_assert!(written.insert(format!("{head}{suffix}{tail}")), "{:?}", line);
+                    prop_assert!(written.insert(format!("{head}{suffix}{tail}")), "{}", text);
                 }
             }
         }

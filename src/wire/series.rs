@@ -13,7 +13,6 @@
 //! same for all series; given as a key, they lead to the same identity again.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use super::charset::Charset;
 
@@ -284,12 +283,6 @@ impl<'a> Line<'a> {
     /// The tags, in order of their keys.
     pub(crate) fn tags(self) -> impl Iterator<Item = (&'a str, &'a str)> {
         as_str(self.tail()).split_ascii_whitespace().filter_map(|tag| tag.split_once('='))
-    }
-}
-
-impl fmt::Debug for Line<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(as_str(&self.bytes()[HEADER..]), f)
     }
 }
 
