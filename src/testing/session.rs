@@ -43,7 +43,9 @@ pub(super) struct Session {
     inbox: Vec<u8>,
     /// How many of these, and of those that come next, are handled or thrown away.
     done: usize,
-    /// Whether the line or request behind these waits for storage.
+    /// Whether there was a line or request behind these at the last look, or may be another.
+    has_next: bool,
+    /// Whether that waits for storage.
     pub(super) is_blocked: bool,
     /// Whether the system said that there is something to read, and has not said otherwise since.
     pub(super) is_readable: bool,
@@ -77,6 +79,7 @@ impl Session {
             protocol: Protocol::Unknown,
             inbox: Vec::new(),
             done: 0,
+            has_next: false,
             is_blocked: false,
             is_readable: true,
             is_writable: true,
@@ -142,7 +145,9 @@ impl Session {
             if self.protocol == Protocol::Ignored {
                 self.done = self.inbox.len();
             }
-            let Some((length, outcome)) = self.handle_next(desk) else { break };
+            let next = self.handle_next(desk);
+            self.has_next = next.is_some();
+            let Some((length, outcome)) = next else { break };
             self.is_blocked = outcome == Outcome::Blocked;
             if self.is_blocked {
                 break;
@@ -169,7 +174,7 @@ impl Session {
         if self.protocol == Protocol::Http {
             return super::http::exchange::handle(rest, desk, &self.mode, self.is_answering);
         }
-        let feed = line_feed(rest);
+        let feed = rest.iter().position(|&byte| byte == b'\n');
         let line = &rest[..feed.unwrap_or(rest.len())];
         let is_long = line.len() > desk.options.replies.max_line();
         // A TSD does not wait for the end of a long one.
@@ -181,15 +186,6 @@ impl Session {
             false => desk.handle(line.strip_suffix(b"\r").unwrap_or(line), &self.mode),
         };
         Some((line.len() + 1, outcome))
-    }
-
-    /// Whether there is a line or request to handle.
-    fn has_next(&self) -> bool {
-        #[cfg(feature = "http")]
-        if self.protocol == Protocol::Http {
-            return super::http::request::is_complete(self.rest());
-        }
-        line_feed(self.rest()).is_some()
     }
 
     /// What remains when the client has finished: a line to some servers, nothing to others.
@@ -208,7 +204,7 @@ impl Session {
     /// Whether the client has finished and everything it sent is handled but for a line without an
     /// end.
     pub(super) fn is_read_out(&self) -> bool {
-        self.finished.is_some() && !self.is_blocked && !self.has_next()
+        self.finished.is_some() && !self.has_next
     }
 
     /// How the connection ends, if nothing is left to do but to close it.
@@ -267,7 +263,7 @@ impl Session {
         let can_handle = self.can_handle();
         let can_read = self.is_readable && self.finished.is_none() && can_handle;
         let read = can_read.then(|| self.next_read.unwrap_or(now));
-        let handle = (can_handle && self.has_next()).then_some(now);
+        let handle = (can_handle && self.has_next).then_some(now);
         let flood = (self.mode.has(&Fault::Flood) && self.is_writable).then_some(now);
         let write = self.outbox.front().filter(|_| self.is_writable).map(|(due, _)| *due);
         let close = self.finished.filter(|&at| at > now);
@@ -347,9 +343,4 @@ impl Session {
             self.say(answer, now + self.mode.delay + after);
         }
     }
-}
-
-/// Where the first line feed is.
-fn line_feed(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|&byte| byte == b'\n')
 }

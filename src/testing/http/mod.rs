@@ -15,7 +15,7 @@ pub(super) mod fake;
 pub(super) mod fault;
 pub(super) mod options;
 mod put;
-pub(super) mod request;
+mod request;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "tls")]

@@ -73,10 +73,3 @@ impl HttpRequest {
         rules.into_iter().filter(|(is_broken, _)| *is_broken).map(|(_, what)| what)
     }
 }
-
-/// Whether a whole request, or what can never become one, is there.
-pub(in super::super) fn is_complete(bytes: &[u8]) -> bool {
-    HttpRequest::read(bytes).is_some_and(|read| {
-        read.map_or(true, |(request, head)| bytes.len() - head >= request.wire_bytes)
-    })
-}
