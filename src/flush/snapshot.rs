@@ -265,23 +265,17 @@ macro_rules! each_group {
 
 /// Gives the lines of all series to `sink`, by name, and changes nothing.
 pub(crate) fn peek(registry: &Registry, options: &Options, sink: &mut impl Sink) {
-    let mut scratch = Readout::default();
-    peek_kind::<Counter>(registry, options, &mut scratch, sink);
-    peek_kind::<Gauge>(registry, options, &mut scratch, sink);
-    peek_kind::<Histogram>(registry, options, &mut scratch, sink);
+    peek_kind::<Counter>(registry, options, sink);
+    peek_kind::<Gauge>(registry, options, sink);
+    peek_kind::<Histogram>(registry, options, sink);
 }
 
-fn peek_kind<K: Sampled>(
-    registry: &Registry,
-    options: &Options,
-    scratch: &mut Readout,
-    sink: &mut impl Sink,
-) {
-    let all = K::table(&registry.tables).all();
+fn peek_kind<K: Sampled>(registry: &Registry, options: &Options, sink: &mut impl Sink) {
+    let (all, mut scratch) = (K::table(&registry.tables).all(), Readout::default());
     let read = all.iter().filter_map(|known| {
         let line = known.line()?;
         let mut reading = K::begin(line, options);
-        K::read(&known.series, &mut reading, Take::Peek, scratch);
+        K::read(&known.series, &mut reading, Take::Peek, &mut scratch);
         Some((line, reading))
     });
     for (line, reading) in read.collect::<Vec<_>>() {

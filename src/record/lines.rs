@@ -78,13 +78,6 @@ impl LineBlock {
         self.0.extend_from_slice(line.bytes());
         start
     }
-
-    /// The same lines with room for so many bytes.
-    fn with_room(&self, bytes: usize) -> Self {
-        let mut copy = Vec::with_capacity(bytes);
-        copy.extend_from_slice(&self.0);
-        LineBlock(copy)
-    }
 }
 
 /// A block as a reader holds it.
@@ -130,7 +123,9 @@ impl LineStore {
         let block = blocks.by_number.entry(number).or_default();
         let (length, needed) = (block.0.len(), block.0.len() + size);
         if Arc::get_mut(block).is_none() || needed > block.0.capacity() {
-            *block = Arc::new(block.with_room(needed.max(BLOCK.min(2 * length))));
+            let mut copy = Vec::with_capacity(needed.max(BLOCK.min(2 * length)));
+            copy.extend_from_slice(&block.0);
+            *block = Arc::new(LineBlock(copy));
         }
         let start = Arc::get_mut(block).map_or(length as u32, |block| block.add(line));
         Location { block: number, start }

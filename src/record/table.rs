@@ -40,11 +40,6 @@ impl<K: Kind> Found<K> {
     pub(crate) fn line(&self) -> Option<Line<'_>> {
         self.block.line(self.start)
     }
-
-    /// Head and tail, in whose order lines are.
-    fn parts(&self) -> Option<(&[u8], &[u8])> {
-        self.line().map(Line::parts)
-    }
 }
 
 struct Shard<K: Kind> {
@@ -93,7 +88,7 @@ impl<K: Kind> Table<K> {
             Some(Found { series, block, start })
         };
         let mut all: Vec<Found<K>> = series.into_iter().filter_map(find).collect();
-        all.sort_by(|a, b| a.parts().cmp(&b.parts()));
+        all.sort_by(|a, b| a.line().map(Line::parts).cmp(&b.line().map(Line::parts)));
         all
     }
 
