@@ -72,7 +72,7 @@ impl FakeTsdBuilder {
         let waker = Waker::new(poll.registry(), WAKER).expect(REASON);
         let registry = poll.registry().try_clone().expect(REASON);
         let server = Server::new(registry, self).expect(REASON);
-        let address = server.address();
+        let address = server.port.address.to_string();
         let shared = Arc::new(Shared {
             gate: Mutex::new(0),
             turned: Condvar::new(),

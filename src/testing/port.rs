@@ -20,7 +20,7 @@ const BACKLOG: i32 = 1024;
 
 #[derive(Debug)]
 pub(super) struct Port {
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     /// Bound and not listening, where it can be shared.
     _keeper: Option<Socket>,
     /// `None` while connections are refused.
@@ -45,10 +45,6 @@ impl Port {
             port.listen(first)?;
         }
         Ok(port)
-    }
-
-    pub(super) fn address(&self) -> SocketAddr {
-        self.address
     }
 
     /// Listens again.

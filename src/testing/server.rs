@@ -35,7 +35,7 @@ pub(super) struct Server {
     pub(super) is_stopped: bool,
     /// How connections to come are treated.
     mode: Mode,
-    port: Port,
+    pub(super) port: Port,
     /// What becomes of those who connect, if they are not served.
     door: Option<Fault>,
     /// When the port is opened again.
@@ -61,10 +61,6 @@ impl Server {
             registry,
             buffer: vec![0; READ_SIZE].into(),
         })
-    }
-
-    pub(super) fn address(&self) -> String {
-        self.port.address().to_string()
     }
 
     /// Copies the log first if a test still holds what it was.
