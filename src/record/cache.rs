@@ -349,12 +349,15 @@ mod tests {
 
     #[test]
     fn long_keys_are_not_kept() {
-        let registry = registry();
-        // All but the last of the labels is left out of the line, or beaten by it.
-        let labels = ["x".repeat(LONGEST_KEY), "y".into()].map(|value| Label::new("k", value));
-        let key = Key::from_parts("m", labels.to_vec());
-        assert!((0..10).all(|_| !increment(&registry, &key)));
-        assert_eq!(value(&registry, &key), 10);
+        for (length, is_kept) in [(LONGEST_KEY, true), (LONGEST_KEY + 1, false)] {
+            let registry = registry();
+            // All but the last of the labels is left out of the line, or beaten by it.
+            let beaten = "x".repeat(length - "mkky".len());
+            let labels = [beaten, "y".into()].map(|value| Label::new("k", value));
+            let key = Key::from_parts("m", labels.to_vec());
+            assert!((0..10).all(|_| increment(&registry, &key) == is_kept), "{length}");
+            assert_eq!(value(&registry, &key), 10);
+        }
     }
 
     #[test]
@@ -386,8 +389,8 @@ mod tests {
         increment(&registry, &key);
         let mut fresh = registry.tables.counters.take_fresh();
         assert!(registry.evict(fresh.pop().unwrap(), |_| true).is_ok());
-        assert!(increment(&registry, &key));
-        assert_eq!(value(&registry, &key), 1);
+        assert!((0..=WAYS).all(|_| increment(&registry, &key)), "it takes no second slot");
+        assert_eq!(value(&registry, &key), WAYS as u64 + 1);
     }
 
     #[test]

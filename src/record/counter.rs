@@ -245,6 +245,25 @@ mod tests {
     }
 
     #[test]
+    fn a_series_ends_with_what_its_locals_counted_and_goes_on_while_it_is_held() {
+        let mut series = series();
+        let cached = series.adopt(1).unwrap();
+        let held = cached.upgrade().unwrap();
+        held.increment_from(1, 1);
+        series = series.end().err().unwrap();
+        held.increment_from(1, 2);
+        assert_eq!((series.value(), series.locals.len()), (3, 1));
+        drop(held);
+        let found = Arc::clone(&series);
+        series = series.end().err().unwrap();
+        assert!(cached.upgrade().is_none());
+        adopt(&found, 1).increment_from(1, 4);
+        drop(found);
+        let ended = series.end().ok().unwrap();
+        assert_eq!(ended.cell.load(Ordering::Relaxed), 7);
+    }
+
+    #[test]
     fn no_increment_is_lost_over_threads_that_come_and_go() {
         const THREADS: u64 = 80;
         const INCREMENTS: u64 = 20_000;

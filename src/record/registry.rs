@@ -500,6 +500,7 @@ mod tests {
         assert!(Arc::ptr_eq(&third, &counter(&registry, "m", &[("user", "4")])));
         assert_eq!(text(&registry, &third), "put app.m dc=fra host=a overflow=true\n");
         assert!(Arc::ptr_eq(&known, &counter(&registry, "m", &[("user", "1")])));
+        assert!(Arc::ptr_eq(&known, &counter(&registry, "m", &[("user", "1"), ("dc", "fra")])));
         assert_eq!((stats.series.get(), stats.series_overflow.get()), (3, 2));
     }
 
@@ -675,12 +676,19 @@ mod tests {
             let key = Key::from_name(format!("m {n}"));
             registry.get::<Counter>(&key).unwrap();
         }
+        let unclean = Key::from_name("n 0");
+        assert!(registry.get::<Gauge>(&unclean).is_some());
+        assert!(registry.get::<Histogram>(&unclean).is_some());
+        let gauge = registry.tables.gauges.take_fresh().remove(0);
+        let histogram = registry.tables.histograms.take_fresh().remove(0);
+        assert!(registry.evict(gauge, |_| true).is_ok());
+        assert!(registry.evict(histogram, |_| true).is_ok());
         let held = registry.get::<Counter>(&Key::from_name("m 0")).unwrap().series;
         for series in registry.tables.counters.take_fresh() {
             let is_held = Arc::ptr_eq(&series, &held);
             assert_eq!(registry.evict(series, |_| true).is_err(), is_held);
         }
-        let mut left = vec![500];
+        let mut left = vec![502];
         for _ in 0..SHARDS + 1 {
             registry.purge_aliases();
             left.push(registry.aliases.load(Ordering::Relaxed));
