@@ -210,11 +210,11 @@ impl Inner {
             let points = self.points().saturating_sub(self.limit.points);
             let bytes = self.bytes().saturating_sub(self.limit.bytes);
             if (points == 0 && bytes == 0) || self.points() <= 1 {
-                return before - self.points();
+                break;
             }
             let next_point = self.next_point;
             let lane = self.oldest_lane();
-            let Some(front) = lane.front() else { return before - self.points() };
+            let Some(front) = lane.front() else { break };
             let is_whole = front.points() <= points.max(1) || front.lines().len() <= bytes;
             let is_last = front.end() == next_point;
             if !is_whole || is_last {
@@ -223,6 +223,7 @@ impl Inner {
                 self.keep_spare(batch.into_buffer());
             }
         }
+        before - self.points()
     }
 
     /// Gives up everything that is not confirmed. Returns how many points that is.

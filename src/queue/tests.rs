@@ -93,6 +93,8 @@ fn oldest_point_is_dropped_first() {
     assert_eq!(popped(&queue), "c\n");
     assert_eq!(popped(&queue), "d\ne\nf\n");
     assert_law(&counters, 4);
+    let inner = queue.lock();
+    assert_eq!((inner.backlog.bytes(), inner.fresh.bytes()), (0, 0));
 }
 
 #[test]
@@ -121,6 +123,22 @@ fn a_line_that_is_longer_than_a_queue_may_be_replaces_all_others() {
     push(&queue, &lines("c", 200_000));
     assert_eq!((queue.waiting().fresh, queue.waiting().has_backlog), (1, false));
     assert_eq!(counters.points_dropped.queue_full.get(), 2);
+    push(&queue, &format!("d\n{}", lines("e", 200_000)));
+    assert_eq!(counters.points_dropped.queue_full.get(), 4);
+    assert_eq!(popped(&queue), lines("e", 200_000));
+}
+
+#[test]
+fn a_push_waits_for_room_where_points_or_bytes_are_too_many() {
+    let (queue, _) = queue(1_000);
+    assert!(!queue.lock().must_wait(5_000, 1_000_000), "there is nothing to wait for");
+    push(&queue, &lines("ab", 50_000));
+    let cases = [(998, 28_000, false), (999, 1, true), (1, 28_001, true)];
+    for (points, bytes, waits) in cases {
+        assert_eq!(queue.lock().must_wait(points, bytes), waits, "{points} {bytes}");
+    }
+    queue.set_link(Link::Down);
+    assert!(!queue.lock().must_wait(5_000, 1_000_000), "it drops the oldest");
 }
 
 #[test]
@@ -150,6 +168,18 @@ fn small_snapshots_share_buffers_also_when_the_connection_comes_and_goes() {
     let batches: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
     assert!(batches.len() <= 2, "{} batches for 14 kB", batches.len());
     assert_eq!(batches.iter().map(Batch::points).sum::<usize>(), 1_000);
+}
+
+#[test]
+fn only_so_many_buffers_are_kept_and_those_that_hold_a_batch() {
+    let (queue, _) = queue(10);
+    push(&queue, "a\n");
+    let batch = queue.pop().unwrap();
+    confirm(&queue, batch);
+    assert!(queue.lock().spare.is_empty());
+    (0..1_000).for_each(|_| queue.lock().keep_spare(Vec::with_capacity(BATCH_BYTES)));
+    let kept = queue.lock().spare.len();
+    assert!((1..500).contains(&kept), "{kept}");
 }
 
 #[test]
@@ -229,9 +259,10 @@ fn abandoned_points_are_dropped_wherever_they_are() {
 #[test]
 fn a_writer_that_ends_early_leaves_nothing_pending() {
     let (queue, counters) = queue(10);
-    push(&queue, "a\n");
-    let _in_flight = queue.pop();
-    push(&queue, "b\n");
+    push(&queue, "a\nb\n");
+    let in_flight = queue.pop();
+    queue.confirm(1, in_flight.iter());
+    push(&queue, "c\n");
     queue.finish();
     assert_law(&counters, 0);
     assert_eq!(counters.points_dropped.shutdown.get(), 2);
@@ -280,8 +311,48 @@ fn the_writer_is_woken_for_the_first_batch_that_waits() {
     while queue.pop().is_some() {}
     assert_eq!(wakes_after(1), 2);
     queue.waker().unpark();
-    queue.close();
+    while queue.pop().is_some() {}
+    assert!(queue.append(b"a\n", Instant::now()));
     assert_eq!(wakes_after(0), 3);
+    queue.waker().unpark();
+    assert!(queue.append(b"a\n", Instant::now()));
+    assert_eq!(wakes_after(0), 3);
+    queue.close();
+    assert_eq!(wakes_after(0), 4);
+}
+
+#[test]
+fn sending_is_not_spread_until_all_have_returned_who_wait_for_it() {
+    let (queue, _) = queue(10);
+    assert!(!queue.waiting().is_expedited);
+    let (first, second) = (queue.expedite(), queue.expedite());
+    assert!(queue.waiting().is_expedited);
+    drop(first);
+    assert!(queue.waiting().is_expedited);
+    drop(second);
+    assert!(!queue.waiting().is_expedited);
+}
+
+#[test]
+fn raw_points_are_no_snapshot_that_waits() {
+    let (queue, _) = queue(10);
+    let raw = || assert!(queue.append(b"raw\n", Instant::now()));
+    let waits = || [queue.waiting().unsent > 0, queue.has_unsent_snapshot(), queue.is_busy()];
+    assert_eq!(waits(), [false, false, false]);
+    raw();
+    assert_eq!(waits(), [true, false, false]);
+    popped(&queue);
+    push(&queue, "a\n");
+    raw();
+    assert_eq!(waits(), [true, true, true]);
+    popped(&queue);
+    assert_eq!(waits(), [false, false, false]);
+    raw();
+    assert_eq!(waits(), [true, false, false]);
+    popped(&queue);
+    push(&queue, "b\n");
+    queue.set_link(Link::Down);
+    assert_eq!(waits(), [true, true, false], "it waits as a backlog");
 }
 
 #[test]
@@ -305,8 +376,8 @@ fn a_queue_fills_when_more_than_half_is_used_or_the_flusher_waits() {
 #[test]
 fn bytes_fill_a_queue_like_points() {
     let (queue, _) = queue(1000);
-    push(&queue, &lines("ab", 31_000));
+    push(&queue, &lines("ab", 32_000));
     assert!(!queue.waiting().is_filling);
-    push(&queue, &lines("cd", 31_000));
+    push(&queue, &lines("c", 1));
     assert!(queue.waiting().is_filling);
 }
