@@ -185,7 +185,6 @@ impl Schedule {
             0 => Duration::ZERO,
             1 if is_tick && self.was_full => self.interval,
             1 => Duration::ZERO,
-            2 if is_tick => self.interval,
             2 => self.precision.begin(time + 1).saturating_sub(wall),
             // The last snapshot does not wait for a clock that is hours behind.
             _ if occasion == Occasion::Last => Duration::ZERO,
@@ -316,6 +315,9 @@ mod tests {
         assert!(schedule.is_tick_due(clock.wall()));
         assert!(!schedule.is_tick_due(clock.wall()));
         assert_eq!(schedule.until_tick(clock.wall()), Duration::from_millis(9_950));
+        mock.advance(Duration::from_millis(9_950));
+        assert!(schedule.is_tick_due(clock.wall()));
+        assert!(!schedule.is_tick_due(clock.wall()), "the next is a whole interval away");
     }
 
     /// It has the same series, and its last snapshot may be a second ahead of the clock.
@@ -417,6 +419,63 @@ mod tests {
     }
 
     #[test]
+    fn the_last_snapshot_does_not_wait_for_a_clock_that_is_hours_behind() {
+        let mut fixture = Fixture::new(seconds(10), seconds(T));
+        fixture.take(Occasion::Tick).unwrap();
+        fixture.mock.advance(seconds(7_200));
+        assert_eq!(fixture.take(Occasion::Tick), all(T + 7_200));
+        fixture.mock.step_to(seconds(T + 3_600));
+        assert_eq!(fixture.slot(Occasion::Manual), Slot::After(Duration::from_millis(1_500)));
+        assert_eq!(fixture.take(Occasion::Last), all(T + 7_201));
+    }
+
+    #[test]
+    fn a_birth_has_its_zero_an_interval_before_unless_a_value_may_be_there() {
+        let mut fixture = Fixture::new(seconds(10), seconds(T));
+        let birth_at = |fixture: &mut Fixture, wall| {
+            let by = seconds(wall).saturating_sub(fixture.clock.wall());
+            fixture.mock.advance(by);
+            fixture.schedule.step(fixture.clock.now(), seconds(wall));
+            let Slot::Free(stamp) = fixture.slot(Occasion::Tick) else { panic!("{wall}") };
+            let birth = fixture.schedule.birth(stamp);
+            fixture.schedule.take(stamp, fixture.clock.now());
+            birth
+        };
+        assert_eq!(fixture.schedule.unused_from(), 0);
+        assert_eq!(birth_at(&mut fixture, T), None, "the process before may have used it");
+        assert_eq!(birth_at(&mut fixture, T + 11), None, "of its last second");
+        assert_eq!(birth_at(&mut fixture, T + 12), Some(T + 2));
+        // A clock that is only set right tells of no other process.
+        fixture.mock.step_to(seconds(T + 12) + Duration::from_millis(500));
+        assert_eq!(birth_at(&mut fixture, T + 22), Some(T + 12));
+        // What is silent from the next snapshot on may come back.
+        assert_eq!(fixture.schedule.unused_from(), T + 23);
+        fixture.schedule.evicted(T + 23);
+        assert_eq!(birth_at(&mut fixture, T + 32), None, "it is that of a series that was evicted");
+        assert_eq!(birth_at(&mut fixture, T + 33), Some(T + 23));
+        // A process that ran before the clock was right may have used the times before.
+        let after = T + 5_000;
+        fixture.mock.step_to(seconds(after));
+        assert_eq!(birth_at(&mut fixture, after), None);
+        assert_eq!(birth_at(&mut fixture, after + 11), None);
+        assert_eq!(birth_at(&mut fixture, after + 12), Some(after + 2));
+    }
+
+    #[test]
+    fn no_birth_has_its_zero_in_a_span_that_the_clock_went_through_before() {
+        let mut fixture = Fixture::new(seconds(10), seconds(T));
+        fixture.take(Occasion::Tick).unwrap();
+        fixture.mock.advance(seconds(100));
+        fixture.take(Occasion::Tick).unwrap();
+        fixture.mock.step_to(seconds(T - 10));
+        assert_eq!(fixture.take(Occasion::Manual), all(T - 10));
+        fixture.mock.advance(seconds(20));
+        let Slot::Free(stamp) = fixture.slot(Occasion::Tick) else { panic!() };
+        assert_eq!(stamp.timestamp, T + 101);
+        assert_eq!(fixture.schedule.birth(stamp), None);
+    }
+
+    #[test]
     fn a_step_has_a_direction_and_a_length() {
         let mut fixture = Fixture::new(seconds(10), seconds(T));
         let mut step_to = |wall| {
@@ -427,6 +486,8 @@ mod tests {
         assert_eq!(step_to(seconds(T + 3_601)), Some(3_600.0));
         assert_eq!(step_to(seconds(T + 3_601)), None);
         assert_eq!(step_to(seconds(T + 1)), Some(-3_600.0));
+        fixture.mock.advance(seconds(100));
+        assert_eq!(fixture.schedule.step(fixture.clock.now(), seconds(T + 101)), None);
     }
 
     #[test]
