@@ -407,8 +407,8 @@ pub(crate) struct Digest {
 
 /// `p` and the digits behind the point, at least two.
 fn suffix(quantile: f64) -> Result<String, String> {
-    // Plus zero: -0.0 is no other quantile. `Display` never writes an exponent.
-    let text = (quantile + 0.0).to_string();
+    // `Display` never writes an exponent.
+    let text = quantile.to_string();
     match text.split_once('.') {
         None => Ok(if quantile == 1.0 { ".p100" } else { ".p0" }.to_owned()),
         Some((_, digits)) if digits.len() > MAX_DIGITS => {
@@ -539,7 +539,7 @@ mod tests {
         assert!(digest.native.is_empty());
         cell.collect(Take::Drain, &mut readout);
         native.digest(&readout, 99, &mut digest);
-        assert!(digest.native.is_empty());
+        assert!(!digest.is_too_long && digest.native.is_empty());
     }
 
     #[test]
@@ -624,6 +624,13 @@ mod tests {
             (
                 Options {
                     distribution: special(vec![(all(), Distribution::Native)]),
+                    ..Options::default()
+                },
+                "native",
+            ),
+            (
+                Options {
+                    distribution: special(vec![(all(), Distribution::Native)]),
                     buckets: special(vec![(full(), vec![2.0])]),
                     ..Options::default()
                 },
@@ -645,6 +652,31 @@ mod tests {
                 Plan::Native => "native".to_owned(),
             };
             assert_eq!(found, expected, "{options:?}");
+        }
+    }
+
+    #[test]
+    fn a_distribution_is_in_use_where_one_metric_may_be_sent_so() {
+        use Distribution::{Buckets, Native, Summary, VmRange};
+        let full = || Matcher::Full("m".into());
+        let cases = [
+            (Options::default(), &[Summary][..]),
+            (Options { distribution: general(Native), ..Options::default() }, &[Native]),
+            (Options { buckets: general(vec![1.0]), ..Options::default() }, &[Buckets]),
+            (
+                Options { buckets: special(vec![(full(), vec![1.0])]), ..Options::default() },
+                &[Summary, Buckets],
+            ),
+            (
+                Options { distribution: special(vec![(full(), VmRange)]), ..Options::default() },
+                &[Summary, VmRange],
+            ),
+        ];
+        for (options, expected) in cases {
+            let plans = Plans::new(&options, Tsd).unwrap();
+            let mut kinds = vec![Summary, Buckets, VmRange, Native];
+            kinds.retain(|&kind| plans.uses(kind));
+            assert_eq!(kinds, expected, "{options:?}");
         }
     }
 
@@ -696,6 +728,7 @@ mod tests {
             (0.99, ".p99"),
             (0.999, ".p999"),
             (0.9999, ".p9999"),
+            (0.12345678901234568, ".p12345678901234568"),
             (1.0, ".p100"),
         ] {
             assert_eq!(suffix(quantile).unwrap(), expected);
@@ -707,6 +740,7 @@ mod tests {
         let bounds = [-f64::MAX, -1.5, 5e-324, 1e-7, 1.0, 1e16, 1e300];
         let Plan::Buckets { tags, .. } = Plan::buckets(&bounds).unwrap() else { panic!() };
         assert!(tags.iter().all(|tag| Tsd.is_clean(tag.split_once('=').unwrap().1)), "{tags:?}");
+        assert_eq!((text(0.0), text(-0.0)), ("0.0".into(), "0.0".into()));
     }
 
     proptest! {
