@@ -306,11 +306,11 @@ mod tests {
         (0..3).for_each(|_| window.grant(usize::MAX));
         let left = |window: &Window| {
             let lines = window.lines(window.written()..window.granted_place());
-            lines.map(|line| String::from_utf8_lossy(line).into_owned()).collect::<String>()
+            lines.map(String::from_utf8_lossy).collect::<Vec<_>>().join("|")
         };
-        assert_eq!((left(&window), window.unwritten()), ("a\nbb\nc\nd\ne\n".to_owned(), 11));
+        assert_eq!((&*left(&window), window.unwritten()), ("a\n|bb\n|c\n|d\n|e\n", 11));
         assert_eq!(window.wrote(7), Written { points: 3, resent: 0 });
-        assert_eq!((left(&window), window.unwritten()), ("d\ne\n".to_owned(), 4));
+        assert_eq!((&*left(&window), window.unwritten()), ("d\n|e\n", 4));
         window.rewind();
         (0..3).for_each(|_| window.grant(usize::MAX));
         assert_eq!(window.wrote(9), Written { points: 4, resent: 3 });
@@ -325,16 +325,22 @@ mod tests {
         let mut window = window(&["a\nb\nc\n", "d\n"]);
         window.grant(1);
         assert_eq!(window.to_write(), b"a\n");
+        assert!(!window.has_unconfirmed_writes());
         assert_eq!(window.wrote(2), Written { points: 1, resent: 0 });
+        assert!(window.at_line_boundary() && window.has_unconfirmed_writes());
+        assert_eq!(window.rest_of_line(), b"", "none was begun");
         let place = window.written();
         window.grant(1);
         assert_eq!(window.wrote(1), Written { points: 0, resent: 0 }, "half a line is no point");
         assert_eq!(window.rest_of_line(), b"\n");
         assert!(!window.at_line_boundary());
         assert_eq!(window.confirm(place, |_| panic!("the batch is still needed")), 1);
+        assert_eq!((window.confirmed(), window.granted()), (place, 1));
         window.rewind();
         assert_eq!(write_all(&mut window), "b\nc\nd\n");
+        assert_eq!(window.granted(), 3);
         assert_eq!(window.confirm(window.written(), drop), 3);
+        assert!(!window.has_unconfirmed_writes());
         assert!(window.is_empty());
     }
 
@@ -363,6 +369,23 @@ mod tests {
         assert!(!window.is_full(), "nothing of it is granted");
         write_all(&mut window);
         assert!(window.is_full());
+    }
+
+    #[test]
+    fn many_small_batches_hold_no_more_than_their_lines() {
+        let queue = Queue::new(usize::MAX, Arc::new(Counters::default()));
+        let mut window = Window::default();
+        for _ in 0..=USUAL_BATCHES {
+            let mut lines = Vec::with_capacity(BATCH_BYTES);
+            lines.extend(b"a\n");
+            queue.push(lines, 1, Instant::now());
+            window.push(queue.pop().unwrap());
+        }
+        window.confirm(window.end, |batch| queue.recycle(batch));
+        // The queue keeps those that have room for a batch, as they were.
+        let spare = std::iter::repeat_with(|| queue.buffer());
+        let full_size = spare.take_while(|buffer| buffer.starts_with(b"a\n")).count();
+        assert_eq!(full_size, USUAL_BATCHES);
     }
 
     #[derive(Clone, Debug)]
