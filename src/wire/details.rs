@@ -143,6 +143,7 @@ mod tests {
         ],"failed":4,"success":0}"#;
         let details = Details::parse(body).unwrap();
         assert!(!details.has_storage_failures());
+        assert_eq!(details.first(), "Unknown metric");
         let lines =
             ["put m 1 2 a=x b=y\n", "put m 2 2 a=x\n", "put m 2 3 a=x\n", "put m 4 2 a=x\n"];
         let mut found = Vec::new();
@@ -172,6 +173,19 @@ mod tests {
             ),
         ] {
             assert_eq!(Details::parse(body.as_bytes()).unwrap().has_storage_failures(), expected);
+        }
+    }
+
+    #[test]
+    fn what_failed_or_took_too_long_is_a_failure_though_no_error_says_so() {
+        for (body, expected) in [
+            (r#"{"errors":[],"failed":0,"timeouts":0}"#, false),
+            (r#"{"errors":[],"failed":1,"timeouts":0}"#, true),
+            (r#"{"errors":[],"failed":0,"timeouts":1}"#, true),
+        ] {
+            let details = Details::parse(body.as_bytes()).unwrap();
+            assert_eq!(details.has_failures(), expected, "{body}");
+            assert_eq!(details.first(), "it could not store every point");
         }
     }
 

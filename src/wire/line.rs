@@ -246,8 +246,23 @@ mod tests {
             lines.bytes(),
             b"put m 1700000000 7 host=a\nput m.bucket 1700000000 1.0 le=0.5 host=a\n"
         );
+        assert!(!lines.is_empty());
         assert_eq!(lines.take(Vec::new()).1, 2);
         assert!(lines.is_empty());
+    }
+
+    #[test]
+    fn a_suffix_or_a_tag_alone_is_sent_where_all_parts_are_short() {
+        // As it is kept, others lie behind it.
+        let kept = [line("m").line().bytes(), &[b'?'; 2 * SHORT]].concat();
+        let mut lines = Lines::new(vec![0; 2 * ROOM], TSD_LINE);
+        lines.set_time(1_700_000_000);
+        for (suffix, tag) in [(".count", ""), ("", "le=1")] {
+            let line = Line::at(&kept).unwrap();
+            lines.push(line, Variant { suffix, tag }, Value::Integer(7)).unwrap();
+        }
+        let expected = "put m.count 1700000000 7 host=a\nput m 1700000000 7 le=1 host=a\n";
+        assert_eq!(String::from_utf8_lossy(lines.bytes()), expected);
     }
 
     #[test]
@@ -301,6 +316,7 @@ mod tests {
             [(64 * 1024, 100, false), (TSD_LINE, 100, true), (64 * 1024, 1, true)]
         {
             let mut lines = Lines::new(Vec::new(), 256 * 1024).bounded(bytes, points);
+            assert!(!lines.is_full(), "one without lines never is");
             lines.push(line("m").line(), Variant::default(), Value::Integer(7)).unwrap();
             assert_eq!(lines.is_full(), is_full);
         }

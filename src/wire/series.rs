@@ -411,6 +411,31 @@ mod tests {
     }
 
     #[test]
+    fn a_prefix_stands_before_the_name_everywhere() {
+        let rules = Rules { prefix: "app.".into(), ..rules(8) };
+        let identity = rules.identify("a b", std::iter::empty(), None);
+        let line = identity.line();
+        assert_eq!(line.line().text(), "put app.a_b dc=fra env=prod host=a\n");
+        assert_eq!((line.metric(), &*rules.metric("a b")), ("app.a_b", "app.a_b"));
+        assert_eq!(identity.shortest_line(), line.line().text().len() + " 1700000000 0".len());
+    }
+
+    #[test]
+    fn what_is_cleaned_or_left_out_is_not_verbatim() {
+        for (name, labels, expected) in [
+            ("m", &[("k", "1")][..], true),
+            ("m n", &[("k", "1")], false),
+            ("m", &[("k l", "1")], false),
+            ("m", &[("k", "1 2")], false),
+            ("m", &[("k", "1"), ("l", "2")], false),
+        ] {
+            let rules = rules(4);
+            let identity = rules.identify(name, labels.iter().copied(), None);
+            assert_eq!(identity.is_verbatim(labels.len()), expected, "{name} {labels:?}");
+        }
+    }
+
+    #[test]
     fn what_is_left_out_is_named() {
         let labels = [("k", "1"), ("b c", "2"), ("d", "3")];
         let rules = rules(4);
@@ -464,6 +489,7 @@ mod tests {
     #[test]
     fn the_instance_tag_steps_aside_for_a_label_and_never_goes() {
         let rules = Rules { instance: Some("2".into()), ..rules(5) };
+        assert_eq!(rules.default_tags(), 4);
         for (labels, line, words) in [
             (&[][..], "put m dc=fra env=prod host=a instance=2\n", ""),
             (

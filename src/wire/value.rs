@@ -156,6 +156,7 @@ mod tests {
         }
         assert_eq!(written(1.0), "1.0");
         assert_eq!(written(1e16), "1.0e16");
+        assert_eq!([f64::NAN, f64::INFINITY, f64::NEG_INFINITY].map(written), ["", "", ""]);
     }
 
     proptest! {
