@@ -321,11 +321,8 @@ impl OpenTsdbHandle {
 
     fn check(&self) -> Result<(), FlushError> {
         self.check_process()?;
-        if self.shared.is_shut_down.load(Ordering::SeqCst) {
-            Err(FlushError::AlreadyShutdown)
-        } else {
-            Ok(())
-        }
+        let is_shut_down = self.shared.is_shut_down.load(Ordering::SeqCst);
+        if is_shut_down { Err(FlushError::AlreadyShutdown) } else { Ok(()) }
     }
 
     /// The flusher would wait for itself.

@@ -41,10 +41,8 @@ impl Url {
         if !target.is_ascii() {
             return Err("its path has a letter beyond ASCII; percent-encode it".to_owned());
         }
-        let (user, authority) = match authority.rsplit_once('@') {
-            Some((user, authority)) => (Some(user), authority),
-            None => (None, authority),
-        };
+        let split = authority.rsplit_once('@').map(|(user, rest)| (Some(user), rest));
+        let (user, authority) = split.unwrap_or((None, authority));
         if target.contains('@') {
             return Err("it holds '@' behind '/' or '?'; percent-encode each of them where it is \
                  part of a user, a password or a path"

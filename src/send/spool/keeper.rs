@@ -137,10 +137,8 @@ impl Keep for Keeper {
         let retry_at = self.failed.map(|(at, _)| at);
         let is_due = self.store.is_dirty && self.failed.is_none();
         let sync_at = self.synced.filter(|_| is_due).map(|at| at + SYNC_INTERVAL);
-        [is_busy.then_some(now), retry_at, self.read_at, sync_at, last_at]
-            .into_iter()
-            .flatten()
-            .min()
+        let times = [is_busy.then_some(now), retry_at, self.read_at, sync_at, last_at];
+        times.into_iter().flatten().min()
     }
 
     fn keep_all(&mut self, window: &Window) {
