@@ -155,15 +155,10 @@ impl Sampled for Histogram {
         Sampling { plan, room: histogram_room(line), digest: Digest::default(), not_finite: 0 }
     }
 
-    fn read(
-        series: &Series<Self>,
-        reading: &mut Sampling,
-        take: Take,
-        scratch: &mut Readout,
-    ) -> bool {
+    fn read(series: &Series<Self>, into: &mut Sampling, take: Take, scratch: &mut Readout) -> bool {
         series.cell.collect(take, scratch);
-        reading.not_finite = scratch.not_finite;
-        reading.plan.digest(scratch, reading.room, &mut reading.digest);
+        into.not_finite = scratch.not_finite;
+        into.plan.digest(scratch, into.room, &mut into.digest);
         false
     }
 
@@ -175,13 +170,7 @@ impl Sampled for Histogram {
         reading.digest.samples > 0 || reading.not_finite > last_sent
     }
 
-    fn emit(
-        line: Line<'_>,
-        reading: &Sampling,
-        last_sent: u64,
-        _options: &Options,
-        sink: &mut impl Sink,
-    ) {
+    fn emit(line: Line<'_>, reading: &Sampling, last_sent: u64, _: &Options, sink: &mut impl Sink) {
         if reading.not_finite > last_sent {
             sink.refuse(line, Unsendable::NotFinite, reading.not_finite - last_sent);
         }

@@ -19,7 +19,7 @@ use std::time::Duration;
 use metrics_util::MetricKind;
 
 use super::exporter::Exporter;
-use super::idle::Timeouts;
+use super::idle::{Idle, Timeouts};
 use super::reading::{Options, Sampled, Sink};
 use super::schedule::Stamp;
 use crate::record::counter::Counter;
@@ -231,13 +231,8 @@ impl<K: Sampled> Group<K> {
     }
 
     /// Evicts what is dormant and not held; returns how many dormant series are left.
-    fn evict(
-        &mut self,
-        registry: &Registry,
-        options: &Options,
-        age: u32,
-        scratch: &mut Readout,
-    ) -> usize {
+    fn evict(&mut self, exporter: &Exporter, age: u32, scratch: &mut Readout) -> usize {
+        let Exporter { registry, options, .. } = exporter;
         let (mut dormant, ages) = (0, (age, Timeouts::new(&options.idle, K::KIND)));
         for chunk in &mut self.chunks {
             dormant += chunk.evict(registry, ages, scratch);
@@ -314,15 +309,13 @@ impl Snapshot {
 
     /// Evicts dormant series that nobody holds; returns how many dormant ones are left.
     pub(crate) fn evict(&mut self, exporter: &Exporter) -> usize {
-        let Exporter { registry, options, .. } = exporter;
-        if options.idle.general.is_none() && options.idle.special.is_empty() {
+        let Idle { general, special } = &exporter.options.idle;
+        if general.is_none() && special.is_empty() {
             return 0;
         }
         let mut dormant = 0;
-        each_group!(self, group => {
-            dormant += group.evict(registry, options, self.age, &mut self.scratch);
-        });
-        registry.purge_aliases();
+        each_group!(self, group => dormant += group.evict(exporter, self.age, &mut self.scratch));
+        exporter.registry.purge_aliases();
         dormant
     }
 
