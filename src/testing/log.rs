@@ -239,7 +239,7 @@ impl Log {
 
     /// How many series have a point.
     pub fn series_count(&self) -> usize {
-        self.store.len()
+        self.store.series.len()
     }
 
     /// How often `version` was asked.

@@ -22,7 +22,7 @@ const VALUE: u8 = b'v';
 #[derive(Clone, Debug, Default)]
 pub(super) struct Store {
     /// By metric and sorted tags.
-    series: HashMap<Box<[u8]>, Series>,
+    pub(super) series: HashMap<Box<[u8]>, Series>,
     /// Every metric, key and value that was seen, behind the byte of its kind.
     uids: HashSet<Vec<u8>>,
     /// Whether only the latest times of a series are remembered.
@@ -72,11 +72,6 @@ impl Store {
     /// Whether metric, keys and values were all seen before.
     pub(super) fn knows_uids(&self, put: &Put<'_>) -> bool {
         uids(put).all(|uid| self.uids.contains(&uid))
-    }
-
-    /// How many series there are.
-    pub(super) fn len(&self) -> usize {
-        self.series.len()
     }
 
     /// The series of a metric that have at least these tags, as they are written in a line, each
@@ -137,7 +132,7 @@ mod tests {
     #[test]
     fn the_same_value_again_is_harmless() {
         let store = store(false, &["put m 5 1 a=1 b=2", "put m 6 1 a=1 b=2", "put m 5 1 b=2 a=1"]);
-        assert_eq!((store.len(), store.resent, store.poisoned.len()), (1, 1, 0));
+        assert_eq!((store.series.len(), store.resent, store.poisoned.len()), (1, 1, 0));
     }
 
     #[test]
@@ -153,7 +148,7 @@ mod tests {
         let lines =
             ["put m 5 1 a=1", "put m 5 2 a=2", "put n 5 3 a=1", "put m 5 4 b=1", "put m 4 5 a=1"];
         let store = store(false, &lines);
-        assert_eq!((store.len(), store.resent, store.poisoned.len()), (4, 0, 0));
+        assert_eq!((store.series.len(), store.resent, store.poisoned.len()), (4, 0, 0));
     }
 
     #[test]
