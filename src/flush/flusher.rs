@@ -30,6 +30,10 @@ const REQUESTS: usize = 64;
 /// How long past its deadline a request is still served. Then its caller has given up; one that
 /// asks with no time to wait wants a snapshot nevertheless.
 const LATENESS: Duration = Duration::from_millis(100);
+/// What the log says when the wall clock has stepped.
+const STEP_FORWARD: &str = "the wall clock stepped forward, or the machine was suspended";
+const STEP_BACK: &str = "the wall clock stepped back; no timestamp is used twice, so those of the \
+                         next points may be ahead of it";
 /// Once no handle is left: how often to look whether a recorder is.
 const ORPHAN_CHECK: Duration = Duration::from_secs(1);
 /// Once no handle and no recorder is left: how long the last points are still sent.
@@ -65,15 +69,9 @@ pub(crate) struct Flusher {
     started: Instant,
     /// Requests that no snapshot has answered yet.
     waiting: Vec<Request>,
-    log: Log,
-}
-
-/// What was logged, and when.
-#[derive(Debug, Default)]
-struct Log {
-    limiter: LogLimiter,
-    /// Whether it was said that the series limit is reached.
-    overflow: bool,
+    log: LogLimiter,
+    /// Whether it was logged that the series limit is reached.
+    is_overflow_logged: bool,
 }
 
 impl Flusher {
@@ -86,7 +84,8 @@ impl Flusher {
                 .bounded(BATCH_BYTES, queue.batch_points()),
             started: clock.now(),
             waiting: Vec::new(),
-            log: Log::default(),
+            log: LogLimiter::default(),
+            is_overflow_logged: false,
             options,
             exporter,
         }
@@ -162,7 +161,11 @@ impl Flusher {
             Slot::Free(stamp) => self.flush(stamp),
             Slot::After(_) => {}
             Slot::ClockUnset => {
-                self.log_unset(now);
+                if self.log.should_log("unset", now) {
+                    tracing::warn!(
+                        "the wall clock is before 2001 or after 2286; nothing is sent until it is set"
+                    );
+                }
                 let requests = mem::take(&mut self.waiting);
                 self.answer(requests);
             }
@@ -185,7 +188,7 @@ impl Flusher {
     fn log_notices(&mut self) {
         let now = self.exporter.clock.now();
         for cause in Cause::ALL {
-            let may_log = || self.log.limiter.should_log(cause.text(), now);
+            let may_log = || self.log.should_log(cause.text(), now);
             let notice = self.exporter.registry.notices.take_if(cause, may_log);
             if let Some(Notice { metric, label }) = notice {
                 tracing::warn!(metric, label, "{}", cause.text());
@@ -238,7 +241,7 @@ impl Flusher {
             stamp,
             taken: now,
             pushed: 0,
-            log: &mut self.log.limiter,
+            log: &mut self.log,
         };
         let age = now.saturating_duration_since(self.started);
         self.snapshot.take(&self.exporter, stamp, age, &mut out);
@@ -251,7 +254,7 @@ impl Flusher {
         mem::swap(&mut self.lines, &mut out.lines);
         drop(out);
         self.answer(requests);
-        if stats.series_overflow > 0 && !mem::replace(&mut self.log.overflow, true) {
+        if stats.series_overflow > 0 && !mem::replace(&mut self.is_overflow_logged, true) {
             self.log_overflow();
         }
     }
@@ -259,7 +262,7 @@ impl Flusher {
     fn call_back(&mut self) {
         for panic in self.options.callbacks.call() {
             self.exporter.counters.restarts.add(1);
-            if self.log.limiter.should_log("callback", self.exporter.clock.now()) {
+            if self.log.should_log("callback", self.exporter.clock.now()) {
                 tracing::error!(panic, "a callback of on_snapshot panicked; the snapshot is taken");
             }
         }
@@ -274,23 +277,9 @@ impl Flusher {
     }
 
     fn log_step(&mut self, seconds: f64, now: Instant) {
-        if !self.log.limiter.should_log("step", now) {
-            return;
-        }
-        let what = match seconds > 0.0 {
-            true => "the wall clock stepped forward, or the machine was suspended",
-            false => {
-                "the wall clock stepped back; no timestamp is used twice, so those of the next points may be ahead of it"
-            }
-        };
-        tracing::warn!(seconds, "{what}");
-    }
-
-    fn log_unset(&mut self, now: Instant) {
-        if self.log.limiter.should_log("unset", now) {
-            tracing::warn!(
-                "the wall clock is before 2001 or after 2286; nothing is sent until it is set"
-            );
+        let what = if seconds > 0.0 { STEP_FORWARD } else { STEP_BACK };
+        if self.log.should_log("step", now) {
+            tracing::warn!(seconds, "{what}");
         }
     }
 }
