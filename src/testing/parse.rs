@@ -45,7 +45,7 @@ pub(crate) fn put<'a>(line: &'a [u8], rules: Rules) -> Result<Put<'a>, Refusal> 
     }
     let tags = tags(words)?;
     let value = number(text, metric, time)?;
-    if time > u64::from(u32::MAX) && time > MAX_TIME {
+    if time > MAX_TIME {
         return illegal(format!("bad timestamp={time}"));
     }
     check_names(metric, &tags, rules)?;
@@ -166,10 +166,7 @@ fn check_word(word: &[u8], what: impl Fn() -> String) -> Result<(), Refusal> {
 
 /// `Tags.parseLong`, or what it says is wrong.
 fn parse_long(text: &[u8]) -> Result<i64, Refusal> {
-    let digits = match text {
-        [b'+' | b'-', digits @ ..] => digits,
-        digits => digits,
-    };
+    let digits = text.strip_prefix(b"+").or(text.strip_prefix(b"-")).unwrap_or(text);
     if digits.is_empty() {
         return Err("invalid value: Empty string".into());
     }
