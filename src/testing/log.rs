@@ -367,15 +367,10 @@ impl Log {
 
 impl fmt::Display for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} accepted, {} refused, {} connections ({} open), {} times `version`",
-            self.accepted,
-            self.rejected,
-            self.connections.len(),
-            self.open_connection_count(),
-            self.versions
-        )?;
+        let Log { accepted, rejected, versions, .. } = self;
+        let (all, open) = (self.connection_count(), self.open_connection_count());
+        write!(f, "{accepted} accepted, {rejected} refused, {all} connections ({open} open)")?;
+        write!(f, ", {versions} times `version`")?;
         let skipped = self.lines.len().saturating_sub(SHOWN_LINES);
         for Line { text, refusal, .. } in &self.lines[skipped..] {
             match refusal {

@@ -58,9 +58,8 @@ pub(in super::super) fn handle(
         }
     };
     // Where a body in chunks ends, nobody knows.
-    answer.is_last |= request.header("transfer-encoding").is_some();
-    answer.is_last |=
-        request.header("connection").is_some_and(|it| it.eq_ignore_ascii_case("close"));
+    answer.is_last |= request.header("transfer-encoding").is_some()
+        || request.header("connection").is_some_and(|it| it.eq_ignore_ascii_case("close"));
     let in_flight = is_busy.then_some("two requests in flight");
     request.violations().chain(in_flight).for_each(|what| desk.log.violate(what));
     (request.connection, request.status, request.body) = (desk.connection, status, body);
