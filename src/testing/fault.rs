@@ -176,6 +176,7 @@ impl Mode {
             Fault::Refusal(text) => self.refusal = Some(text.clone()),
             #[cfg(feature = "http")]
             Fault::Http(fault) => self.http.push(fault.clone()),
+            fault if self.has(fault) => {}
             fault => self.others.push(fault.clone()),
         }
     }
