@@ -297,24 +297,26 @@ impl Store {
         Ok(self.segments[at].copies_below.take())
     }
 
-    /// Drops what is too old.
+    /// Drops what is too old and was not begun.
     pub(super) fn expire(&mut self, wall: Duration) {
-        while self.has_backlog() && self.oldest(wall).is_some_and(|age| age >= self.limits.max_age)
+        let max_age = self.limits.max_age;
+        let is_old = |age| age >= max_age;
+        while self.has_backlog() && self.reading.is_none() && self.oldest(wall).is_some_and(is_old)
         {
             self.drop_oldest();
         }
     }
 
     /// Drops the oldest segment of the backlog, and leaves its file where it cannot be opened. What
-    /// was read of it is not lost.
+    /// was read of it counts as well: it may be on its way, or be taken for what is still on disk.
     fn drop_oldest(&mut self) {
-        let begun = self.reading.take().map_or_else(|| self.begin(), |reading| Ok(Some(reading)));
+        self.rewind();
+        let begun = self.begin();
         self.damaged += u64::from(begun.is_err());
         let Ok(Some(mut reading)) = begun else {
             self.segments.pop_front();
             return;
         };
-        self.dropped += count(&reading.lines[reading.at..]);
         let end = loop {
             match record::read(&mut reading.file, &mut reading.lines) {
                 Ok(true) => self.dropped += count(&reading.lines),

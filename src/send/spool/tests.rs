@@ -251,6 +251,12 @@ fn points_that_are_too_old_go_and_are_counted() {
     assert_eq!(scratch.files().len(), 6);
     store.expire(WALL + 8 * hour);
     assert_eq!((scratch.files().len(), store.dropped), (5, 2));
+    // What was begun is on its way.
+    let mut read = Vec::new();
+    assert_eq!(store.read(usize::MAX, &mut read).unwrap(), 1);
+    store.expire(WALL + 9 * hour);
+    assert_eq!((scratch.files().len(), store.dropped), (5, 2));
+    store.rewind();
     assert_eq!(read_all(&mut store), lines(2..12));
 }
 

@@ -116,3 +116,25 @@ fn a_backlog_from_before_the_machine_started_has_its_age() {
     rig.mock.advance(SECOND);
     assert_eq!(rig.queue.stats(rig.clock.now()).oldest_spooled, Some(age + SECOND));
 }
+
+/// At the end the points that were read and not confirmed are taken for what is on disk.
+#[test]
+fn points_that_were_read_and_whose_segment_gives_way_at_the_end_count_as_dropped() {
+    let mut rig = Rig::new(|spool| spool.max_bytes(200 * 1024));
+    let line = format!("put m 1700000000 1 host={}\n", "x".repeat(1000 - 25));
+    // Two segments, and the batches that follow have room for neither.
+    for _ in 0..2 {
+        rig.keeper.store.append(line.repeat(BATCH).as_bytes(), None, WALL).unwrap();
+    }
+    rig.keeper.store.sync().unwrap();
+    rig.counters.connected.store(true, Ordering::Relaxed);
+    rig.turn();
+    assert_eq!(rig.counters.points_taken.get(), BATCH as u64, "one is read");
+    rig.push(3);
+    rig.queue.close();
+    rig.queue.set_deadline(Some(rig.clock.now()));
+    rig.turn();
+    let stats = rig.queue.stats(rig.clock.now());
+    assert_eq!((stats.points_spooled, stats.points_pending), (4 * BATCH as u64, 0));
+    assert_eq!(stats.points_dropped.spool, 2 * BATCH as u64, "{stats:?}");
+}
