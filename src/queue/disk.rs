@@ -154,9 +154,11 @@ fn first_from(inner: &Inner, number: u64) -> Option<&Batch> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::Ordering;
 
     use super::*;
     use crate::queue::Link;
+    use crate::queue::tests::count_wakes;
     use crate::stats::{Counters, Stats};
 
     fn queue(limit: usize) -> Queue {
@@ -226,6 +228,21 @@ mod tests {
         // The disk has failed.
         queue.disk_failed();
         assert_eq!(queue.pop().unwrap().points(), 4);
+    }
+
+    #[test]
+    fn the_writer_is_woken_for_each_point_that_is_to_be_written_or_moved() {
+        for (link, is_ahead) in [(Link::Up, true), (Link::Down, false)] {
+            let queue = queue(2);
+            queue.set_link(link);
+            view(&queue, is_ahead);
+            let wakes = count_wakes(&queue);
+            for n in 0..2 {
+                push(&queue, n..n + 1);
+                queue.waker().unpark();
+            }
+            assert_eq!(wakes.load(Ordering::Relaxed), 2, "{link:?}");
+        }
     }
 
     #[test]

@@ -290,9 +290,8 @@ fn until(mut condition: impl FnMut() -> bool) {
     }
 }
 
-#[test]
-fn the_writer_is_woken_for_the_first_batch_that_waits() {
-    let (queue, _) = queue(10);
+/// Counts how often the writer is woken.
+pub(super) fn count_wakes(queue: &Queue) -> Arc<AtomicUsize> {
     let wakes = Arc::new(AtomicUsize::new(0));
     queue.set_waker({
         let wakes = Arc::clone(&wakes);
@@ -301,6 +300,13 @@ fn the_writer_is_woken_for_the_first_batch_that_waits() {
             true
         }
     });
+    wakes
+}
+
+#[test]
+fn the_writer_is_woken_for_the_first_batch_that_waits() {
+    let (queue, _) = queue(10);
+    let wakes = count_wakes(&queue);
     let wakes_after = |pushes: usize| {
         (0..pushes).for_each(|_| push(&queue, "a\n"));
         wakes.load(Ordering::Relaxed)
@@ -362,10 +368,12 @@ fn a_queue_fills_when_more_than_half_is_used_or_the_flusher_waits() {
     assert!(!queue.waiting().is_filling);
     push(&queue, "c\n");
     assert!(queue.waiting().is_filling);
+    let wakes = count_wakes(&queue);
     std::thread::scope(|scope| {
         let pusher = scope.spawn(|| push(&queue, "d\ne\nf\n"));
         until(|| queue.lock().wants_room);
         assert!(queue.waiting().is_filling);
+        assert_eq!(wakes.load(Ordering::Relaxed), 1, "the writer hears of it");
         popped(&queue);
         pusher.join().unwrap();
     });
