@@ -371,6 +371,20 @@ mod tests {
         assert!(window.is_full());
     }
 
+    #[cfg(feature = "spool")]
+    #[test]
+    fn what_is_confirmed_or_on_disk_is_not_to_be_kept_there() {
+        let mut window = window(&["a\nb\n", "c\n"]);
+        let mut from_disk = batch("d\n");
+        from_disk.is_from_disk = true;
+        window.push(from_disk);
+        window.grant(1);
+        window.wrote(2);
+        window.confirm(window.written(), drop);
+        assert_eq!(window.unconfirmed().collect::<Vec<_>>().concat(), b"b\nc\n");
+        assert_eq!(window.batches().count(), 3);
+    }
+
     #[test]
     fn many_small_batches_hold_no_more_than_their_lines() {
         let queue = Queue::new(usize::MAX, Arc::new(Counters::default()));

@@ -95,6 +95,62 @@ fn a_server_stopped_while_its_storage_hangs_confirms_nothing_by_closing() {
     );
 }
 
+#[test]
+fn a_connection_that_owes_no_answer_may_be_idle_for_longer_than_the_timeout() {
+    let (_tsd, clock, rig, _) = answered_once("put m 1700000000 1 host=a");
+    let _expedite = rig.queue.expedite();
+    pass(&rig, &clock, 2 * WRITE_TIMEOUT);
+    push(&rig, ["put m 1700000001 2 host=a"]);
+    let stats = rig.until(|stats| stats.points_confirmed == 2);
+    assert_eq!((stats.connects, stats.disconnects), (1, 0));
+}
+
+/// The kernel also takes what a server never reads that closes each connection.
+#[test]
+fn what_the_kernel_took_speaks_for_a_server_that_keeps_the_connection_for_a_second() {
+    for (kept_open, connected) in [(Duration::ZERO, false), (Duration::from_secs(1), true)] {
+        let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
+        let tsd = FakeTsd::start();
+        let rig = Rig::at(options(&[address(&tsd)], Confirmation::Written), clock);
+        let _expedite = rig.queue.expedite();
+        push(&rig, ["put m 1700000000 1 host=a"]);
+        rig.until(|stats| stats.points_confirmed == 1 && tsd.log().accepted_count() == 1);
+        pass(&rig, &mock, kept_open);
+        tsd.script(Action::Close);
+        // Closed by a server that is not proved yet, it is a failure.
+        rig.until(|stats| stats.disconnects == 1 && stats.connected == connected);
+    }
+}
+
+#[test]
+fn a_server_that_does_not_close_after_our_half_close_is_left_after_the_timeout() {
+    let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
+    let tsd = FakeTsd::start();
+    tsd.script(Fault::HoldOpen);
+    let mut options = options(&[address(&tsd)], Confirmation::HalfClose);
+    options.write_timeout = WRITE_TIMEOUT;
+    let rig = Rig::at(options, clock);
+    let _expedite = rig.queue.expedite();
+    push(&rig, ["put m 1700000000 1 host=a"]);
+    rig.until(|_| tsd.log().accepted_count() == 1);
+    pass(&rig, &mock, Duration::from_secs(1));
+    rig.until(|_| tsd.log().open_connection_count() == 0);
+    pass(&rig, &mock, WRITE_TIMEOUT);
+    let stats = rig.until(|stats| stats.disconnects == 1);
+    assert_eq!((stats.connects, stats.points_confirmed), (1, 0));
+}
+
+#[test]
+fn at_the_end_the_close_of_a_server_that_has_confirmed_everything_is_awaited_for_a_second() {
+    let (tsd, clock, rig, _) = answered_once("put m 1700000000 1 host=a");
+    tsd.script(Fault::HoldOpen);
+    rig.queue.close();
+    rig.until(|_| tsd.log().open_connection_count() == 0);
+    pass(&rig, &clock, Duration::from_secs(1));
+    rig.until(|_| rig.queue.phase() == Phase::Finished);
+    assert_eq!(rig.counters.stats().disconnects, 0);
+}
+
 /// As when another server has taken over the address. Its silence is believed when ten minutes have
 /// passed since the last answer.
 #[test]
