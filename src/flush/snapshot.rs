@@ -64,11 +64,6 @@ struct State {
 }
 
 impl State {
-    /// Whether the reading differs from what was last sent.
-    fn is_unsent<K: Sampled>(&self, reading: &K::Reading) -> bool {
-        self.alive == NEVER || K::is_changed(reading, self.last_sent)
-    }
-
     /// Whether it has been idle for as long as a series of its name may be.
     fn is_dormant(&self, age: u32, timeouts: Timeouts<'_>, block: &Block) -> bool {
         timeouts.are_over(age.saturating_sub(self.alive), || block.line(self.start))
@@ -105,9 +100,10 @@ impl<K: Sampled> Chunk<K> {
         sink: &mut impl Sink,
     ) {
         for (reading, state) in self.readings.iter().zip(&mut self.states) {
-            if state.is_unsent::<K>(reading) {
-                let is_first = state.alive == NEVER && K::is_changed(reading, state.last_sent);
-                let is_birth = is_first && K::KIND == MetricKind::Counter;
+            let is_new = state.alive == NEVER;
+            let is_changed = K::is_changed(reading, state.last_sent);
+            if is_new || is_changed {
+                let is_birth = is_new && is_changed && K::KIND == MetricKind::Counter;
                 if let Some(line) = is_birth.then(|| self.block.line(state.start)).flatten() {
                     sink.birth(line);
                 }
