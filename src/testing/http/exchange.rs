@@ -97,16 +97,15 @@ impl Exchange<'_> {
 
     /// Puts down the body as it was before it was compressed.
     fn inflate(&self, wire: &[u8], body: &mut Vec<u8>) -> Result<(), Outcome> {
-        if self.request.header("content-encoding") == Some("gzip") && !self.options.ignores_gzip {
-            let inflated = MultiGzDecoder::new(wire).take(MAX_INFLATED).read_to_end(body);
-            return match inflated {
-                // A TSD closes the connection, others answer 400.
-                Err(_) if self.flavor == Flavor::OpenTsdb => Err(Outcome::close()),
-                _ => Ok(()),
-            };
+        if self.request.header("content-encoding") != Some("gzip") || self.options.ignores_gzip {
+            body.extend_from_slice(wire);
+            return Ok(());
         }
-        body.extend_from_slice(wire);
-        Ok(())
+        match MultiGzDecoder::new(wire).take(MAX_INFLATED).read_to_end(body) {
+            // A TSD closes the connection, others answer 400.
+            Err(_) if self.flavor == Flavor::OpenTsdb => Err(Outcome::close()),
+            _ => Ok(()),
+        }
     }
 
     fn route(&self, desk: &mut Desk<'_>, body: &[u8]) -> Result<HttpAnswer, Outcome> {
