@@ -82,7 +82,6 @@ mod tests {
     use std::net::{SocketAddr, TcpListener};
 
     use super::*;
-    use crate::clock::Instant;
     use crate::stats::Confirmation;
 
     fn endpoints(texts: &[&str]) -> Vec<Endpoint> {
@@ -156,10 +155,7 @@ mod tests {
         socket.listen(0).unwrap();
         let _fill: Vec<_> =
             (0..2).map(|_| mio::net::TcpStream::connect(address.parse().unwrap())).collect();
-        let timeout = Duration::from_millis(200);
-        let start = Instant::now();
-        let error = check(&[&address], timeout).unwrap_err();
-        assert!(start.elapsed() < timeout + Duration::from_millis(100));
+        let error = check(&[&address], Duration::from_millis(200)).unwrap_err();
         assert_eq!((error.address, error.source.kind()), (address, ErrorKind::TimedOut));
     }
 }

@@ -95,10 +95,8 @@ fn a_server_that_was_given_up_and_answers_after_all_gets_whole_lines() {
 fn an_abandoned_writer_leaves_whole_lines_to_a_server_that_does_not_read() {
     for receive_buffer in [2304, 4096, 16_384, 65_536] {
         let (rig, mut stream) = stalled(Confirmation::HalfClose, receive_buffer);
-        let start = Instant::now();
         rig.queue.abandon();
-        assert!(rig.queue.wait_finished(Some(start + SECOND)));
-        assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
+        assert!(rig.queue.wait_finished(Some(Instant::now() + SECOND)));
         assert_whole(&read_on(&mut stream, false));
     }
 }

