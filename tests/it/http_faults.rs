@@ -170,6 +170,20 @@ fn a_body_that_is_too_large_is_halved() {
 }
 
 #[test]
+fn a_point_that_is_too_large_alone_is_refused_and_the_next_are_sent() {
+    let rig = HttpRig::new();
+    rig.tsd.script(HttpFault::Answer(HttpAnswer::new(413)));
+    rig.send(0..4);
+    rig.flush();
+    let stats = lawful(rig.handle.stats());
+    assert_eq!((stats.points_rejected.illegal_argument, stats.points_confirmed), (4, 4));
+    rig.tsd.heal();
+    rig.send(4..10);
+    rig.flush();
+    rig.assert_stored(4..10);
+}
+
+#[test]
 fn a_server_is_left_alone_for_as_long_as_it_asks() {
     let rig = HttpRig::new();
     rig.tsd.script(HttpFault::Answer(HttpAnswer::new(429).header("Retry-After", "1")));
