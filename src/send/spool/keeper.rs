@@ -34,9 +34,6 @@ use crate::send::window::Window;
 use crate::stats::Counters;
 use crate::wire::line::LineRules;
 
-// A window shows its lines to requests alone.
-#[cfg(all(test, feature = "http"))]
-mod model;
 #[cfg(test)]
 mod tests;
 

@@ -1,5 +1,9 @@
 //! The keeper with a queue and a clock that stands still: what it asks for after a failure.
 
+// A window shows its lines to requests alone.
+#[cfg(feature = "http")]
+mod by_seed;
+
 use super::super::tests::{RULES, Scratch, WALL};
 use super::*;
 use crate::clock::Mock;

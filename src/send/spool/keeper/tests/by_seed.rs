@@ -1,16 +1,12 @@
 //! Keeper, queue and window together, through random steps by seed, on a clock that the test moves:
 //! no point is gone that is not counted.
 
-use super::super::tests::{RULES, Scratch, WALL};
 use super::*;
-use crate::clock::Mock;
-use crate::queue::Link;
 use crate::send::delivery::Delivery;
 use crate::send::limiter::{Limiter, RateLimit};
 use crate::send::status::Status;
 use crate::stats::Stats;
 
-const SECOND: Duration = Duration::from_secs(1);
 /// The bytes of a line: of some dozens of them a buffer is full.
 const LINE: usize = 1000;
 const STEPS: usize = 150;
