@@ -13,7 +13,8 @@ use std::{fmt, io};
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// An address is not `host`, `host:port`, `[v6]:port` or one of these behind `tcp://`.
+    /// An address is not `host`, `host:port`, `[v6]:port`, one of these behind `tcp://`, or, with the
+    /// feature `http`, a URL.
     #[error("{address:?} is not an address: {reason}")]
     InvalidAddress {
         /// The address as it was given.
@@ -151,11 +152,17 @@ pub enum FlushError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The metric's name is empty or has characters outside `[A-Za-z0-9._/-]`.
-    #[error("the metric's name has to be one or more of A-Z a-z 0-9 . _ / -")]
+    /// The metric's name is empty or has characters that the [`Flavor`](crate::Flavor) does not
+    /// take: those outside `[A-Za-z0-9._/-]`; for `VictoriaMetrics` and `InfluxDb` space, `=`,
+    /// quotes, the backslash and what is not printed.
+    #[error(
+        "the metric's name is empty or has characters that the flavor does not take; A-Z a-z 0-9 . _ / - are taken by all"
+    )]
     InvalidMetric,
-    /// A tag's key or value is empty or has characters outside `[A-Za-z0-9._/-]`.
-    #[error("each tag's key and value has to be one or more of A-Z a-z 0-9 . _ / -")]
+    /// A tag's key or value is empty or has such characters.
+    #[error(
+        "a tag's key or value is empty or has characters that the flavor does not take; A-Z a-z 0-9 . _ / - are taken by all"
+    )]
     InvalidTag,
     /// One key twice, or more tags than [`with_max_tags`](crate::OpenTsdbBuilder::with_max_tags)
     /// allows, those of every series (host, instance, global labels) included.
