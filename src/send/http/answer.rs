@@ -52,6 +52,16 @@ pub(super) struct Reader {
 }
 
 impl Reader {
+    /// Makes ready for the next answer, whose bytes find their buffers there.
+    pub(super) fn reset(&mut self) {
+        let mut body = std::mem::take(&mut self.answer.body);
+        body.clear();
+        body.shrink_to(MAX_HEAD);
+        self.input.clear();
+        (self.part, self.has_begun) = (Part::Head, false);
+        self.answer = Answer { body, ..Answer::default() };
+    }
+
     /// Takes what has come.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.has_begun = true;
@@ -265,8 +275,10 @@ mod tests {
 
     #[test]
     fn a_wait_and_a_place_are_read() {
-        let wait_of = |headers: &str| {
-            let mut reader = Reader::default();
+        let mut reader = Reader::default();
+        let mut wait_of = |headers: &str| {
+            reader.reset();
+            assert!(reader.answer().is_none() && reader.answer.retry_after.is_none());
             let head = format!("HTTP/1.1 503 Busy\r\n{headers}Content-Length: 0\r\n\r\n");
             reader.feed(head.as_bytes()).unwrap();
             let answer = reader.answer().unwrap();

@@ -73,7 +73,7 @@ impl Exchange {
     pub(super) fn finish(&mut self) -> bool {
         let keeps_open =
             self.reader.answer().is_some_and(|answer| answer.keeps_open) && self.is_written();
-        self.reader = Reader::default();
+        self.reader.reset();
         keeps_open
     }
 
