@@ -50,6 +50,20 @@ use crate::sync::{self, Condvar, Mutex, MutexGuard};
 /// How long the flusher waits for room on disk. A disk that hangs longer counts as failed.
 const DISK_TIME: Duration = Duration::from_secs(1);
 
+/// Bytes that the writer is woken for in the midst of a snapshot. To wake a thread costs what the
+/// lines of a quarter of a batch do, and the writer is done with one sooner than the next is made.
+const MANY_BYTES: usize = 8 * BATCH_BYTES;
+
+/// While it lives, more is about to be pushed.
+pub(crate) struct Burst<'a>(&'a Queue);
+
+impl Drop for Burst<'_> {
+    fn drop(&mut self) {
+        self.0.lock().is_burst = false;
+        self.0.waker.wake();
+    }
+}
+
 /// While it lives, points are sent without being spread over the interval.
 pub(crate) struct Expedite<'a>(&'a Queue);
 
@@ -101,6 +115,12 @@ impl Queue {
         buffer
     }
 
+    /// Lets the writer sleep until there is enough for it, or the answer is dropped.
+    pub(crate) fn burst(&self) -> Burst<'_> {
+        self.lock().is_burst = true;
+        Burst(self)
+    }
+
     /// Adds `points` lines and counts them as taken. Waits for room while the link is up; drops the
     /// oldest points while it is down. Once the queue is abandoned these points are dropped.
     pub(crate) fn push(&self, lines: Vec<u8>, points: usize, taken: Instant) {
@@ -126,14 +146,14 @@ impl Queue {
             self.counters.points_dropped.shutdown.add(points as u64);
             return inner.keep_spare(lines);
         }
-        let was_empty = inner.points() == 0;
+        let before = inner.bytes();
         if inner.join(&lines, points) {
             inner.keep_spare(lines);
         } else {
             inner.add(lines, points, taken);
         }
         inner.snapshot_end = inner.next_point;
-        self.added(inner, was_empty);
+        self.added(inner, before);
     }
 
     /// Adds one line to the youngest batch and counts it as taken. Never waits: a full queue drops
@@ -144,14 +164,14 @@ impl Queue {
             return false;
         }
         self.counters.points_taken.add(1);
-        let was_empty = inner.points() == 0;
+        let before = inner.bytes();
         if !inner.join(line, 1) {
             let mut bytes = inner.spare.pop().unwrap_or_default();
             bytes.clear();
             bytes.extend_from_slice(line);
             inner.add(bytes, 1, taken);
         }
-        self.added(inner, was_empty);
+        self.added(inner, before);
         true
     }
 
@@ -332,8 +352,10 @@ impl Queue {
         self.waker.wake();
     }
 
-    /// Lines were added to a queue that is perhaps too full now.
-    fn added(&self, mut inner: MutexGuard<'_, Inner>, was_empty: bool) {
+    /// Lines were added to a queue of `before` bytes that is perhaps too full now.
+    fn added(&self, mut inner: MutexGuard<'_, Inner>, before: usize) {
+        let enough = if inner.is_burst { MANY_BYTES } else { 1 };
+        let is_enough = (before + 1..=inner.bytes()).contains(&enough);
         let is_for_disk = inner.wants_spill() || inner.unwritten().is_some();
         let dropped = inner.drop_oldest();
         if dropped > 0 {
@@ -343,7 +365,7 @@ impl Queue {
             }
         }
         drop(inner);
-        if was_empty || is_for_disk {
+        if is_enough || is_for_disk {
             // Else it was woken before, and has not taken all of it yet.
             self.waker.wake();
         }

@@ -16,7 +16,7 @@ use super::snapshot::Snapshot;
 use super::telemetry::Telemetry;
 use crate::clock::Instant;
 use crate::log_limiter::LogLimiter;
-use crate::queue::{BATCH_BYTES, Phase, Watermark};
+use crate::queue::{BATCH_BYTES, Burst, Phase, Watermark};
 use crate::record::notices::{Cause, Notice};
 use crate::stats::Counters;
 use crate::wire::line::{Lines, Unsendable, Variant};
@@ -241,6 +241,7 @@ impl Flusher {
             stamp,
             taken: now,
             pushed: 0,
+            _burst: self.exporter.queue.burst(),
             log: &mut self.log,
         };
         let age = now.saturating_duration_since(self.started);
@@ -295,6 +296,7 @@ struct Output<'a> {
     taken: Instant,
     /// Lines in the queue so far.
     pushed: usize,
+    _burst: Burst<'a>,
     log: &'a mut LogLimiter,
 }
 

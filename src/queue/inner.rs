@@ -48,6 +48,8 @@ pub(super) struct Inner {
     pub(super) oldest_in_flight: Option<(u64, Instant)>,
     /// Whether the flusher waits for room.
     pub(super) wants_room: bool,
+    /// Whether the flusher is in the midst of a snapshot.
+    pub(super) is_burst: bool,
     /// The lowest watermark that somebody waits for. Notifying on every confirmation instead cost
     /// 20 % of two cores.
     pub(super) awaited: Option<Watermark>,
@@ -79,7 +81,7 @@ impl Inner {
         self.backlog.points() + self.fresh.points()
     }
 
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.backlog.bytes() + self.fresh.bytes()
     }
 

@@ -304,6 +304,27 @@ pub(super) fn count_wakes(queue: &Queue) -> Arc<AtomicUsize> {
 }
 
 #[test]
+fn in_the_midst_of_a_snapshot_the_writer_is_woken_for_many_batches_and_at_its_end() {
+    let (queue, _) = queue(10_000_000);
+    let wakes = count_wakes(&queue);
+    let batch = "a\n".repeat(BATCH_BYTES / 2);
+    for batches in [1, 7, 8, 15] {
+        let before = wakes.load(Ordering::Relaxed);
+        let burst = queue.burst();
+        (0..batches).for_each(|_| push(&queue, &batch));
+        assert_eq!(wakes.load(Ordering::Relaxed) - before, batches / 8, "{batches} batches");
+        queue.waker().unpark();
+        drop(burst);
+        assert_eq!(wakes.load(Ordering::Relaxed) - before, batches / 8 + 1);
+        queue.waker().unpark();
+        while queue.pop().is_some() {}
+    }
+    push(&queue, "a\n");
+    queue.waker().unpark();
+    assert_eq!(wakes.load(Ordering::Relaxed), 4 + 2 + 1, "no snapshot is under way");
+}
+
+#[test]
 fn the_writer_is_woken_for_the_first_batch_that_waits() {
     let (queue, _) = queue(10);
     let wakes = count_wakes(&queue);
