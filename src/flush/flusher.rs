@@ -16,7 +16,7 @@ use super::snapshot::Snapshot;
 use super::telemetry::Telemetry;
 use crate::clock::Instant;
 use crate::log_limiter::LogLimiter;
-use crate::queue::{BATCH_BYTES, Burst, Phase, Watermark};
+use crate::queue::{BATCH_BYTES, Cork, Phase, Watermark};
 use crate::record::notices::{Cause, Notice};
 use crate::stats::Counters;
 use crate::wire::line::{Lines, Unsendable, Variant};
@@ -241,7 +241,7 @@ impl Flusher {
             stamp,
             taken: now,
             pushed: 0,
-            _burst: self.exporter.queue.burst(),
+            _cork: self.exporter.queue.cork(),
             log: &mut self.log,
         };
         let age = now.saturating_duration_since(self.started);
@@ -296,7 +296,7 @@ struct Output<'a> {
     taken: Instant,
     /// Lines in the queue so far.
     pushed: usize,
-    _burst: Burst<'a>,
+    _cork: Cork<'a>,
     log: &'a mut LogLimiter,
 }
 

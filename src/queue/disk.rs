@@ -158,7 +158,7 @@ mod tests {
 
     use super::*;
     use crate::queue::Link;
-    use crate::queue::tests::count_wakes;
+    use crate::queue::tests::wakes::count_wakes;
     use crate::stats::{Counters, Stats};
 
     fn queue(limit: usize) -> Queue {

@@ -49,7 +49,7 @@ pub(super) struct Inner {
     /// Whether the flusher waits for room.
     pub(super) wants_room: bool,
     /// Whether the flusher is in the midst of a snapshot.
-    pub(super) is_burst: bool,
+    pub(super) is_corked: bool,
     /// The lowest watermark that somebody waits for. Notifying on every confirmation instead cost
     /// 20 % of two cores.
     pub(super) awaited: Option<Watermark>,
