@@ -154,7 +154,10 @@ impl Queue {
             inner.add(lines, points, taken);
         }
         inner.snapshot_end = inner.next_point;
-        self.added(inner, before);
+        // Else the writer was woken before, and has not taken all of it yet.
+        let enough = if inner.is_corked { MANY_BYTES } else { 1 };
+        let wakes = (before + 1..=inner.bytes()).contains(&enough);
+        self.added(inner, wakes);
     }
 
     /// Adds one line to the youngest batch and counts it as taken. Never waits: a full queue drops
@@ -165,14 +168,15 @@ impl Queue {
             return false;
         }
         self.counters.points_taken.add(1);
-        let before = inner.bytes();
+        // What waits in a corked queue the writer may not know of, and this may not wait for room.
+        let wakes = inner.is_corked || inner.points() == 0;
         if !inner.join(line, 1) {
             let mut bytes = inner.spare.pop().unwrap_or_default();
             bytes.clear();
             bytes.extend_from_slice(line);
             inner.add(bytes, 1, taken);
         }
-        self.added(inner, before);
+        self.added(inner, wakes);
         true
     }
 
@@ -353,10 +357,8 @@ impl Queue {
         self.waker.wake();
     }
 
-    /// Lines were added to a queue of `before` bytes that is perhaps too full now.
-    fn added(&self, mut inner: MutexGuard<'_, Inner>, before: usize) {
-        let enough = if inner.is_corked { MANY_BYTES } else { 1 };
-        let is_enough = (before + 1..=inner.bytes()).contains(&enough);
+    /// Lines were added to a queue that is perhaps too full now.
+    fn added(&self, mut inner: MutexGuard<'_, Inner>, wakes: bool) {
         let is_for_disk = inner.wants_spill() || inner.unwritten().is_some();
         let dropped = inner.drop_oldest();
         if dropped > 0 {
@@ -366,8 +368,7 @@ impl Queue {
             }
         }
         drop(inner);
-        if is_enough || is_for_disk {
-            // Else it was woken before, and has not taken all of it yet.
+        if wakes || is_for_disk {
             self.waker.wake();
         }
     }

@@ -13,9 +13,9 @@
 //!    tick at one moment, and must not connect at one moment.
 //! 2. *Dialing*: an [`Attempt`] goes through the endpoints. It ends in 3, or, failed, in 1 with a
 //!    wait.
-//! 3. *Connected*: a [`Peer`] sends lines and has them confirmed. It ends in 1: without a wait
-//!    when it ended in good order, with one when it failed. Whatever is not confirmed then is sent
-//!    again by the next one.
+//! 3. *Connected*: a [`Peer`] sends lines and has them confirmed. It ends in 1, with a wait when it
+//!    failed. The next one follows at once when we ended it and there is more to send; it sends
+//!    again what was not confirmed.
 //!
 //! A connection that the server has not closed is [`Released`]: the last one is kept beside the
 //! state for a while, at the writer's end too, so that what the server has of it does not end
@@ -257,20 +257,24 @@ impl Writer {
         let result = peer.turn(&mut self.delivery, name, now);
         let confirmation = peer.confirmation();
         self.delivery.counters.set_confirmation(confirmation);
-        if peer.is_proved(now) {
+        let is_proved = peer.is_proved(now);
+        if is_proved {
             self.backoff.reset();
             self.delivery.status.delivered(name, confirmation, now);
         }
         match result {
             Ok(next) => return next,
-            Err(End::Finished) => self.leave(now),
+            // Who takes points gets the next ones at once.
+            Err(End::Finished) => self.leave(is_proved && !self.delivery.is_empty(), now),
             Err(End::Closed(how)) => {
                 self.delivery.counters.disconnects.add(1);
                 // A server that closes what is idle does so behind each burst.
                 if !matches!(how, Failure::Closed) {
                     self.delivery.counters.connected.store(false, Ordering::Relaxed);
                 }
-                self.leave(now);
+                // A request that nobody has answered is sent once more at once; else a server that
+                // closes all its connections would have all its clients back at one moment.
+                self.leave(self.delivery.window.has_unconfirmed_writes(), now);
             }
             Err(End::Failed(failure)) => {
                 self.delivery.counters.disconnects.add(1);
@@ -283,11 +287,10 @@ impl Writer {
         Some(now)
     }
 
-    /// The connection ended in good order. The next one follows at once if there is more to send:
-    /// only after a quiet time are clients in step.
-    fn leave(&mut self, now: Instant) {
+    /// The connection ended in good order. The next one follows at once, or after a random wait.
+    fn leave(&mut self, at_once: bool, now: Instant) {
         self.release(now);
-        if !self.delivery.is_empty() {
+        if at_once {
             self.state = State::Idle(Some(now));
         }
     }
