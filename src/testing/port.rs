@@ -5,9 +5,14 @@
 //! never listens keeps the port, and the one that listens comes and goes beside it
 //! (`SO_REUSEPORT`). Where that is not to be had, the listener stays, and the server resets who
 //! comes.
+//!
+//! Nor is it another server's of the process later: an exporter may outlive its server and go on
+//! looking for it, and would be taken for a client of the other.
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
@@ -33,9 +38,7 @@ pub(super) struct Port {
 impl Port {
     /// Binds a free port of 127.0.0.1 and listens.
     pub(super) fn bind(registry: Registry) -> io::Result<Self> {
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let first = socket(any)?;
-        let address = first.local_addr()?.as_socket().ok_or(ErrorKind::AddrNotAvailable)?;
+        let (first, address) = unused()?;
         let mut port =
             Port { address, _keeper: None, listener: None, registry, receive_buffer: None };
         if CAN_CLOSE {
@@ -101,6 +104,26 @@ impl Port {
 /// Whether two sockets can be bound to a port while only one listens.
 const CAN_CLOSE: bool = cfg!(target_os = "linux");
 
+/// The ports that servers of this process have, or have had.
+static USED: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+/// How many used ports are passed over before one is used again.
+const MAX_PASSED: usize = 64;
+
+/// A socket on a free port that no server of this process has had, unless few of those are left.
+fn unused() -> io::Result<(Socket, SocketAddr)> {
+    // Held, so that the system offers others.
+    let mut passed = Vec::new();
+    loop {
+        let socket = socket(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        let address = socket.local_addr()?.as_socket().ok_or(ErrorKind::AddrNotAvailable)?;
+        let mut used = USED.lock().unwrap_or_else(PoisonError::into_inner);
+        if used.insert(address.port()) || passed.len() == MAX_PASSED {
+            return Ok((socket, address));
+        }
+        passed.push(socket);
+    }
+}
+
 fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     #[cfg(target_os = "linux")]
@@ -108,4 +131,16 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of so many, dozens would be the same.
+    #[test]
+    fn a_port_that_was_freed_is_not_the_next_server_s() {
+        let ports = (0..1000).map(|_| unused().unwrap().1.port());
+        assert_eq!(ports.collect::<BTreeSet<_>>().len(), 1000);
+    }
 }
