@@ -91,20 +91,7 @@ impl Exporter {
         match self {
             Exporter::Facade => {}
             Exporter::Plain => set_global_recorder(PlainRecorder::new()).expect("the only one"),
-            Exporter::OpenTsdb => {
-                let sink = Sink::start(false).expect("a port");
-                let handle = with_spool(OpenTsdbBuilder::new(sink.address()))
-                    .with_host_tag(HostTag::Value("web-17".into()))
-                    .with_flush_interval(NEVER)
-                    // A flush in a used second would wait for the next one.
-                    .with_timestamp_precision(TimestampPrecision::Milliseconds)
-                    .with_rate_limit(RateLimit::Unlimited)
-                    .with_confirmation(Confirmation::Written)
-                    .with_series_limit(SERIES_LIMIT)
-                    .install()
-                    .expect("the sink is there");
-                running.opentsdb = Some((handle, sink));
-            }
+            Exporter::OpenTsdb => return install_ours(Confirmation::Written),
             Exporter::Prometheus => {
                 running.prometheus =
                     Some(PrometheusBuilder::new().install_recorder().expect("the only one"));
@@ -132,6 +119,22 @@ impl Exporter {
         }
         running
     }
+}
+
+/// Installs this crate, with a sink to send to.
+pub fn install_ours(confirmation: Confirmation) -> Running {
+    let sink = Sink::start(false).expect("a port");
+    let handle = with_spool(OpenTsdbBuilder::new(sink.address()))
+        .with_host_tag(HostTag::Value("web-17".into()))
+        .with_flush_interval(NEVER)
+        // A flush in a used second would wait for the next one.
+        .with_timestamp_precision(TimestampPrecision::Milliseconds)
+        .with_rate_limit(RateLimit::Unlimited)
+        .with_confirmation(confirmation)
+        .with_series_limit(SERIES_LIMIT)
+        .install()
+        .expect("the sink is there");
+    Running { opentsdb: Some((handle, sink)), ..Running::default() }
 }
 
 /// With a spool, in a folder of this process, if the environment names a way in `SPOOL`.

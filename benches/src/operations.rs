@@ -145,6 +145,16 @@ pub fn key(n: usize) -> Key {
     Key::from_parts("requests.handled", labels)
 }
 
+/// The same with labels that are in the program, as those of a macro with literals are.
+pub fn literal_key(n: usize) -> Key {
+    let literal = |label: &Label| -> Label {
+        let [key, value] = [label.key(), label.value()].map(|word| &*word.to_owned().leak());
+        Label::from_static_parts(key, value)
+    };
+    let labels: Vec<Label> = key(n).labels().map(literal).collect();
+    Key::from_static_parts("requests.handled", labels.leak())
+}
+
 /// A counter by its key.
 pub fn counter_of(key: &Key) -> Counter {
     with_recorder(|recorder| recorder.register_counter(key, &METADATA))

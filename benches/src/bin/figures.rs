@@ -13,8 +13,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use metrics::{Counter, Key, histogram};
+use metrics_exporter_opentsdb::Confirmation;
 use opentsdb_benches::clocks::{Thread, preemptions};
-use opentsdb_benches::exporter::{Exporter, Running};
+use opentsdb_benches::exporter::{Exporter, Running, install_ours};
 use opentsdb_benches::operations::{self, Operation};
 use opentsdb_benches::sampling::{collect, is_undisturbed, median, one_thread, two_threads};
 use opentsdb_benches::sink::Sink;
@@ -33,6 +34,7 @@ fn main() {
     let report = Report { exporter };
     match section.as_str() {
         "hot" => hot(&report),
+        "sites" => sites(&report),
         "threads" => threads(&report),
         "random" => random(&report),
         "flush 10k" => flush(&report, 10_000),
@@ -40,8 +42,10 @@ fn main() {
         "flush 1M" => flush(&report, MILLION),
         "drain" => drain(&report),
         "accuracy" => accuracy(&report),
+        "first sight" => first_sight(&report),
         "register" => register(&report),
         "write" => write(&report),
+        "confirm" => confirm(&report),
         _ => panic!("no such section"),
     }
     // Without the wait for what is still queued.
@@ -67,6 +71,26 @@ fn hot(report: &Report) {
         let summary = one_thread(run);
         let note = format!("{} of {} samples", summary.samples, summary.tried);
         report.say(&format!("{name}, one thread"), summary.median, "ns", &note);
+    }
+}
+
+/// Calls of so many macros in turn, as in a program that has them; a macro is its key.
+fn sites(report: &Report) {
+    const N: usize = 16 * 1_024;
+    let _running = report.exporter.install(None);
+    for sites in [16, 256, 1_024] {
+        let keys: Vec<Key> = (0..sites).map(operations::literal_key).collect();
+        let summary = collect(|| {
+            let thread = Thread::this();
+            let (start, before) = (Instant::now(), thread.time());
+            for key in keys.iter().cycle().take(N) {
+                operations::counter_of(key).increment(black_box(1));
+            }
+            let (wall, on_cpu) = (start.elapsed(), thread.time() - before);
+            is_undisturbed(wall, on_cpu).then(|| wall.as_nanos() as f64 / N as f64)
+        });
+        let note = format!("{} of {} samples", summary.samples, summary.tried);
+        report.say(&format!("counter! of {sites} call sites in turn"), summary.median, "ns", &note);
     }
 }
 
@@ -350,6 +374,21 @@ fn accuracy(report: &Report) {
     report.say("worst quantile error", worst, "%", &at);
 }
 
+/// A new key is made, registered, and counted in.
+fn first_sight(report: &Report) {
+    const EACH: usize = 1_000;
+    let _running = report.exporter.install(None);
+    let samples = (0..100).map(|sample| {
+        let before = Thread::this().time();
+        for n in sample * EACH..(sample + 1) * EACH {
+            operations::counter_of(&operations::key(n)).increment(1);
+        }
+        (Thread::this().time() - before).as_nanos() as f64 / EACH as f64
+    });
+    let note = "the median of each thousand of 100 k";
+    report.say("first sight of a key", median(samples.collect()), "ns", note);
+}
+
 /// The time that a new series takes, while a million are flushed and while nothing else happens.
 fn register(report: &Report) {
     const NEW: usize = 20_000;
@@ -440,4 +479,26 @@ fn write(report: &Report) {
         lines as f64 / start.elapsed().as_secs_f64() / 1e6
     });
     report.say("the same bytes ready-made", median(rates.collect()), "M lines/s", "");
+}
+
+/// From `flush()` to confirmed by a server that reads at once, as the exporter does it by default.
+fn confirm(report: &Report) {
+    if report.exporter != Exporter::OpenTsdb {
+        return;
+    }
+    let running = install_ours(Confirmation::Auto);
+    let (handle, _sink) = running.opentsdb.as_ref().expect("it was installed");
+    let mut counters = Vec::new();
+    for (n, rounds) in [(10_000, 60), (MILLION, 6)] {
+        counters.extend((counters.len()..n).map(|n| operations::counter_of(&operations::key(n))));
+        let samples = (0..=rounds).map(|_| {
+            change_all(&counters);
+            let start = Instant::now();
+            let flush = handle.flush(TIMEOUT).expect("it was not shut down");
+            assert!(flush.confirmed >= n as u64 && flush.is_delivered(), "{flush:?}");
+            start.elapsed().as_nanos() as f64 / n as f64
+        });
+        let samples: Vec<f64> = samples.skip(1).collect();
+        report.say(&format!("flush of {} to confirmed", size(n)), median(samples), "ns", "");
+    }
 }

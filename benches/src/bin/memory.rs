@@ -5,11 +5,16 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
 use std::time::Duration;
 
-use metrics::histogram;
+use metrics::{Key, histogram};
 use opentsdb_benches::exporter::{Exporter, Running};
 use opentsdb_benches::operations::{self, SAMPLES};
+
+/// Series that several threads count in.
+const SHARED: usize = 200;
 
 struct Counting;
 
@@ -55,6 +60,9 @@ fn main() {
     flush(&running);
     say("a counter series with two labels", live() - before, COUNTERS, "of 1 M, after a flush");
 
+    let shared = (0..SHARED).map(operations::literal_key).collect();
+    threads_that_count(&Arc::new(shared), &say);
+
     const HISTOGRAMS: usize = 200;
     let before = live();
     for n in 0..HISTOGRAMS {
@@ -77,6 +85,30 @@ fn main() {
     say("a histogram after 10 M samples", recorded, 1, "before a flush");
     say("a histogram after 10 M samples, flushed", live() - before, 1, "");
     std::process::exit(0);
+}
+
+/// What a thread has for a series that others count in too, beyond what it has for its first.
+fn threads_that_count(keys: &Arc<Vec<Key>>, say: &dyn Fn(&str, i64, usize, &str)) {
+    const THREADS: usize = 4;
+    let barrier = Arc::new(Barrier::new(THREADS + 1));
+    for _ in 0..THREADS {
+        let (keys, barrier) = (Arc::clone(keys), Arc::clone(&barrier));
+        thread::spawn(move || {
+            operations::counter_of(&keys[0]).increment(1);
+            barrier.wait();
+            barrier.wait();
+            keys.iter().for_each(|key| operations::counter_of(key).increment(1));
+            barrier.wait();
+            // It lives on until the process ends.
+            barrier.wait();
+        });
+    }
+    barrier.wait();
+    let before = live();
+    barrier.wait();
+    barrier.wait();
+    let row = "a live thread and series that it counts in";
+    say(row, live() - before, THREADS * (SHARED - 1), "literal labels");
 }
 
 fn live() -> i64 {

@@ -24,6 +24,8 @@ fn main() {
             let report = handle.flush(TIMEOUT).expect("it was not shut down");
             assert!(report.points >= LINES as u64 && report.pending == 0, "{report:?}");
         }
+    } else if name == "first sight" {
+        (0..n as usize).for_each(|n| operations::counter_of(&operations::key(n)).increment(1));
     } else if name == "random" {
         let keys: Vec<_> = (0..2 * LINES).map(operations::key).collect();
         keys.iter().for_each(|key| operations::counter_of(key).increment(1));
