@@ -214,6 +214,7 @@ impl OpenTsdbHandle {
     /// |---|---|
     /// | that has a point of this time | refused, and counted (`points_dropped.duplicate`) |
     /// | whose last point is newer by 64 seconds or more (milliseconds, in that precision) | the same |
+    /// | that is the first of its series, of a metric of which a recorded series went by its [`idle_timeout`](crate::OpenTsdbBuilder::idle_timeout), and not later than that | the same |
     /// | any other | queued |
     ///
     /// So the points of a series are to be sent in the order of their times, more or less. That
@@ -244,7 +245,8 @@ impl OpenTsdbHandle {
         raw::send(&self.shared.exporter, &self.shared.sent, &point)
     }
 
-    /// The `put` lines of a snapshot taken now, in order of their names. Changes nothing and waits
+    /// The `put` lines of a snapshot taken now: of counters, gauges and histograms, each in order of
+    /// their names, and the exporter's own. Changes nothing and waits
     /// for nobody, whatever the server does; with [`CounterMode::Delta`](crate::CounterMode::Delta)
     /// a counter's line says its count since the start. Empty in a forked process.
     pub fn render(&self) -> String {

@@ -3,7 +3,7 @@
 //! A raw point is checked and rendered on the thread that sends it and joins the queue at once.
 //! What the aggregation rules out by itself is checked here: two values of one series at one time.
 //! A series that the recorder writes too is refused; of the others [`SentTimes`] remembers which
-//! times they have had.
+//! times they have had, by the recorder too where it wrote them once.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -36,7 +36,8 @@ pub(crate) fn send(exporter: &Exporter, sent: &SentTimes, point: &Point) -> Resu
         RawClaim::Recorded => return Err(SendError::Recorded),
         RawClaim::Full => return Err(SendError::SeriesLimit),
     }
-    if !sent.admit(line.line().parts(), timestamp) {
+    let free_from = || registry.free_from(line.metric());
+    if !sent.admit(line.line().parts(), timestamp, free_from) {
         counters.points_taken.add(1);
         counters.points_dropped.duplicate.add(1);
         return Err(SendError::Duplicate);
@@ -70,7 +71,7 @@ pub(crate) struct SentTimes {
     series: Mutex<HashMap<u64, Times>>,
 }
 
-/// The times of one series; none at first.
+/// The times of one series.
 #[derive(Default)]
 struct Times {
     last: u64,
@@ -80,13 +81,21 @@ struct Times {
 
 impl SentTimes {
     /// Whether a point of this series is certainly the first of its time; from now on it is not.
-    fn admit(&self, series: (&[u8], &[u8]), time: u64) -> bool {
+    /// No point is before `free_from`, which is asked for with the first of a series.
+    fn admit(&self, series: (&[u8], &[u8]), time: u64, free_from: impl FnOnce() -> u64) -> bool {
         let mut known = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        known.entry(self.hasher.hash_one(series)).or_default().admit(time)
+        let series = known.entry(self.hasher.hash_one(series));
+        series.or_insert_with(|| Times::from(free_from())).admit(time)
     }
 }
 
 impl Times {
+    /// Those before this one are taken.
+    fn from(time: u64) -> Self {
+        let taken = |last| Times { last, seen: u64::MAX };
+        time.checked_sub(1).map_or_else(Times::default, taken)
+    }
+
     fn admit(&mut self, time: u64) -> bool {
         let ahead = u32::try_from(time.saturating_sub(self.last)).unwrap_or(u32::MAX);
         self.seen = self.seen.checked_shl(ahead).unwrap_or(0);
@@ -110,7 +119,7 @@ mod tests {
     const T: u64 = 1_700_000_000;
 
     fn admit(sent: &SentTimes, series: &str, time: u64) -> bool {
-        sent.admit((b"put m", series.as_bytes()), time)
+        sent.admit((b"put m", series.as_bytes()), time, || 0)
     }
 
     /// Two points that differ in the lost tag would be of one series.
@@ -154,6 +163,15 @@ mod tests {
         ];
         for (series, time, is_new) in cases {
             assert_eq!(admit(&sent, series, time), is_new, "{series} {time}");
+        }
+    }
+
+    #[test]
+    fn no_time_is_admitted_before_the_series_was_free() {
+        let sent = SentTimes::default();
+        let cases = [(T - 1, false), (T - 64, false), (T, true), (T - 1, false), (T + 9, true)];
+        for (time, is_new) in cases {
+            assert_eq!(sent.admit((b"put m", b"a"), time, || T), is_new, "{time}");
         }
     }
 

@@ -282,6 +282,8 @@ pub(crate) struct Snapshot {
     histograms: Group<Histogram>,
     /// The exporter's age at the last snapshot, in seconds.
     age: u32,
+    /// The timestamp of the last snapshot.
+    timestamp: u64,
     /// What each histogram is read into, reused.
     scratch: Readout,
 }
@@ -296,7 +298,7 @@ impl Snapshot {
         sink: &mut impl Sink,
     ) {
         let age = u32::try_from(age.as_secs()).unwrap_or(NEVER).min(NEVER - 1);
-        self.age = age;
+        (self.age, self.timestamp) = (age, stamp.timestamp);
         exporter.registry.drop_too_long();
         each_group!(self, group => group.adopt(exporter));
         each_group!(self, group => group.read(age, &mut self.scratch));
@@ -310,6 +312,7 @@ impl Snapshot {
             return 0;
         }
         let mut dormant = 0;
+        exporter.registry.set_used(self.timestamp);
         each_group!(self, group => dormant += group.evict(exporter, self.age, &mut self.scratch));
         exporter.registry.purge_aliases();
         dormant

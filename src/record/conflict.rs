@@ -14,6 +14,8 @@
 //!    fingerprint of name and tags decides, which their tables and the set of raw series are asked
 //!    for.
 //! 3. A histogram's names are counted by the first of them, since it has either all or none.
+//! 4. No two snapshots have one time, but a raw point may have any. So it is remembered until when
+//!    evicted series wrote lines of a name: a new raw series of that name begins behind it.
 //!
 //! Names are kept by fingerprint, 16 bytes each whatever they are.
 
@@ -24,6 +26,9 @@ use metrics_util::{KeyHasher, MetricKind};
 
 use super::fingerprint::{Fingerprint, Secrets, SeriesId};
 use super::tables::{RegistryKind, Spec, Tables};
+
+/// How many names of evicted series are told apart.
+const MOST_EVICTED: usize = 10_000;
 
 /// Passes fingerprints on as they are.
 type Hasher = BuildHasherDefault<KeyHasher>;
@@ -72,6 +77,10 @@ pub(crate) struct Conflicts {
     names: HashMap<Fingerprint, (Writer, u32), Hasher>,
     /// The series that raw points were sent for.
     raw: HashSet<Fingerprint, Hasher>,
+    /// The names of evicted series, and the time from which on none of these has a value.
+    evicted: HashMap<Fingerprint, u64, Hasher>,
+    /// The latest such time of a name that is not told apart any more.
+    evicted_others: u64,
 }
 
 impl Conflicts {
@@ -105,8 +114,15 @@ impl Conflicts {
         true
     }
 
-    /// Gives back what an evicted series had claimed.
-    pub(super) fn release(&mut self, secrets: &Secrets, metric: &str, spec: &Spec) {
+    /// Gives back what an evicted series had claimed, which has no value from `free_from` on.
+    pub(super) fn release(&mut self, secrets: &Secrets, metric: &str, spec: &Spec, free_from: u64) {
+        for name in names(secrets, metric, spec) {
+            if self.evicted.len() >= MOST_EVICTED && !self.evicted.contains_key(&name) {
+                let times = self.evicted.drain().map(|(_, time)| time);
+                self.evicted_others = times.fold(self.evicted_others, u64::max);
+            }
+            self.evicted.insert(name, free_from);
+        }
         let mut names = names(secrets, metric, spec);
         let Some(first) = names.next() else { return };
         let Some((_, series)) = self.names.get_mut(&first) else { return };
@@ -142,6 +158,11 @@ impl Conflicts {
         *writer = if known == Writer::Raw { known } else { Writer::Singles };
         *series += 1;
         RawClaim::Granted
+    }
+
+    /// The time from which on no series of this name that was evicted has a value.
+    pub(super) fn free_from(&self, name: Fingerprint) -> u64 {
+        self.evicted.get(&name).copied().unwrap_or(self.evicted_others)
     }
 
     /// Claims a name for the exporter itself.
@@ -309,6 +330,24 @@ mod tests {
         let counter = registry.tables.counters.take_fresh().remove(0);
         assert!(registry.evict(counter, |_| true).is_ok());
         assert!(!is_taken::<Histogram>(&registry, "summary", &[]));
+    }
+
+    #[test]
+    fn each_name_is_free_from_the_time_of_its_last_evicted_series_on() {
+        let (mut conflicts, secrets) = (Conflicts::default(), Secrets::random());
+        let free_from =
+            |conflicts: &Conflicts, name| conflicts.free_from(fingerprint(&secrets, name));
+        conflicts.release(&secrets, "a", &None, 7);
+        conflicts.release(&secrets, "b", &Some(spec("app.summary")), 9);
+        let times = ["a", "b", "b.count", "c"].map(|name| free_from(&conflicts, name));
+        assert_eq!(times, [7, 0, 9, 0]);
+        // Where there are too many names, all are as late as the latest that was forgotten.
+        for n in 0..MOST_EVICTED {
+            conflicts.release(&secrets, &n.to_string(), &None, 5);
+        }
+        conflicts.release(&secrets, "c", &None, 11);
+        assert_eq!(["a", "c", "d"].map(|name| free_from(&conflicts, name)), [9, 11, 9]);
+        assert!(conflicts.evicted.len() <= MOST_EVICTED);
     }
 
     fn name() -> impl Strategy<Value = String> {

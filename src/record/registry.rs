@@ -93,6 +93,8 @@ struct Registration {
     overflow: HashSet<Fingerprint>,
     /// The shards in which there may be aliases of evicted series: those below this one.
     purge: usize,
+    /// The first timestamp behind those of all snapshots.
+    unused_from: u64,
 }
 
 /// What a look-up found.
@@ -160,6 +162,18 @@ impl Registry {
         lock(&self.registration).conflicts.claim_raw(&self.tables, name, id, self.options.limit)
     }
 
+    /// A series that is evicted from now on may have a value of this time.
+    pub(crate) fn set_used(&self, timestamp: u64) {
+        let unused_from = &mut lock(&self.registration).unused_from;
+        *unused_from = timestamp.saturating_add(1).max(*unused_from);
+    }
+
+    /// The time from which on no series of this name that was evicted has a value.
+    pub(crate) fn free_from(&self, metric: &str) -> u64 {
+        let name = conflict::fingerprint(&self.secrets, metric);
+        lock(&self.registration).conflicts.free_from(name)
+    }
+
     /// Forgets a series if nobody but the caller holds it in any way, and if it is settled then: an
     /// update may have come and gone since it was last read. Else hands it back, not necessarily at
     /// the same address.
@@ -185,7 +199,8 @@ impl Registry {
         })?;
         if let Some(line) = table.lines.block(location.block).line(location.start) {
             let spec = self.spec::<K>(|| line.metric().into());
-            registration.conflicts.release(&self.secrets, line.metric(), &spec);
+            let unused_from = registration.unused_from;
+            registration.conflicts.release(&self.secrets, line.metric(), &spec, unused_from);
         }
         let is_overflow = registration.overflow.remove(&fingerprint);
         registration.purge = SHARDS;

@@ -10,7 +10,7 @@ use metrics::{
 use metrics_exporter_opentsdb::testing::FakeTsd;
 use metrics_exporter_opentsdb::{
     CounterMode, HostTag, Matcher, MetricKindMask, OpenTsdbBuilder, OpenTsdbHandle,
-    OpenTsdbRecorder, TimestampPrecision, Value,
+    OpenTsdbRecorder, Point, SendError, TimestampPrecision, Value,
 };
 use metrics_util::registry::{GenerationalAtomicStorage, Recency, Registry};
 
@@ -119,6 +119,30 @@ fn a_handle_that_was_kept_goes_on_where_it_was() {
         kept.get_or_init(register).increment(n);
     });
     assert_eq!(last, Some(Value::Integer(7)));
+}
+
+/// It would be a second value, for a metric that the registry has forgotten.
+#[test]
+fn a_raw_point_has_no_time_of_a_series_that_was_evicted() {
+    let tsd = FakeTsd::start();
+    let (recorder, handle) = exporter(&tsd);
+    with_local_recorder(&recorder, || {
+        counter!("m").increment(3);
+        histogram!("h").record(1.0);
+    });
+    wait_until(&handle, |handle| handle.stats().series_evicted == 2);
+    let points = tsd.points();
+    let times = points.iter().filter_map(|point| point.timestamp);
+    let (first, last) = (times.clone().min().unwrap(), times.max().unwrap());
+    for point in points {
+        let time = point.timestamp.expect("it has one");
+        let again = handle.send(Point::new(&point.metric, 7).timestamp(time));
+        assert_eq!(again, Err(SendError::Duplicate), "{point:?}");
+    }
+    assert_eq!(handle.send(Point::new("other", 7).timestamp(first)), Ok(()));
+    assert_eq!(handle.send(Point::new("m", 7).timestamp(last + 60_000)), Ok(()));
+    handle.shutdown(LONG).expect("the first shutdown");
+    assert!(tsd.log().poisoned().is_empty());
 }
 
 /// What we do not take from metrics-util, and why (metrics#314, metrics#372): the script of the test above, where the updates of
