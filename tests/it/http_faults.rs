@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use metrics_exporter_opentsdb::testing::{
-    Action, FakeHttpTsd, Fault, HttpAnswer, HttpFault, Step, TooLarge,
+    Action, FakeHttpTsd, Fault, HttpAnswer, HttpFault, HttpRequest, Step, TooLarge,
 };
 use metrics_exporter_opentsdb::{Confirmation, HttpCompression, Point};
 
@@ -151,6 +151,26 @@ fn a_server_without_gzip_is_sent_plain_text() {
     let requests = rig.tsd.log().requests();
     let gzip = requests.iter().filter(|it| it.header("content-encoding").is_some()).count();
     assert_eq!((gzip, rig.handle.stats().points_rejected.total()), (1, 0));
+}
+
+/// What HTTP has for it, before the first body in gzip was taken or after.
+#[test]
+fn a_server_that_takes_no_gzip_any_more_is_sent_plain_text() {
+    for taken in [0, 100] {
+        let rig = HttpRig::with(FakeHttpTsd::start(), |builder| builder);
+        rig.send(0..taken);
+        rig.flush();
+        let before = rig.tsd.log().request_count();
+        rig.tsd.script(HttpFault::Answer(HttpAnswer::new(415)));
+        rig.tsd.script(Action::Heal.after_lines(1));
+        rig.send(taken..1000);
+        rig.flush();
+        rig.assert_stored(0..1000);
+        let requests = rig.tsd.log().requests();
+        let gzip = |it: &HttpRequest| it.header("content-encoding").is_some();
+        assert_eq!(requests[before..].iter().filter(|it| gzip(it)).count(), 1);
+        assert_eq!(rig.handle.stats().points_rejected.total(), 0);
+    }
 }
 
 #[test]

@@ -53,6 +53,7 @@ fn judge(answer: &Answer) {
             status::Verdict::TooLarge(said)
             | status::Verdict::Refused(said)
             | status::Verdict::Failing(said)
+            | status::Verdict::Unsupported(said)
             | status::Verdict::Later(said, _) => said,
         };
         assert!(!said.contains(|c: char| c.is_control()) && said.len() < 8 * 1024, "{said:?}");

@@ -123,6 +123,11 @@ impl Learned {
         points > 1
     }
 
+    /// The server has said that it takes no gzip.
+    pub(super) fn refuses_gzip(&mut self) {
+        self.gzip = Gzip::Refuses;
+    }
+
     /// The answer was 500; returns whether to take that for a refusal.
     pub(super) fn failing(&mut self) -> bool {
         self.failing = self.failing.saturating_add(1);

@@ -139,6 +139,8 @@ impl Session {
                 }
                 end = Some(Failure::Refused(text, Wait::Jittered));
             }
+            Verdict::Unsupported(_) if is_gzip => cx.known.learned.refuses_gzip(),
+            Verdict::Unsupported(reason) => end = Some(Failure::Refused(reason, Wait::Slowest)),
             Verdict::Later(reason, wait) => end = Some(Failure::Refused(reason, wait)),
         }
         let keeps_open = self.exchange.finish();

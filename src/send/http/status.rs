@@ -5,6 +5,7 @@
 //! | 2xx, empty or JSON | are confirmed; with [`Ask::Stored`] sent again, seldom |
 //! | 200 or 400 with a TSD's details | are confirmed, those that it names as refused; with [`Ask::Stored`] sent again if one is not stored |
 //! | 413, or 400 `Chunked request not supported` | are too many bytes |
+//! | 415 | are sent again without gzip; seldom, if they were |
 //! | any other 400, 422 | hold at least one that the server does not take |
 //! | 500 | hold one if it stays, unless it is HTML or says that a database is missing |
 //! | 408, 429, 500 in HTML, any other 5xx | are sent again, after `Retry-After` where it is given |
@@ -42,6 +43,8 @@ pub(super) enum Verdict<'a> {
     Refused(String),
     /// It is not known whether the points are at fault.
     Failing(String),
+    /// It takes no bodies of this coding, or of this type.
+    Unsupported(String),
     /// Not now.
     Later(String, Wait),
 }
@@ -85,6 +88,7 @@ pub(super) fn judge<'a>(answer: &'a Answer, ask: Ask, secrets: &[Secret]) -> Ver
             Verdict::Later(format!("{}; {advice}", said()), Wait::Slowest)
         }
         400 | 422 if !body.starts_with(b"<") => Verdict::Refused(said()),
+        415 => Verdict::Unsupported(mistake(answer, secrets)),
         500 if has(NO_DATABASE) => Verdict::Later(said(), Wait::Slowest),
         500 if !body.starts_with(b"<") => Verdict::Failing(said()),
         408 | 429 | 500 | 502..=599 => Verdict::Later(said(), as_told.unwrap_or(Wait::Jittered)),
@@ -100,7 +104,7 @@ pub(super) fn judge_check(answer: &Answer, secrets: &[Secret]) -> Option<String>
         Verdict::Taken(_) | Verdict::Refused(_) | Verdict::TooLarge(_) | Verdict::Failing(_) => {
             None
         }
-        Verdict::Later(reason, _) => Some(reason),
+        Verdict::Unsupported(reason) | Verdict::Later(reason, _) => Some(reason),
     }
 }
 
@@ -186,6 +190,7 @@ mod tests {
             (400, "<html>", Ask::Status, "Later, Slowest)"),
             (400, "unsupported path requested: \"/x\"", Ask::Status, "Later, Slowest)"),
             (413, "<html>", Ask::Status, "TooLarge"),
+            (415, "<html>", Ask::Status, "Unsupported"),
             (500, "x", Ask::Status, "Failing"),
             (500, "<html>", Ask::Status, "Later, Jittered)"),
             (500, "database not found: \"opentsdb\"", Ask::Status, "Later, Slowest)"),
