@@ -205,10 +205,12 @@ impl Queue {
         inner.link == Link::Up && inner.has_snapshot(&inner.fresh)
     }
 
-    /// Whether lines of a snapshot wait to be sent.
-    pub(crate) fn has_unsent_snapshot(&self) -> bool {
+    /// Whether lines of a snapshot wait to be sent, and may be dropped when another one joins them:
+    /// no disk makes room for it in time.
+    pub(crate) fn risks_snapshot(&self) -> bool {
         let inner = self.lock();
-        inner.has_snapshot(&inner.backlog) || inner.has_snapshot(&inner.fresh)
+        let is_unsent = inner.has_snapshot(&inner.backlog) || inner.has_snapshot(&inner.fresh);
+        is_unsent && (!inner.spills || inner.is_half_used())
     }
 
     /// Covers everything pushed so far.

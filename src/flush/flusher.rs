@@ -208,7 +208,7 @@ impl Flusher {
         let Exporter { options, queue, counters, .. } = &*self.exporter;
         // Lines that carry differences are lost with what they carry.
         let is_delta = options.counter_mode == CounterMode::Delta;
-        if queue.is_busy() || (is_delta && queue.has_unsent_snapshot()) {
+        if queue.is_busy() || (is_delta && queue.risks_snapshot()) {
             counters.ticks_skipped.add(1);
             return;
         }

@@ -27,7 +27,8 @@ pub enum CounterMode {
     /// first `absolute` of a counter counts whole.
     ///
     /// While a snapshot waits to be sent, ticks are skipped and counts stay in their counters, so
-    /// an outage loses none of them. A dropped point loses its count: give the queue room for two
+    /// an outage loses none of them. With a spool (feature `spool`) the snapshots of an outage are
+    /// taken, and go to disk: what was counted by each survives the process. A dropped point loses its count: give the queue room for two
     /// snapshots, since [`flush`](crate::OpenTsdbHandle::flush) makes one in any case.
     Delta,
 }

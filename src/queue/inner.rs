@@ -94,7 +94,7 @@ impl Inner {
     }
 
     /// Whether more than half of what may wait does.
-    fn is_half_used(&self) -> bool {
+    pub(super) fn is_half_used(&self) -> bool {
         self.points() > self.limit.points / 2 || self.bytes() > self.limit.bytes / 2
     }
 

@@ -309,7 +309,7 @@ fn sending_is_not_spread_until_all_have_returned_who_wait_for_it() {
 fn raw_points_are_no_snapshot_that_waits() {
     let (queue, _) = queue(10);
     let raw = || assert!(queue.append(b"raw\n", Instant::now()));
-    let waits = || [queue.waiting().unsent > 0, queue.has_unsent_snapshot(), queue.is_busy()];
+    let waits = || [queue.waiting().unsent > 0, queue.risks_snapshot(), queue.is_busy()];
     assert_eq!(waits(), [false, false, false]);
     raw();
     assert_eq!(waits(), [true, false, false]);

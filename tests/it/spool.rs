@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use metrics::counter;
 use metrics_exporter_opentsdb::testing::{FakeHttpTsd, FakeTsd, Fault};
 use metrics_exporter_opentsdb::{
-    BuildError, FlushError, FlushReport, InstanceTag, OpenTsdbBuilder, Point, Spool,
+    BuildError, CounterMode, FlushError, FlushReport, InstanceTag, OpenTsdbBuilder, Point, Spool,
     TimestampPrecision, Value,
 };
 
@@ -79,6 +79,43 @@ fn send_slowly(rig: &Rig, points: u64) {
         send(rig, start..start + 20);
         eventually("there is room", || rig.stats().points_pending < 80);
     }
+}
+
+/// So they survive the process, as all that the spool keeps.
+#[test]
+fn deltas_of_an_outage_go_to_disk_and_each_count_arrives_once() {
+    const SERIES: u64 = 20;
+    let folder = Folder::new();
+    let options = |builder: OpenTsdbBuilder| {
+        builder
+            .with_counter_mode(CounterMode::Delta)
+            .with_timestamp_precision(TimestampPrecision::Milliseconds)
+            .with_flush_interval(Duration::from_millis(20))
+            .with_queue_size(300)
+            .with_spool(folder.spool())
+    };
+    let rig = Rig::with(away(), options);
+    let mut counted = 0;
+    eventually("many snapshots are on disk", || {
+        rig.record(|| {
+            for n in 0..SERIES {
+                counter!("m", "n" => n.to_string()).increment(1);
+            }
+        });
+        counted += SERIES;
+        rig.stats().points_spooled > 20 * SERIES
+    });
+    let report = rig.shut_down();
+    assert_eq!((report.dropped, rig.stats().points_dropped.total()), (0, 0), "{report:?}");
+    let rig = Rig::with(FakeTsd::start(), options);
+    eventually("the disk is empty", || rig.stats().spool_bytes == 0);
+    rig.settle();
+    let count = |point: Point| match point.value {
+        Value::Integer(count) => count as u64,
+        Value::Float(_) => 0,
+    };
+    let arrived: u64 = rig.tsd.points().into_iter().map(count).sum();
+    assert_eq!(arrived, counted, "{:?}", rig.stats());
 }
 
 /// The values that arrived, sorted.
