@@ -93,6 +93,12 @@ impl From<usize> for Value {
     }
 }
 
+impl From<isize> for Value {
+    fn from(value: isize) -> Self {
+        Value::Integer(value as i64)
+    }
+}
+
 impl From<f64> for Value {
     fn from(value: f64) -> Self {
         Value::Float(value)
