@@ -10,12 +10,14 @@
 //! 2. `net`: the namespace's packet filter and queue, the resolver that never answers;
 //! 3. `child`: starts applications, also under strace, faketime and limits, and reads their
 //!    reports;
-//! 4. `delivery`, `resources`, `server_load`, `spool`, `mixed`, `soak`: the scenarios, listed in [`SCENARIOS`];
-//! 5. the library: what is shared with `tests/faults`.
+//! 4. `live`: the allocator of this program, which counts;
+//! 5. `delivery`, `resources`, `server_load`, `spool`, `mixed`, `soak`: the scenarios, listed in [`SCENARIOS`];
+//! 6. the library: what is shared with `tests/faults`.
 
 mod app;
 mod child;
 mod delivery;
+mod live;
 mod mixed;
 mod net;
 mod resources;
