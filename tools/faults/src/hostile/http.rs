@@ -1,11 +1,12 @@
-//! The same by HTTP: a `FakeHttpTsd`, or two, with faults by seed.
+//! The same by HTTP: a `FakeHttpTsd`, or two, with faults by seed. A *liar* also answers what was
+//! never asked, which confirms what is on its way.
 
 use std::time::{Duration, Instant};
 
 use metrics_exporter_opentsdb::testing::{
     Action, FakeHttpTsd, FakeTsd, Fault, HttpAnswer, HttpFault, Step, TooLarge,
 };
-use metrics_exporter_opentsdb::{Confirmation, Flavor, HttpCompression};
+use metrics_exporter_opentsdb::{Confirmation, Flavor, HttpCompression, OpenTsdbHandle};
 
 use super::{SLACK, Told};
 use crate::rig::{App, PATIENCE, assert_law, builder};
@@ -13,6 +14,15 @@ use crate::rig::{App, PATIENCE, assert_law, builder};
 /// Whether points may be refused for good, though nothing is wrong with them.
 fn is_refusal(status: u16) -> bool {
     matches!(status, 400 | 413 | 422 | 500)
+}
+
+/// What a liar says at any time.
+fn lie(random: &mut fastrand::Rng) -> Step {
+    let good: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
+    let twice = [good, good].concat();
+    let refusal: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+    let answers = [good, &twice, refusal, &good[..random.usize(1..good.len())], b"\0\xff\r\n\r\n"];
+    Action::Say(answers[random.usize(0..answers.len())].to_vec()).into()
 }
 
 fn trouble(random: &mut fastrand::Rng, statuses: &[u16]) -> Step {
@@ -52,13 +62,19 @@ fn trouble(random: &mut fastrand::Rng, statuses: &[u16]) -> Step {
     }
 }
 
+fn flush(handle: &OpenTsdbHandle, milliseconds: u64) {
+    let (began, timeout) = (Instant::now(), Duration::from_millis(milliseconds));
+    handle.flush(timeout).expect("it runs");
+    assert!(began.elapsed() < timeout + SLACK, "{timeout:?}: {:?}", began.elapsed());
+}
+
 /// What holds at any moment.
-fn check(app: &App, servers: &[&FakeTsd]) {
+fn check(app: &App, servers: &[&FakeTsd], is_liar: bool) {
     let stats = app.handle.stats();
     assert_law(&stats);
     let stored = |tsd: &&FakeTsd| tsd.log().accepted_count() - tsd.log().resent_count();
     let known = servers.iter().map(stored).sum::<usize>() as u64 + stats.points_rejected.total();
-    assert!(stats.points_confirmed <= known, "{known} are known: {stats:?}");
+    assert!(is_liar || stats.points_confirmed <= known, "{known} are known: {stats:?}");
     assert_eq!((stats.restarts, stats.points_dropped.total()), (0, 0), "{stats:?}");
     for tsd in servers {
         assert_eq!(tsd.log().poisoned(), [""; 0], "two values for one time");
@@ -78,8 +94,10 @@ pub(super) fn run(seed: u64) -> Told {
         true => &[302, 401, 404, 408, 429, 502, 503, 504],
         false => &[200, 400, 413, 422, 429, 500, 503],
     };
+    let is_liar = random.u8(0..5) == 0;
     // Then each point has to arrive; else the last values of those that go on.
-    let is_lossless = !statuses.iter().any(|&status| is_refusal(status));
+    let is_lossless = !is_liar && !statuses.iter().any(|&status| is_refusal(status));
+    let flushers = random.usize(0..3);
     let compression = [HttpCompression::Gzip, HttpCompression::Off][random.usize(0..2)];
     let mut made = builder(servers[0].address(), Confirmation::Auto)
         .with_flavor(flavor)
@@ -94,12 +112,18 @@ pub(super) fn run(seed: u64) -> Told {
         made = made.add_endpoint(other.address());
     }
     let mut app = App::start(made, random.usize(1..200));
-    let mut script = format!("seed {seed}: {flavor:?}, {compression:?}, {} servers", all.len());
+    let mut script = format!(
+        "seed {seed}: {flavor:?}, {compression:?}, {} servers, {flushers} flushers, liar: {is_liar}",
+        all.len()
+    );
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         for _ in 0..random.usize(2..8) {
             let tsd = all[random.usize(0..all.len())];
             for _ in 0..random.usize(1..3) {
-                let step = trouble(&mut random, statuses);
+                let step = match is_liar && random.bool() {
+                    true => lie(&mut random),
+                    false => trouble(&mut random, statuses),
+                };
                 script += &format!("; {step:?}");
                 tsd.script(match random.u8(0..3) {
                     0 => step.after(Duration::from_millis(random.u64(0..100))),
@@ -109,19 +133,31 @@ pub(super) fn run(seed: u64) -> Told {
                 });
             }
             let until = Instant::now() + Duration::from_millis(random.u64(10..300));
-            while Instant::now() < until {
-                if is_lossless && random.u8(0..10) == 0 {
-                    app.work();
+            std::thread::scope(|scope| {
+                for _ in 0..flushers {
+                    let (handle, mut random) = (app.handle.clone(), random.fork());
+                    scope.spawn(move || {
+                        while Instant::now() < until {
+                            flush(&handle, random.u64(0..60));
+                            std::thread::park_timeout(Duration::from_millis(random.u64(0..60)));
+                        }
+                    });
                 }
-                app.count();
-                let (began, timeout) = (Instant::now(), random.u64(1..50));
-                app.handle.flush(Duration::from_millis(timeout)).expect("it runs");
-                assert!(began.elapsed() < Duration::from_millis(timeout) + SLACK);
-            }
+                while Instant::now() < until {
+                    // On a thread that ends, with what it owns of the cells.
+                    std::thread::scope(|scope| {
+                        let is_more = is_lossless && random.u8(0..10) == 0;
+                        let work = if is_more { App::work } else { App::count };
+                        let app = &mut app;
+                        scope.spawn(move || work(app));
+                    });
+                    flush(&app.handle, random.u64(1..50));
+                }
+            });
             if random.bool() {
                 all.iter().for_each(|tsd| tsd.heal());
             }
-            check(&app, &all);
+            check(&app, &all, is_liar);
         }
         // What waits for a moment has it while nothing else is wrong.
         let end = Instant::now() + PATIENCE;
@@ -132,11 +168,15 @@ pub(super) fn run(seed: u64) -> Told {
             app.handle.flush(Duration::from_millis(10)).expect("it runs");
         }
         all.iter().for_each(|tsd| tsd.heal());
+        if is_liar {
+            // What it said may be taken for the answer to the next request, and so on.
+            all.iter().for_each(|tsd| tsd.script(Action::Reset));
+        }
         app.settle();
         app.count();
         app.settle();
         app.assert_last_values(&all);
-        check(&app, &all);
+        check(&app, &all, is_liar);
         let report = app.handle.shutdown(PATIENCE).expect("the first");
         assert_eq!((report.pending, report.dropped), (0, 0), "{report:?}");
     }));

@@ -52,6 +52,8 @@ pub(super) struct Character {
     /// In a hundred, how often a line is answered with a refusal.
     complains: u8,
     answers: Vec<Answer>,
+    /// Whether it draws how it answers for each question, instead of each connection.
+    is_fickle: bool,
     acts: Vec<Act>,
     receive_buffer: Option<usize>,
 }
@@ -67,6 +69,8 @@ enum Answer {
     Late(u64),
     Garbled,
     Pieces,
+    /// Says so many bytes of it, and resets the connection.
+    Cut(usize),
     /// Lies.
     Twice,
     Early,
@@ -95,11 +99,13 @@ enum Act {
 impl Character {
     pub(super) fn of(random: &mut fastrand::Rng) -> Character {
         let is_liar = random.u8(0..5) == 0;
-        let answers = match random.u8(0..6) {
+        let answers = match random.u8(0..7) {
             0 | 1 => vec![Answer::Tsd],
             2 => vec![Answer::Kairos],
             3 => vec![Answer::Influx],
             4 => vec![Answer::Taos],
+            // What stands behind the address changes.
+            5 => vec![Answer::Tsd, Answer::Kairos, Answer::Influx, Answer::Taos, Answer::Never],
             _ => vec![
                 Answer::Tsd,
                 Answer::Kairos,
@@ -107,6 +113,7 @@ impl Character {
                 Answer::Garbled,
                 Answer::Pieces,
                 Answer::Late(random.u64(0..700)),
+                Answer::Cut(random.usize(0..VERSION.len())),
             ],
         };
         let mut acts = vec![
@@ -132,6 +139,7 @@ impl Character {
             is_slow: random.choice([0, 30]).unwrap_or(0),
             complains: random.choice([0, 0, 3, 100]).unwrap_or(0),
             answers,
+            is_fickle: random.u8(0..4) == 0,
             acts,
             receive_buffer: random.choice([None, None, Some(4_096), Some(65_536)]).flatten(),
         };
@@ -266,6 +274,8 @@ struct Session {
     /// Lines that nothing was said about yet.
     unproven: Vec<String>,
     has_lines: bool,
+    /// Whether it has reset the connection within an answer.
+    is_cut: bool,
 }
 
 /// How reading ended.
@@ -297,6 +307,7 @@ impl Session {
             rest: Vec::new(),
             unproven: Vec::new(),
             has_lines: false,
+            is_cut: false,
         }
     }
 
@@ -375,6 +386,10 @@ impl Session {
                 Ok(count) => {
                     left -= count;
                     self.take(&buffer[..count]);
+                    if self.is_cut {
+                        self.reset();
+                        return Stop::Gone;
+                    }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(_) => {
@@ -428,6 +443,10 @@ impl Session {
         if !self.has_lines {
             self.shared.evidence.fault("`version` came first".to_owned());
         }
+        if self.shared.character.is_fickle && self.is_hostile() {
+            let answers = &self.shared.character.answers;
+            self.answer = self.random.choice(answers).copied().unwrap_or(self.answer);
+        }
         let answer: &[u8] = match self.answer {
             Answer::Never => return,
             Answer::Garbled => b"net.opentsdb.tool 2.4.1 made at x\n",
@@ -446,6 +465,10 @@ impl Session {
                 self.say(piece);
                 self.shared.pause(Duration::from_millis(1));
             }),
+            Answer::Cut(bytes) => {
+                self.say(&answer[..bytes]);
+                self.is_cut = true;
+            }
             _ => self.say(answer),
         }
     }
