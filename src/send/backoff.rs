@@ -21,20 +21,18 @@ pub(super) struct Backoff {
     random: fastrand::Rng,
 }
 
-/// What a failure means for the wait after it.
+/// What a failure means for the next attempt to reach the endpoint that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
     /// Anything up to the ceiling: the connection is gone on both sides, or never was.
     Jittered,
-    /// Not less than the minimum: the server may still work on the connection that we gave up. A
+    /// Not before the minimum: the server may still work on the connection that we gave up. A
     /// TSD whose worker is blocked sees our end only later, and the next connection would block its
     /// next worker.
     AtLeastMin,
-    /// Not less than the server asks for.
-    #[cfg(feature = "http")]
+    /// Not before the server asks for it.
     AtLeast(Duration),
     /// The upper half of the highest ceiling: nothing will change until a person changes it.
-    #[cfg(feature = "http")]
     Slowest,
 }
 
@@ -43,24 +41,21 @@ impl Backoff {
         Backoff { min, max: max.max(min), failures: 0, random: fastrand::Rng::new() }
     }
 
-    /// How long to wait before the next attempt.
-    pub(super) fn next(&mut self, kind: Wait) -> Duration {
+    /// How long to wait before the next attempt, whichever endpoint it begins with.
+    pub(super) fn next(&mut self) -> Duration {
         let ceiling = self.ceiling();
         self.failures = self.failures.saturating_add(1);
-        let wait = ceiling.mul_f64(1.0 - self.random.f64());
-        match kind {
-            Wait::Jittered => wait,
-            Wait::AtLeastMin => wait.max(self.min),
-            #[cfg(feature = "http")]
-            Wait::AtLeast(time) => wait.max(time),
-            #[cfg(feature = "http")]
-            Wait::Slowest => self.max.mul_f64(1.0 - self.random.f64() / 2.0),
-        }
+        ceiling.mul_f64(1.0 - self.random.f64())
     }
 
-    /// Whether the next failure is the last of a round of so many endpoints.
-    pub(super) fn ends_round(&self, endpoints: usize) -> bool {
-        (self.failures as usize + 1) % endpoints.max(1) == 0
+    /// How long at least to stay away from the endpoint that failed.
+    pub(super) fn least(&mut self, wait: Wait) -> Duration {
+        match wait {
+            Wait::Jittered => Duration::ZERO,
+            Wait::AtLeastMin => self.min,
+            Wait::AtLeast(time) => time,
+            Wait::Slowest => self.max.mul_f64(1.0 - self.random.f64() / 2.0),
+        }
     }
 
     /// The server has confirmed something, or the shutdown begins.
@@ -87,7 +82,7 @@ mod tests {
         for round in 0..2 {
             for expected in [1, 2, 4, 8, 16, 30, 30, 30] {
                 assert_eq!(backoff.ceiling(), Duration::from_secs(expected), "round {round}");
-                backoff.next(Wait::Jittered);
+                backoff.next();
             }
             backoff.reset();
         }
@@ -100,7 +95,7 @@ mod tests {
             let mut backoff = Backoff::new(MIN, MAX);
             backoff.random = fastrand::Rng::with_seed(seed);
             for ceiling in [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0] {
-                let wait = backoff.next(Wait::Jittered).as_secs_f64();
+                let wait = backoff.next().as_secs_f64();
                 assert!(wait > 0.0 && wait <= ceiling, "{wait} of {ceiling}");
                 seen[((wait / ceiling * 10.0) as usize).min(9)] += 1;
             }
@@ -111,7 +106,7 @@ mod tests {
     #[test]
     fn after_a_connection_was_given_up_the_wait_is_at_least_the_minimum() {
         let mut backoff = Backoff::new(MIN, MAX);
-        assert!((0..100).all(|_| backoff.next(Wait::AtLeastMin) >= MIN));
+        assert!((0..100).all(|_| backoff.least(Wait::AtLeastMin) == MIN));
     }
 
     #[cfg(feature = "http")]
@@ -120,30 +115,17 @@ mod tests {
         let mut backoff = Backoff::new(MIN, MAX);
         for _ in 0..100 {
             backoff.reset();
-            assert!(backoff.next(Wait::AtLeast(2 * MAX)) == 2 * MAX);
-            assert!((MAX / 2..=MAX).contains(&backoff.next(Wait::Slowest)));
+            assert!(backoff.least(Wait::AtLeast(2 * MAX)) == 2 * MAX);
+            assert!((MAX / 2..=MAX).contains(&backoff.least(Wait::Slowest)));
         }
-    }
-
-    #[test]
-    fn a_round_ends_with_the_failure_of_the_last_endpoint() {
-        let mut backoff = Backoff::new(MIN, MAX);
-        let rounds: Vec<_> = (0..4)
-            .map(|_| {
-                let ends = (backoff.ends_round(1), backoff.ends_round(2));
-                backoff.next(Wait::Jittered);
-                ends
-            })
-            .collect();
-        assert_eq!(rounds, [(true, false), (true, true), (true, false), (true, true)]);
     }
 
     #[test]
     fn a_failure_without_end_overflows_nothing() {
         let mut backoff = Backoff::new(Duration::from_secs(u64::MAX), Duration::MAX);
         backoff.failures = u32::MAX;
-        assert!(backoff.next(Wait::Jittered) <= Duration::MAX);
+        assert!(backoff.next() <= Duration::MAX);
         let mut zero = Backoff::new(Duration::ZERO, Duration::ZERO);
-        assert_eq!(zero.next(Wait::AtLeastMin), Duration::ZERO);
+        assert_eq!(zero.least(Wait::AtLeastMin), Duration::ZERO);
     }
 }

@@ -98,7 +98,7 @@ type Step = Result<Progress, Unreached>;
 
 impl Attempt {
     pub(super) fn new(dialer: &mut Dialer, now: Instant) -> Self {
-        let mut rest: VecDeque<_> = dialer.rotation.order(now).collect();
+        let mut rest = VecDeque::from(dialer.rotation.order(now));
         Attempt {
             endpoint: rest.pop_front().unwrap_or_default(),
             rest,
@@ -115,7 +115,9 @@ impl Attempt {
                 Ok(progress) => return progress,
                 Err(_) if now < self.deadline && !self.addresses.is_empty() => {}
                 Err(failure) => {
+                    dialer.rotation.failed(self.endpoint, now);
                     let Some(next) = self.rest.pop_front() else {
+                        dialer.rotation.restart(now);
                         return Progress::Failed(self.endpoint, failure);
                     };
                     (self.endpoint, self.deadline) = (next, now + dialer.timeout);
@@ -132,7 +134,7 @@ impl Attempt {
         let peer = connection.peer;
         match connection.is_established() {
             Ok(true) => {
-                dialer.rotation.connected(self.endpoint, now);
+                dialer.rotation.connected(now);
                 Ok(Progress::Connected(self.endpoint, connection))
             }
             Ok(false) if now < until => {

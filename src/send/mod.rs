@@ -15,6 +15,7 @@
 //! 11. `spool`: what is kept on disk.
 
 mod backoff;
+#[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP needs all of it"))]
 mod check;
 mod connection;
 mod delivery;

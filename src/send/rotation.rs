@@ -1,10 +1,13 @@
 //! Which endpoint and which address comes next.
 //!
-//! Each exporter has an order of its endpoints: as they were added, or shuffled. A failed connection
-//! moves on to the next one; an attempt that reached none begins again with the first. An endpoint
-//! is left when it has been in use for its age: the next attempt begins with the first one then. The
-//! age is drawn at random from the second half of its bound, so that the clients of a server that
-//! was away do not all return to it at one moment.
+//! Each exporter has an order of its endpoints by preference: as they were added, or shuffled. An
+//! attempt takes those that have not failed, then the others, the one that failed first before the
+//! one that failed last. One that is to be left alone until a time is not tried before it.
+//!
+//! Failures are forgotten, and the preferred endpoint has its turn again, when an attempt reached
+//! none, and when an endpoint has been in use for its age. The age is drawn at random from the
+//! second half of its bound, so that the clients of a server that was away do not all return to it
+//! at one moment.
 //!
 //! The addresses of one name are equals: an attempt begins with the one that worked last, and one
 //! that failed comes last. Shuffled, they are shuffled anew whenever an endpoint was left, so that
@@ -35,11 +38,12 @@ pub enum EndpointOrder {
 pub(super) struct Rotation {
     /// All endpoints, by preference.
     order: Vec<usize>,
-    /// The place in `order` with which the next attempt begins.
-    current: usize,
+    /// For each endpoint that has failed, the time before which it is not tried; for most that of
+    /// the failure.
+    not_before: Vec<Option<Instant>>,
     /// The longest time for which an endpoint is used; the shortest is half of it.
     max_age: Option<Duration>,
-    /// When to leave the current one; `None` while it is not in use.
+    /// When to leave the one that is in use.
     leave_at: Option<Instant>,
     /// How many addresses of each endpoint have failed.
     failures: Vec<usize>,
@@ -54,18 +58,31 @@ impl Rotation {
         if is_spread {
             fastrand::shuffle(&mut order);
         }
-        let seed = is_spread.then(|| fastrand::u64(..));
-        Rotation { order, current: 0, max_age, leave_at: None, failures: vec![0; endpoints], seed }
+        Rotation {
+            order,
+            not_before: vec![None; endpoints],
+            max_age,
+            leave_at: None,
+            failures: vec![0; endpoints],
+            seed: is_spread.then(|| fastrand::u64(..)),
+        }
     }
 
-    /// The endpoints in the order in which to try them now.
-    pub(super) fn order(&mut self, now: Instant) -> impl Iterator<Item = usize> + use<> {
+    /// The endpoints that may be tried now, in this order, or else the one that may be next.
+    pub(super) fn order(&mut self, now: Instant) -> Vec<usize> {
         if self.leave_at.is_some_and(|at| now >= at) {
-            self.restart();
+            self.restart(now);
         }
         let mut order = self.order.clone();
-        order.rotate_left(self.current);
-        order.into_iter()
+        order.sort_by_key(|endpoint| self.not_before[*endpoint]);
+        let due = order.partition_point(|endpoint| self.not_before[*endpoint] <= Some(now));
+        order.truncate(due.max(1));
+        order
+    }
+
+    /// When the first of them may be tried; `None` for at once.
+    pub(super) fn earliest(&self) -> Option<Instant> {
+        self.not_before.iter().copied().min().flatten()
     }
 
     /// When to leave the endpoint that is in use.
@@ -80,45 +97,37 @@ impl Rotation {
             addresses.sort_unstable();
             Rng::with_seed(seed).shuffle(addresses);
         }
-        let failures = self.failures.get(endpoint).copied().unwrap_or_default();
-        if let Some(start) = failures.checked_rem(addresses.len()) {
+        if let Some(start) = self.failures[endpoint].checked_rem(addresses.len()) {
             addresses.rotate_left(start);
         }
     }
 
-    /// There is a connection to this endpoint.
-    pub(super) fn connected(&mut self, endpoint: usize, now: Instant) {
-        let place = self.place(endpoint);
-        if place != self.current || self.leave_at.is_none() {
-            let draw = |age: Duration| age.mul_f64(1.0 - fastrand::f64() / 2.0);
-            self.leave_at = self.max_age.map(|age| now + draw(age));
-        }
-        self.current = place;
+    /// There is a connection to the endpoint that comes first.
+    pub(super) fn connected(&mut self, now: Instant) {
+        let draw = |age: Duration| age.mul_f64(1.0 - fastrand::f64() / 2.0);
+        self.leave_at = self.leave_at.or(self.max_age.map(|age| now + draw(age)));
     }
 
-    /// Begin with the preferred endpoint: the current one is left, or none could be reached.
-    pub(super) fn restart(&mut self) {
-        self.current = 0;
+    /// An address of this endpoint takes no connection, or its connection failed.
+    pub(super) fn address_failed(&mut self, endpoint: usize) {
+        let failures = &mut self.failures[endpoint];
+        *failures = failures.wrapping_add(1);
+    }
+
+    /// The others come first now, and this one not before the time.
+    pub(super) fn failed(&mut self, endpoint: usize, not_before: Instant) {
+        self.not_before[endpoint] = Some(not_before);
+        self.leave_at = None;
+    }
+
+    /// Begin with the preferred endpoint: the current one is left, or none could be reached. One
+    /// that is to be left alone still is.
+    pub(super) fn restart(&mut self, now: Instant) {
+        for at in &mut self.not_before {
+            *at = at.filter(|at| *at > now);
+        }
         self.leave_at = None;
         self.seed = self.seed.map(|_| fastrand::u64(..));
-    }
-
-    /// An address of this endpoint takes no connection.
-    pub(super) fn address_failed(&mut self, endpoint: usize) {
-        if let Some(failures) = self.failures.get_mut(endpoint) {
-            *failures = failures.wrapping_add(1);
-        }
-    }
-
-    /// The connection to this endpoint failed.
-    pub(super) fn failed(&mut self, endpoint: usize) {
-        self.address_failed(endpoint);
-        self.current = (self.place(endpoint) + 1) % self.order.len().max(1);
-        self.leave_at = None;
-    }
-
-    fn place(&self, endpoint: usize) -> usize {
-        self.order.iter().position(|other| *other == endpoint).unwrap_or_default()
     }
 }
 
@@ -133,18 +142,14 @@ mod tests {
         Rotation::new(endpoints, EndpointOrder::Preferred, Some(MAX_AGE))
     }
 
-    fn order(rotation: &mut Rotation, now: Instant) -> Vec<usize> {
-        rotation.order(now).collect()
-    }
-
     #[test]
     fn a_failed_connection_moves_on_to_the_next_endpoint() {
         let now = Instant::now();
         let mut rotation = preferred(3);
         for expected in [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2]] {
-            assert_eq!(order(&mut rotation, now), expected);
-            rotation.connected(expected[0], now);
-            rotation.failed(expected[0]);
+            assert_eq!(rotation.order(now), expected);
+            rotation.connected(now);
+            rotation.failed(expected[0], now);
         }
     }
 
@@ -152,10 +157,27 @@ mod tests {
     fn an_attempt_that_reached_nobody_begins_with_the_first_again() {
         let now = Instant::now();
         let mut rotation = preferred(2);
-        rotation.failed(0);
-        assert_eq!(order(&mut rotation, now), [1, 0]);
-        rotation.restart();
-        assert_eq!(order(&mut rotation, now), [0, 1]);
+        rotation.failed(0, now);
+        assert_eq!(rotation.order(now), [1, 0]);
+        rotation.failed(1, now);
+        rotation.restart(now);
+        assert_eq!(rotation.order(now), [0, 1]);
+    }
+
+    #[test]
+    fn an_endpoint_is_left_alone_until_its_time_whatever_becomes_of_the_others() {
+        let start = Instant::now();
+        let (later, until) = (start + Duration::from_secs(59), start + Duration::from_secs(60));
+        let mut rotation = preferred(3);
+        rotation.failed(0, until);
+        assert_eq!((rotation.order(start), rotation.earliest()), (vec![1, 2], None));
+        (1..3).for_each(|endpoint| rotation.failed(endpoint, later));
+        assert_eq!((rotation.order(start), rotation.earliest()), (vec![1], Some(later)));
+        rotation.restart(later);
+        assert_eq!(rotation.order(later), [1, 2]);
+        assert_eq!(rotation.order(until), [1, 2, 0]);
+        rotation.restart(until);
+        assert_eq!(rotation.order(until), [0, 1, 2]);
     }
 
     /// Each burst may have a connection of its own; it is the endpoint's time that counts.
@@ -164,14 +186,16 @@ mod tests {
         let start = Instant::now();
         let ages = (0..100).map(|_| {
             let mut rotation = preferred(3);
-            rotation.connected(1, start);
+            rotation.failed(0, start);
+            rotation.connected(start);
             let leave_at = rotation.leave_at().unwrap();
-            rotation.connected(1, start + Duration::from_secs(100));
+            rotation.connected(start + Duration::from_secs(100));
             assert_eq!(rotation.leave_at(), Some(leave_at));
-            assert_eq!(order(&mut rotation, leave_at - Duration::from_secs(1)), [1, 2, 0]);
-            assert_eq!(order(&mut rotation, leave_at), [0, 1, 2]);
+            assert_eq!(rotation.order(leave_at - Duration::from_secs(1)), [1, 2, 0]);
+            assert_eq!(rotation.order(leave_at), [0, 1, 2]);
             // It takes no connection, so the next one is in use, for as long again.
-            rotation.connected(1, leave_at);
+            rotation.failed(0, leave_at);
+            rotation.connected(leave_at);
             assert!(rotation.leave_at() >= Some(leave_at + MAX_AGE / 2));
             leave_at - start
         });
@@ -193,21 +217,23 @@ mod tests {
         };
         for last in [1, 2, 3, 1] {
             assert_eq!(first(&rotation), address(last));
-            rotation.connected(0, now);
+            rotation.connected(now);
             assert_eq!(first(&rotation), address(last));
-            rotation.failed(0);
+            rotation.address_failed(0);
         }
         rotation.address_failed(0);
         assert_eq!(first(&rotation), address(3));
         rotation.arrange(0, &mut []);
     }
+
     #[test]
     fn without_an_age_an_endpoint_is_never_left() {
         let start = Instant::now();
         let mut rotation = Rotation::new(2, EndpointOrder::Preferred, None);
-        rotation.connected(1, start);
+        rotation.failed(0, start);
+        rotation.connected(start);
         assert_eq!(rotation.leave_at(), None);
-        assert_eq!(order(&mut rotation, start + MAX_AGE * 100), [1, 0]);
+        assert_eq!(rotation.order(start + MAX_AGE * 100), [1, 0]);
     }
 
     #[test]
@@ -216,11 +242,11 @@ mod tests {
         let orders: HashSet<_> = (0..200)
             .map(|_| {
                 let mut rotation = Rotation::new(3, EndpointOrder::Spread, Some(MAX_AGE));
-                let own = order(&mut rotation, start);
-                rotation.failed(own[0]);
-                rotation.connected(own[1], start);
-                assert_eq!(order(&mut rotation, start), [own[1], own[2], own[0]]);
-                assert_eq!(order(&mut rotation, start + MAX_AGE), own);
+                let own = rotation.order(start);
+                rotation.failed(own[0], start);
+                rotation.connected(start);
+                assert_eq!(rotation.order(start), [own[1], own[2], own[0]]);
+                assert_eq!(rotation.order(start + MAX_AGE), own);
                 own
             })
             .collect();
@@ -242,12 +268,12 @@ mod tests {
         let mut firsts = HashSet::new();
         for _ in 0..100 {
             let own = arranged(&rotation);
-            rotation.connected(0, start);
+            rotation.connected(start);
             assert_eq!(arranged(&rotation), own);
-            rotation.failed(0);
+            rotation.address_failed(0);
             assert_eq!(arranged(&rotation)[..4], own[1..]);
-            rotation.connected(0, start);
-            order(&mut rotation, start + MAX_AGE);
+            rotation.connected(start);
+            rotation.order(start + MAX_AGE);
             firsts.insert(arranged(&rotation)[0]);
         }
         assert_eq!(firsts.len(), 5, "each of them is somebody's first");

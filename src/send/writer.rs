@@ -35,7 +35,7 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::backoff::{Backoff, Wait};
+use super::backoff::Backoff;
 use super::connection::Released;
 use super::delivery::{Delivery, Keep};
 use super::dial::{Attempt, Dialer, Progress};
@@ -162,7 +162,7 @@ impl Writer {
             // Nothing is logged here: the log may be what panicked, and the panic hook has reported it.
             let now = self.clock.now();
             self.release(now);
-            self.back_off(Wait::Jittered, now);
+            self.back_off(now);
         }
         self.end();
     }
@@ -243,7 +243,6 @@ impl Writer {
             }
             Progress::Failed(endpoint, unreached) => {
                 self.delivery.counters.connect_failures.add(1);
-                self.dialer.rotation.restart();
                 self.peers.iter_mut().for_each(|peer| peer.failed());
                 self.on_failure(endpoint, &unreached.into(), now);
                 Some(now)
@@ -280,7 +279,9 @@ impl Writer {
                 self.delivery.counters.disconnects.add(1);
                 self.peers[endpoint].failed();
                 self.release(now);
-                self.dialer.rotation.failed(endpoint);
+                let not_before = now + self.backoff.least(failure.wait());
+                self.dialer.rotation.address_failed(endpoint);
+                self.dialer.rotation.failed(endpoint, not_before);
                 self.on_failure(endpoint, &failure, now);
             }
         }
@@ -297,18 +298,17 @@ impl Writer {
 
     /// There is no connection, and none will be tried for a while.
     fn on_failure(&mut self, endpoint: usize, failure: &Failure, now: Instant) {
-        // What one server asks for is no reason to stay away from the next.
-        let is_last = self.backoff.ends_round(self.peers.len());
-        let wait = self.back_off(if is_last { failure.wait() } else { Wait::Jittered }, now);
+        let wait = self.back_off(now);
         self.delivery.status.failed(&self.dialer.endpoints[endpoint], failure, wait, now);
     }
 
-    fn back_off(&mut self, kind: Wait, now: Instant) -> Duration {
-        let wait = self.backoff.next(kind);
-        self.state = State::Idle(Some(now + wait));
+    fn back_off(&mut self, now: Instant) -> Duration {
+        let earliest = self.dialer.rotation.earliest().unwrap_or(now);
+        let not_before = earliest.max(now + self.backoff.next());
+        self.state = State::Idle(Some(not_before));
         self.delivery.counters.connected.store(false, Ordering::Relaxed);
         self.delivery.queue.set_link(Link::Down);
-        wait
+        not_before - now
     }
 
     /// Waits as after a first failure: the shutdown has seconds, and the server may have come back
@@ -317,7 +317,7 @@ impl Writer {
         self.is_ending = true;
         self.backoff.reset();
         if let State::Idle(Some(not_before)) = &mut self.state {
-            *not_before = (*not_before).min(now + self.backoff.next(Wait::Jittered));
+            *not_before = (*not_before).min(now + self.backoff.next());
         }
     }
 

@@ -14,6 +14,7 @@ mod clock {
 }
 #[path = "../../../src/send/rotation.rs"]
 #[expect(unreachable_pub, reason = "it is public in the crate")]
+#[cfg_attr(not(test), expect(dead_code, reason = "these servers ask nobody to stay away"))]
 mod rotation;
 
 const CLIENTS: usize = 1_000;
@@ -61,7 +62,8 @@ struct Client {
 impl Client {
     fn send(&mut self, name: &Name, now: Instant) {
         if self.connected.is_some() && self.connected == name.down {
-            self.rotation.failed(0);
+            self.rotation.address_failed(0);
+            self.rotation.failed(0, now);
             self.connected = None;
         }
         if self.rotation.leave_at().is_some_and(|at| now >= at) {
@@ -78,14 +80,15 @@ impl Client {
             self.rotation.arrange(endpoint, &mut addresses);
             for address in addresses {
                 if Some(address) != name.down {
-                    self.rotation.connected(endpoint, now);
+                    self.rotation.connected(now);
                     self.connected = Some(address);
                     return;
                 }
                 self.rotation.address_failed(endpoint);
             }
+            self.rotation.failed(endpoint, now);
         }
-        self.rotation.restart();
+        self.rotation.restart(now);
     }
 }
 

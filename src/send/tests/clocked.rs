@@ -376,3 +376,29 @@ fn a_connection_that_ended_in_good_order_is_followed_at_once_while_there_is_more
     let stats = rig.until(|stats| stats.connects == 2);
     assert!((1..100_000).contains(&stats.points_confirmed), "{stats:?}");
 }
+
+/// The endpoint beside it answers nobody, so every attempt is a failure, and the pauses between them
+/// are short.
+#[cfg(feature = "http")]
+#[test]
+fn a_server_is_left_alone_for_as_long_as_it_asks_beside_one_that_is_away() {
+    use crate::send::endpoint::Endpoint;
+    use crate::testing::{FakeHttpTsd, HttpAnswer, HttpFault};
+
+    let (_held, away) = nobody();
+    let busy = FakeHttpTsd::start();
+    busy.script(HttpFault::Answer(HttpAnswer::new(503).header("Retry-After", "60")));
+    let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
+    let mut options = options(&[away], Confirmation::Auto);
+    options.endpoints.insert(0, Endpoint::parse(&busy.address()).unwrap());
+    let rig = Rig::at(options, clock);
+    push(&rig, ["put m 1700000000 1 host=a"]);
+    pass_until(&rig, &mock, || rig.counters.stats().disconnects == 1);
+    for second in 1..60 {
+        pass(&rig, &mock, Duration::from_secs(1));
+        rig.until(|stats| stats.connect_failures >= second);
+        assert_eq!(busy.log().request_count(), 1, "after {second} s");
+    }
+    busy.heal();
+    pass_until(&rig, &mock, || rig.counters.stats().points_confirmed == 1);
+}
