@@ -30,7 +30,7 @@ pub(crate) fn check(
     for endpoint in endpoints {
         let rotation = Rotation::new(1, order, None);
         let mut dialer = Dialer::new(vec![endpoint.clone()], rotation, share)?;
-        result = dialer.check(&endpoint, protocols);
+        result = dialer.check(&endpoint, protocols)?;
         if result.is_ok() {
             break;
         }
@@ -40,37 +40,44 @@ pub(crate) fn check(
 
 impl Dialer {
     /// Checks its one endpoint.
-    fn check(&mut self, endpoint: &Endpoint, protocols: &Protocols) -> Result<(), Unreached> {
-        let unreached = |source| {
-            let address = endpoint.to_string();
-            Unreached { action: "send to", address, source }
-        };
+    fn check(
+        &mut self,
+        endpoint: &Endpoint,
+        protocols: &Protocols,
+    ) -> io::Result<Result<(), Unreached>> {
         let clock = Clock::default();
         let mut attempt = Attempt::new(self, clock.now());
         let connection = loop {
-            let until = match attempt.turn(self, clock.now()) {
-                Progress::Wait(until) => until,
+            match attempt.turn(self, clock.now()) {
+                Progress::Wait(until) => self.wait(Some(until), clock.now())?,
                 Progress::Connected(_, connection) => break connection,
-                Progress::Failed(_, unreached) => return Err(unreached),
-            };
-            let left = until.saturating_duration_since(clock.now());
-            self.wait(Some(left)).map_err(unreached)?;
+                Progress::Failed(_, unreached) => return Ok(Err(unreached)),
+            }
         };
         // A server that speaks HTTP says whether it would take points; of another it is enough that
         // it takes a connection.
         #[cfg(feature = "http")]
         if let Some(url) = &endpoint.url {
-            let mut check =
-                http::Check::begin(connection, endpoint, url, &protocols.http, clock.now())
-                    .map_err(unreached)?;
-            while let Some(until) = check.turn(clock.now(), attempt.deadline).map_err(unreached)? {
-                let left = until.saturating_duration_since(clock.now());
-                self.wait(Some(left)).map_err(unreached)?;
+            let unreached = |source| {
+                let address = endpoint.to_string();
+                Ok(Err(Unreached { action: "send to", address, source }))
+            };
+            let begun = http::Check::begin(connection, endpoint, url, &protocols.http, clock.now());
+            let mut check = match begun {
+                Ok(check) => check,
+                Err(source) => return unreached(source),
+            };
+            loop {
+                match check.turn(clock.now(), attempt.deadline) {
+                    Ok(Some(until)) => self.wait(Some(until), clock.now())?,
+                    Ok(None) => break,
+                    Err(source) => return unreached(source),
+                }
             }
         }
         #[cfg(not(feature = "http"))]
         let _ = (connection, protocols);
-        Ok(())
+        Ok(Ok(()))
     }
 }
 

@@ -4,6 +4,7 @@
 //! whose retry after a timeout splices lines, and no vectored write, which raises SIGPIPE on a
 //! connection that is gone.
 
+use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
@@ -38,12 +39,18 @@ pub(super) enum Received {
     Ended,
 }
 
-#[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
     pub(super) peer: SocketAddr,
     /// For what is read. Kept, since most reads find nothing, and zeroing it costs more than they do.
     buffer: Box<[u8]>,
+}
+
+/// Without what was read.
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.stream.fmt(f)
+    }
 }
 
 impl Connection {

@@ -57,8 +57,9 @@ impl Dialer {
         Ok(Dialer { endpoints, resolver, rotation, timeout, poll, events, waker })
     }
 
-    /// Waits for an event, at most so long.
-    pub(super) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    /// Waits for an event, or until the time.
+    pub(super) fn wait(&mut self, until: Option<Instant>, now: Instant) -> io::Result<()> {
+        let timeout = until.map(|until| until.saturating_duration_since(now));
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
             waited => waited,
@@ -235,7 +236,7 @@ mod tests {
             match attempt.turn(dialer, now) {
                 Progress::Wait(until) => {
                     // What answers at all on loopback does so by then.
-                    dialer.wait(Some(Duration::from_millis(100))).unwrap();
+                    dialer.wait(Some(now + Duration::from_millis(100)), now).unwrap();
                     if dialer.events.is_empty() {
                         now = until;
                     }

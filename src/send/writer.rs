@@ -200,8 +200,7 @@ impl Writer {
 
     /// Waits for an event, or until the time.
     fn wait(&mut self, until: Option<Instant>) -> io::Result<()> {
-        let timeout = until.map(|until| until.saturating_duration_since(self.clock.now()));
-        let waited = self.dialer.wait(timeout);
+        let waited = self.dialer.wait(until, self.clock.now());
         self.delivery.queue.waker().unpark();
         waited
     }
