@@ -76,7 +76,7 @@ impl Dialer {
             }
         }
         #[cfg(not(feature = "http"))]
-        let _ = (connection, protocols);
+        let _ = (connection, endpoint, protocols);
         Ok(Ok(()))
     }
 }

@@ -16,6 +16,9 @@ pub(super) struct Delivery {
     pub(super) window: Window,
     pub(super) limiter: Limiter,
     pub(super) status: Status,
+    /// When the endpoint that is connected is to be left, once everything is confirmed, so that a
+    /// preferred one can be tried.
+    pub(super) leave_at: Option<Instant>,
     /// How long a connection may make no progress.
     pub(super) write_timeout: Duration,
     pub(super) keeper: Option<Box<dyn Keep>>,

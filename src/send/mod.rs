@@ -5,19 +5,21 @@
 //! 3. [`dial`]: an attempt to reach a server, with [`resolve`] and [`rotation`] behind it;
 //! 4. [`backoff`]: how long to stay away when it failed;
 //! 5. [`connection`]: one socket; `stream`: the same, encrypted or not, by `tls`;
-//! 6. [`peer`]: an endpoint and the connection to it, in one of the [`protocols`]: [`telnet`] or
+//! 6. [`deadline`]: how long its server is waited for;
+//! 7. [`peer`]: an endpoint and the connection to it, in one of the [`protocols`]: [`telnet`] or
 //!    `http`;
-//! 7. [`delivery`]: what outlives a connection: the [`window`] of unconfirmed lines, and the
+//! 8. [`delivery`]: what outlives a connection: the [`window`] of unconfirmed lines, and the
 //!    [`limiter`];
-//! 8. [`replies`]: what a server says of points, counted and logged;
-//! 9. [`status`]: how a connection ended, and what the log says of it;
-//! 10. [`check`](mod@check): the start-up check;
-//! 11. `spool`: what is kept on disk.
+//! 9. [`replies`]: what a server says of points, counted and logged;
+//! 10. [`status`]: how a connection ended, and what the log says of it;
+//! 11. [`check`](mod@check): the start-up check;
+//! 12. `spool`: what is kept on disk.
 
-mod backoff;
 #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP needs all of it"))]
+mod backoff;
 mod check;
 mod connection;
+mod deadline;
 mod delivery;
 mod dial;
 pub(crate) mod endpoint;
@@ -31,6 +33,7 @@ mod resolve;
 pub(crate) mod rotation;
 #[cfg(feature = "spool")]
 pub(crate) mod spool;
+#[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP needs all of it"))]
 mod status;
 #[cfg(feature = "http")]
 pub(crate) mod stream;
@@ -41,6 +44,7 @@ mod tests;
 pub(crate) mod tls;
 #[cfg(feature = "http")]
 pub(crate) mod url;
+#[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP needs all of it"))]
 mod window;
 mod writer;
 

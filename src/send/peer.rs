@@ -20,8 +20,8 @@ pub(super) trait Peer: Send {
     /// How it confirms; [`Confirmation::Auto`] while that is not known.
     fn confirmation(&self) -> Confirmation;
 
-    /// There is a connection to it, which is too old at `leave_at`.
-    fn connected(&mut self, connection: Connection, leave_at: Option<Instant>, now: Instant);
+    /// There is a connection to it.
+    fn connected(&mut self, connection: Connection, now: Instant);
 
     /// Reads, then goes on as far as it can without waiting.
     fn turn(&mut self, delivery: &mut Delivery, name: &dyn Display, now: Instant) -> Outcome;
@@ -29,8 +29,9 @@ pub(super) trait Peer: Send {
     /// Whether the server has shown on this connection that it takes points.
     fn is_proved(&self, now: Instant) -> bool;
 
-    /// A connection to it failed, or none could be made.
-    fn failed(&mut self);
+    /// A connection to it failed, or none could be made. That teaches nothing where an answer says
+    /// more than the end of a connection.
+    fn failed(&mut self) {}
 
     /// Gives the connection up, if there is one.
     fn release(&mut self, window: &Window, now: Instant) -> Option<Released>;

@@ -53,7 +53,6 @@ pub(super) enum Failure {
     #[error("{0}")]
     Alien(Alien),
     /// What the server said, and what that means for the wait.
-    #[cfg(feature = "http")]
     #[error("{0}")]
     Refused(String, Wait),
 }
@@ -63,7 +62,6 @@ impl Failure {
     pub(super) fn wait(&self) -> Wait {
         match self {
             Failure::Unresponsive { .. } => Wait::AtLeastMin,
-            #[cfg(feature = "http")]
             Failure::Refused(_, wait) => *wait,
             _ => Wait::Jittered,
         }
@@ -75,7 +73,6 @@ impl Failure {
             Failure::Unreached(unreached) => unreached.action,
             Failure::Lost { during, .. } => during,
             Failure::Unresponsive { omission, .. } => omission,
-            #[cfg(feature = "http")]
             Failure::Refused(..) => "refuse",
             Failure::Closed | Failure::Silent | Failure::Alien(_) => "confirm",
         }

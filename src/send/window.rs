@@ -118,7 +118,6 @@ impl Window {
     }
 
     /// The lines between two places, which are both between lines.
-    #[cfg(feature = "http")]
     pub(super) fn lines(&self, places: Range<Place>) -> impl Iterator<Item = &[u8]> + Clone {
         let within = move |(begin, batch): &'_ (Place, Batch)| -> Range<usize> {
             let from = places.start.since(*begin) as usize;
@@ -217,13 +216,11 @@ impl Window {
     }
 
     /// How far may be written.
-    #[cfg(feature = "http")]
     pub(super) fn granted_place(&self) -> Place {
         self.granted
     }
 
     /// Bytes of the lines that a write was granted for and that are not written.
-    #[cfg(feature = "http")]
     pub(super) fn unwritten(&self) -> usize {
         self.granted.since(self.written) as usize
     }

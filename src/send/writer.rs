@@ -131,6 +131,7 @@ impl Writer {
                 status: Status::new(Arc::clone(&counters)),
                 counters,
                 window: Window::new(),
+                leave_at: None,
                 limiter: Limiter::new(options.rate, options.interval, clock.now()),
                 write_timeout: options.write_timeout,
                 keeper: options.keeper,
@@ -231,8 +232,8 @@ impl Writer {
             Progress::Wait(until) => Some(until),
             Progress::Connected(endpoint, connection) => {
                 self.delivery.window.rewind();
-                let leave_at = self.dialer.rotation.leave_at();
-                self.peers[endpoint].connected(connection, leave_at, now);
+                self.delivery.leave_at = self.dialer.rotation.leave_at();
+                self.peers[endpoint].connected(connection, now);
                 self.state = State::Connected(endpoint);
                 let counters = &self.delivery.counters;
                 counters.connects.add(1);

@@ -1,18 +1,14 @@
 //! One request and its answer on a stream, and the next.
 //!
-//! Progress is made when the kernel takes bytes and when some come. A server that makes none for the
-//! whole timeout is left, and so is one that makes a little each time, after [`MAX_TIMEOUTS`].
+//! Progress is made when the kernel takes bytes and when some come.
 
 use std::io;
-use std::time::Duration;
 
 use super::answer::Reader;
 use crate::clock::Instant;
 use crate::send::connection::Received;
+use crate::send::deadline::Deadline;
 use crate::send::stream::Stream;
-
-/// How many timeouts a request lasts at most, whatever progress is made.
-const MAX_TIMEOUTS: u32 = 5;
 
 pub(super) struct Exchange {
     pub(super) stream: Stream,
@@ -20,8 +16,8 @@ pub(super) struct Exchange {
     request: Vec<u8>,
     written: usize,
     pub(super) reader: Reader,
-    began: Instant,
-    progressed: Instant,
+    /// The wait for the answer.
+    pub(super) deadline: Deadline,
 }
 
 impl Exchange {
@@ -31,8 +27,7 @@ impl Exchange {
             request: Vec::new(),
             written: 0,
             reader: Reader::default(),
-            began: now,
-            progressed: now,
+            deadline: Deadline::new(now),
         }
     }
 
@@ -40,7 +35,7 @@ impl Exchange {
     pub(super) fn begin(&mut self, write: impl FnOnce(&mut Vec<u8>), now: Instant) {
         write(&mut self.request);
         self.written = 0;
-        (self.began, self.progressed) = (now, now);
+        self.deadline = Deadline::new(now);
     }
 
     /// Reads once.
@@ -48,7 +43,7 @@ impl Exchange {
         let received = self.stream.read(|bytes| self.reader.feed(bytes))?;
         match received {
             Received::Empty => {}
-            Received::More => self.progressed = now,
+            Received::More => self.deadline.prolong(now),
             Received::Ended => self.reader.end(),
         }
         Ok(received)
@@ -59,7 +54,7 @@ impl Exchange {
         let (written, taken) = self.stream.write(&self.request[self.written..])?;
         self.written += written;
         if taken > 0 {
-            self.progressed = now;
+            self.deadline.prolong(now);
         }
         Ok(taken)
     }
@@ -75,10 +70,5 @@ impl Exchange {
             self.reader.answer().is_some_and(|answer| answer.keeps_open) && self.is_written();
         self.reader.reset();
         keeps_open
-    }
-
-    /// When the server is given up.
-    pub(super) fn ends_at(&self, timeout: Duration) -> Instant {
-        (self.progressed + timeout).min(self.began + timeout.saturating_mul(MAX_TIMEOUTS))
     }
 }

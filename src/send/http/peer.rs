@@ -43,9 +43,9 @@ impl Peer for HttpPeer {
         self.known.options.ask.confirmation()
     }
 
-    fn connected(&mut self, connection: Connection, leave_at: Option<Instant>, now: Instant) {
+    fn connected(&mut self, connection: Connection, now: Instant) {
         let stream = Stream::open(connection, &self.endpoint, &self.known.options.trust);
-        self.session = stream.map(|stream| Session::new(stream, leave_at, now)).map_err(|error| {
+        self.session = stream.map(|stream| Session::new(stream, now)).map_err(|error| {
             Failure::Refused(format!("cannot begin with TLS: {error}"), Wait::Slowest)
         });
     }
@@ -61,9 +61,6 @@ impl Peer for HttpPeer {
     fn is_proved(&self, _: Instant) -> bool {
         self.session.as_ref().is_ok_and(|session| session.has_confirmed)
     }
-
-    /// Its answers say more than the end of a connection.
-    fn failed(&mut self) {}
 
     fn release(&mut self, _: &Window, now: Instant) -> Option<Released> {
         let session = mem::replace(&mut self.session, Err(Failure::Closed)).ok()?;
@@ -93,6 +90,7 @@ mod tests {
             counters,
             window: Window::new(),
             limiter: Limiter::new(RateLimit::Unlimited, Duration::ZERO, now),
+            leave_at: None,
             write_timeout: Duration::ZERO,
             keeper: None,
         };
@@ -104,7 +102,7 @@ mod tests {
         // These trust nobody: they have no configuration of TLS.
         let options = Options::default();
         let mut peer = HttpPeer::new(&endpoint, endpoint.url.as_ref().unwrap(), &options);
-        peer.connected(connection.unwrap(), None, now);
+        peer.connected(connection.unwrap(), now);
         let result = peer.turn(&mut delivery, &"tsd", now);
         let Err(End::Failed(failure)) = result else { panic!("{result:?}") };
         assert_eq!(failure.to_string(), "cannot begin with TLS: unsupported");

@@ -34,8 +34,6 @@ const QUIET: Duration = Duration::from_millis(20);
 
 pub(super) struct Session {
     pub(super) exchange: Exchange,
-    /// When it is too old, so that a preferred endpoint can be tried.
-    leave_at: Option<Instant>,
     request: Option<Request>,
     /// When the first and the last of the lines were gathered that wait for their request.
     gathered: Option<(Instant, Instant)>,
@@ -74,10 +72,9 @@ impl Context<'_> {
 }
 
 impl Session {
-    pub(super) fn new(stream: Stream, leave_at: Option<Instant>, now: Instant) -> Self {
+    pub(super) fn new(stream: Stream, now: Instant) -> Self {
         Session {
             exchange: Exchange::new(stream, now),
-            leave_at,
             request: None,
             gathered: None,
             answers: 0,
@@ -185,12 +182,12 @@ impl Session {
         let window = &cx.delivery.window;
         if window.unwritten() == 0 {
             self.gathered = None;
-            let is_old = self.leave_at.is_some_and(|at| cx.now >= at);
+            let is_old = cx.delivery.leave_at.is_some_and(|at| cx.now >= at);
             let is_leaving = demand.is_closing || (is_old && !demand.is_expedited);
             if window.is_empty() && demand.unsent == 0 && is_leaving {
                 return Err(End::Finished);
             }
-            return Ok(later.or(self.leave_at.filter(|at| *at > cx.now)));
+            return Ok(later.or(cx.delivery.leave_at.filter(|at| *at > cx.now)));
         }
         let (first, last) = *self.gathered.get_or_insert((cx.now, cx.now));
         let quiet = last + if demand.is_expedited { Duration::ZERO } else { QUIET };
@@ -237,7 +234,7 @@ impl Session {
     fn check_deadline(&self, cx: &mut Context<'_>) -> Outcome {
         let Some(request) = self.request else { return Ok(None) };
         let time = cx.delivery.write_timeout;
-        let due = self.exchange.ends_at(time);
+        let due = self.exchange.deadline.at(time);
         if cx.now < due {
             return Ok(Some(due));
         }

@@ -54,6 +54,7 @@ use std::time::Duration;
 
 use crate::clock::Instant;
 use crate::queue::Demand;
+use crate::send::deadline::Deadline;
 use crate::send::limiter::Brake;
 use crate::send::window::{Place, Window};
 use crate::stats::Confirmation;
@@ -73,8 +74,6 @@ const QUESTION_POINTS: usize = 4096;
 const QUESTION_AGE: Duration = Duration::from_secs(1);
 /// How many lines may be unconfirmed after a connection failed, until something is confirmed.
 const CAUTIOUS_POINTS: usize = 128;
-/// How many timeouts a wait lasts at most, whatever progress the server shows.
-pub(super) const MAX_TIMEOUTS: u32 = 5;
 
 /// How long nothing has come for a burst to be over: a snapshot comes in several batches. Where
 /// somebody waits a question is asked at once. A half-close is not: a peer that closes of itself,
@@ -160,10 +159,8 @@ pub(super) struct Barrier {
     pub(super) first_written: Instant,
     /// When the last bytes of lines were written.
     pub(super) last_written: Instant,
-    /// When the last question or our half-close was written: the wait for the server.
-    pub(super) began: Instant,
-    /// When the server last showed that it works on what it got.
-    progressed: Instant,
+    /// The wait for the server, since the last question or our half-close was written.
+    pub(super) wait: Deadline,
 }
 
 impl Barrier {
@@ -173,8 +170,7 @@ impl Barrier {
             unasked: 0,
             first_written: now,
             last_written: now,
-            began: now,
-            progressed: now,
+            wait: Deadline::new(now),
         }
     }
 
@@ -210,23 +206,7 @@ impl Barrier {
         if let Some((_, written)) = &mut self.question {
             *written += bytes;
         }
-        self.begin_wait(now);
-    }
-
-    /// Begins to wait for the server.
-    pub(super) fn begin_wait(&mut self, now: Instant) {
-        (self.began, self.progressed) = (now, now);
-    }
-
-    /// The server has shown that it works on what it got, which prolongs the wait.
-    pub(super) fn progressed(&mut self, now: Instant) {
-        self.progressed = now;
-    }
-
-    /// When the wait is over. Progress prolongs it up to [`MAX_TIMEOUTS`] times: a server that
-    /// refuses one line within each timeout and never answers is left in the end.
-    pub(super) fn ends_at(&self, timeout: Duration) -> Instant {
-        (self.progressed + timeout).min(self.began + timeout.saturating_mul(MAX_TIMEOUTS))
+        self.wait = Deadline::new(now);
     }
 
     /// Whether a question is outstanding.
@@ -236,7 +216,7 @@ impl Barrier {
 
     /// When an undecided server that has not answered counts as silent.
     pub(super) fn silent_at(&self) -> Option<Instant> {
-        self.is_asked().then(|| self.ends_at(ANSWER_TIME))
+        self.is_asked().then(|| self.wait.at(ANSWER_TIME))
     }
 
     /// An answer came: everything before the place is parsed. `None` when nothing was asked.
@@ -487,18 +467,6 @@ mod tests {
                 assert!(resent <= most, "{mode:?} {lasts}: {resent} of {lines}, {failures}");
             }
         }
-    }
-
-    #[test]
-    fn progress_prolongs_a_wait_up_to_a_bound() {
-        let timeout = Duration::from_secs(30);
-        let start = Instant::now();
-        let mut barrier = Barrier::new(start);
-        assert_eq!(barrier.ends_at(timeout), start + timeout);
-        barrier.progressed(start + Duration::from_secs(20));
-        assert_eq!(barrier.ends_at(timeout), start + Duration::from_secs(50));
-        barrier.progressed(start + Duration::from_secs(140));
-        assert_eq!(barrier.ends_at(timeout), start + Duration::from_secs(150));
     }
 
     #[test]

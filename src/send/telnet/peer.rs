@@ -28,9 +28,9 @@ impl Peer for TelnetPeer {
         self.profile.mode()
     }
 
-    fn connected(&mut self, connection: Connection, leave_at: Option<Instant>, now: Instant) {
+    fn connected(&mut self, connection: Connection, now: Instant) {
         self.profile.connected(now);
-        self.session = Some(Session::new(connection, leave_at, now));
+        self.session = Some(Session::new(connection, now));
     }
 
     fn turn(&mut self, delivery: &mut Delivery, name: &dyn Display, now: Instant) -> Outcome {

@@ -6,7 +6,7 @@
 //!
 //! The connection makes progress when the kernel takes bytes, when an answer comes, and when the
 //! server refuses a point, which shows that it reads. Progress prolongs a wait for an answer or for
-//! the end, or for the kernel to take a batch, but only to [`MAX_TIMEOUTS`]: a server that reads a
+//! the end, or for the kernel to take a batch, up to a bound ([`Deadline`]): a server that reads a
 //! few bytes within each timeout is left, and one that takes a batch within all of them is not.
 //!
 //! Every session that is not cut short ends with our half-close, and reads on to the server's: late
@@ -15,9 +15,10 @@
 use std::io;
 use std::time::Duration;
 
-use super::confirm::{Agenda, Barrier, MAX_TIMEOUTS, Next, PROMPT, Profile};
+use super::confirm::{Agenda, Barrier, Next, PROMPT, Profile};
 use crate::clock::Instant;
 use crate::send::connection::{Connection, Received, Released};
+use crate::send::deadline::Deadline;
 use crate::send::peer::{Outcome, Turn};
 use crate::send::replies::ReplyTally;
 use crate::send::status::{End, Failure};
@@ -38,18 +39,16 @@ const FINAL_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(crate) struct Session {
     connection: Connection,
-    /// When it is too old, so that a preferred endpoint can be tried.
-    leave_at: Option<Instant>,
     parser: Parser,
     barrier: Barrier,
     stage: Stage,
     connected: Instant,
     /// Whether the server has confirmed anything on this connection.
     has_confirmed: bool,
-    /// Since when the kernel has taken no byte though there were some.
-    stalled: Option<Instant>,
-    /// When what is to be written was begun: lines of a batch, or a question.
-    write_began: Instant,
+    /// Whether the kernel has no room for what is to be written.
+    is_stalled: bool,
+    /// The wait for the kernel to take that: lines of a batch, or a question.
+    writing: Deadline,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,17 +63,16 @@ enum Stage {
 type Context<'a> = Turn<'a, Profile>;
 
 impl Session {
-    pub(crate) fn new(connection: Connection, leave_at: Option<Instant>, now: Instant) -> Self {
+    pub(crate) fn new(connection: Connection, now: Instant) -> Self {
         Session {
             connection,
-            leave_at,
             parser: Parser::default(),
             barrier: Barrier::new(now),
             stage: Stage::Open,
             connected: now,
             has_confirmed: false,
-            stalled: None,
-            write_began: now,
+            is_stalled: false,
+            writing: Deadline::new(now),
         }
     }
 
@@ -128,7 +126,7 @@ impl Session {
             cx.known.brake.complained(window.confirmed(), window.written(), cx.now);
         }
         if tally.rejections > 0 {
-            self.barrier.progressed(cx.now);
+            self.barrier.wait.prolong(cx.now);
         }
         tally.log(cx.name);
         received.map_err(|error| self.broken("reading", error, cx))
@@ -163,7 +161,7 @@ impl Session {
                 }
             }
         }
-        let is_prompt = ended <= self.barrier.began + PROMPT;
+        let is_prompt = ended <= self.barrier.wait.began + PROMPT;
         let is_undecided = cx.known.mode() == Confirmation::Auto;
         if self.parser.alien().is_some() || (is_undecided && !is_prompt) {
             return Err(self.failed(Failure::Silent));
@@ -177,7 +175,7 @@ impl Session {
 
     fn advance(&mut self, cx: &mut Context<'_>) -> Outcome {
         if self.barrier.to_write().is_empty() && cx.delivery.window.at_line_boundary() {
-            self.write_began = cx.now;
+            self.writing = Deadline::new(cx.now);
             let demand = cx.delivery.demand();
             let agenda = Agenda {
                 now: cx.now,
@@ -185,7 +183,7 @@ impl Session {
                 window: &cx.delivery.window,
                 profile: cx.known,
                 barrier: &self.barrier,
-                leave_at: self.leave_at,
+                leave_at: cx.delivery.leave_at,
             };
             match agenda.next() {
                 Next::HalfClose => return self.half_close(cx),
@@ -210,7 +208,7 @@ impl Session {
         }
         self.connection.half_close().map_err(|error| self.broken("writing", error, cx))?;
         self.stage = Stage::HalfClosed;
-        self.barrier.begin_wait(cx.now);
+        self.barrier.wait = Deadline::new(cx.now);
         cx.known.half_closed = Some(cx.now);
         Ok(Some(cx.now))
     }
@@ -224,14 +222,15 @@ impl Session {
         }
         let taken =
             self.connection.write(bytes).map_err(|error| self.broken("writing", error, cx))?;
-        if taken == 0 {
-            self.stalled.get_or_insert(cx.now);
+        let was_stalled = std::mem::replace(&mut self.is_stalled, taken == 0);
+        if self.is_stalled {
             return Ok(None);
         }
         cx.delivery.counters.bytes_sent.add(taken as u64);
-        if self.stalled.take().is_some() {
+        self.writing.prolong(cx.now);
+        if was_stalled {
             // The kernel had no room, and has some again: the server reads.
-            self.barrier.progressed(cx.now);
+            self.barrier.wait.prolong(cx.now);
         }
         if question.is_empty() {
             let points = cx.delivery.wrote(taken);
@@ -251,20 +250,18 @@ impl Session {
     fn check_deadline(&self, cx: &Context<'_>) -> Outcome {
         let time = cx.delivery.write_timeout;
         let is_awaited = self.barrier.is_asked() && cx.known.mode() == Confirmation::Version;
-        let ends_at = self.barrier.ends_at(time);
-        let written_by = self.write_began + time.saturating_mul(MAX_TIMEOUTS);
-        let (due, omission) = match (self.stage, self.stalled) {
-            (Stage::HalfClosed, _) if !cx.delivery.window.has_unconfirmed_writes() => {
-                let due = self.barrier.began + FINAL_CLOSE_TIMEOUT;
+        let (deadline, omission) = match self.stage {
+            Stage::HalfClosed if !cx.delivery.window.has_unconfirmed_writes() => {
+                let due = self.barrier.wait.began + FINAL_CLOSE_TIMEOUT;
                 return if cx.now < due { Ok(Some(due)) } else { Err(End::Finished) };
             }
-            (Stage::HalfClosed, _) => (ends_at, "has not closed its side after ours"),
-            (Stage::Open, Some(since)) => ((since + time).min(written_by), "took too little"),
-            (Stage::Open, None) if is_awaited => (ends_at, "has not answered `version`"),
-            (Stage::Open, None) | (Stage::Ended(_), _) => return Ok(None),
+            Stage::HalfClosed => (self.barrier.wait, "has not closed its side after ours"),
+            Stage::Open if self.is_stalled => (self.writing, "took too little"),
+            Stage::Open if is_awaited => (self.barrier.wait, "has not answered `version`"),
+            Stage::Open | Stage::Ended(_) => return Ok(None),
         };
-        if cx.now < due {
-            return Ok(Some(due));
+        if cx.now < deadline.at(time) {
+            return Ok(Some(deadline.at(time)));
         }
         Err(self.failed(Failure::Unresponsive { omission, time }))
     }

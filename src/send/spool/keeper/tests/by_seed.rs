@@ -168,6 +168,7 @@ fn begin(spool: &Spool, limit: usize, clock: &Clock) -> Delivery {
         counters,
         window: Window::new(),
         limiter: Limiter::new(RateLimit::Unlimited, SECOND, clock.now()),
+        leave_at: None,
         write_timeout: SECOND,
         keeper: Some(Box::new(keeper)),
     };
