@@ -103,6 +103,77 @@ fn a_kept_alive_connection_that_was_closed_is_replaced_without_a_pause() {
     rig.assert_stored(0..22);
 }
 
+/// An exporter that stays away for long after a failure.
+fn patient() -> HttpRig {
+    let hour = Duration::from_secs(3600);
+    HttpRig::with(FakeHttpTsd::start(), |builder| builder.with_backoff(hour, hour))
+}
+
+/// The server closes what was idle while the request is on its way.
+#[test]
+fn a_request_that_meets_the_end_of_its_connection_is_sent_once_more_at_once() {
+    let rig = patient();
+    rig.send(0..1);
+    rig.flush();
+    rig.tsd.script(HttpFault::CloseUnanswered);
+    rig.tsd.script(Action::Heal.after_lines(1));
+    rig.send(1..2);
+    rig.flush();
+    rig.assert_stored(0..2);
+    assert_eq!((rig.handle.stats().disconnects, rig.tsd.log().request_count()), (1, 3));
+}
+
+/// Before it was sent anything, before its first answer, and within a later one.
+#[test]
+fn a_connection_that_ends_otherwise_is_a_failure_with_a_backoff() {
+    let is_failure = |rig: &HttpRig| {
+        eventually("it is a failure", || {
+            let stats = rig.handle.stats();
+            stats.disconnects == 1 && !stats.connected
+        });
+    };
+    for fault in [Step::from(Fault::CloseNew), HttpFault::CloseUnanswered.into()] {
+        let rig = patient();
+        rig.tsd.script(fault);
+        rig.send(0..1);
+        is_failure(&rig);
+    }
+    let rig = patient();
+    rig.send(0..1);
+    rig.flush();
+    rig.tsd.script(HttpFault::Cut(20));
+    rig.send(1..2);
+    is_failure(&rig);
+}
+
+#[test]
+fn an_answer_to_no_request_confirms_none() {
+    let rig = HttpRig::new();
+    rig.send(0..1);
+    rig.flush();
+    rig.tsd.script(Fault::Mute);
+    rig.tsd.script(Action::Say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}".to_vec()));
+    rig.send(1..2);
+    eventually("it is left", || rig.handle.stats().disconnects > 0);
+    assert_eq!(lawful(rig.handle.stats()).points_confirmed, 1);
+    rig.tsd.heal();
+    rig.tsd.script(Action::Reset);
+    rig.flush();
+    rig.assert_stored(0..2);
+}
+
+/// A server that fails for a moment has said nothing of the point.
+#[test]
+fn a_single_point_outlives_a_few_answers_of_500() {
+    let rig = HttpRig::new();
+    rig.tsd.script(HttpFault::Answer(HttpAnswer::new(500)));
+    rig.tsd.script(Action::Heal.after_lines(3));
+    rig.send(0..1);
+    rig.flush();
+    rig.assert_stored(0..1);
+    assert_eq!(rig.handle.stats().points_rejected.total(), 0);
+}
+
 /// A point that no TSD takes: it has more tags than `tsd.storage.max_tags`.
 fn bad(n: usize) -> Point {
     (0..9).fold(Point::new("bad", 1), |point, tag| point.tag(format!("t{tag}"), n.to_string()))
