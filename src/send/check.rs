@@ -141,6 +141,21 @@ mod tests {
 
     #[cfg(feature = "http")]
     #[test]
+    fn a_server_that_closes_without_an_answer_would_take_no_points() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+        });
+        let error = check(&[&address], Duration::from_secs(5)).unwrap_err();
+        assert_eq!((error.address, error.action), (format!("{address}/api/put"), "send to"));
+        assert_eq!(error.source.kind(), ErrorKind::UnexpectedEof);
+        server.join().unwrap();
+    }
+
+    #[cfg(feature = "http")]
+    #[test]
     fn a_server_that_answers_without_an_end_holds_nobody_past_the_timeout() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());

@@ -84,7 +84,6 @@ impl Connection {
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match self.stream.write(bytes) {
-                Ok(0) if !bytes.is_empty() => return Err(ErrorKind::WriteZero.into()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
                 result => return result,
@@ -195,5 +194,26 @@ impl Released {
         let is_over = now >= self.until || (received == Received::Ended && self.rest.is_empty());
         let next = if received == Received::More { now } else { self.until };
         (!is_over).then_some(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the kernel does now and then where nobody listens on a port of the ephemeral range.
+    #[test]
+    fn a_socket_that_is_connected_to_itself_is_a_refused_one() {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let own = socket.local_addr().unwrap();
+        socket.connect(&own).unwrap();
+        let stream = TcpStream::from_std(socket.into());
+        let peer = own.as_socket().unwrap();
+        let connection = Connection { stream, peer, buffer: Box::default() };
+        let refused = connection.is_established().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        assert!(!format!("{connection:?}").contains("buffer"));
     }
 }

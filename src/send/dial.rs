@@ -287,6 +287,15 @@ mod tests {
     }
 
     #[test]
+    fn a_name_without_an_address_is_a_failure() {
+        let (mut dialer, senders) = dialer(&["empty.invalid".to_owned()]);
+        senders[0].send(Ok(Vec::new())).unwrap();
+        let (progress, _) = run(&mut dialer);
+        let Progress::Failed(0, failure) = progress else { panic!("{progress:?}") };
+        assert_eq!((failure.action, failure.source.kind()), ("resolve", ErrorKind::NotFound));
+    }
+
+    #[test]
     fn resolving_and_all_addresses_of_a_name_share_one_timeout() {
         let (hole, _kept) = black_hole();
         let hole: SocketAddr = hole.parse().unwrap();
@@ -305,6 +314,9 @@ mod tests {
             let (mut now, mut waits) = (start + slow, 0);
             while let Progress::Wait(until) = attempt.turn(&mut dialer, now) {
                 assert!(until - now >= MIN_SHARE.min(timeout / 2) || until == start + timeout);
+                // Woken for another reason.
+                let again = attempt.turn(&mut dialer, now);
+                assert!(matches!(again, Progress::Wait(same) if same == until), "{again:?}");
                 (now, waits) = (until, waits + 1);
             }
             assert_eq!((waits, now - start), (tried, timeout), "{addresses} addresses");

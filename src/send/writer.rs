@@ -330,9 +330,8 @@ impl Writer {
         // One that is done with at once does not take another's place.
         if released.turn(now).is_some() {
             if self.released.len() == MAX_RELEASED {
-                // One with every line whole has nothing to lose.
-                let whole = self.released.iter().position(Released::is_whole);
-                self.released.remove(whole.unwrap_or(0));
+                // Its time ends first.
+                self.released.remove(0);
             }
             self.released.push(released);
         }

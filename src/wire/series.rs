@@ -126,11 +126,9 @@ impl Rules {
         let kept_free = usize::from(own_tag.is_some()) + usize::from(self.instance.is_some());
         let most = self.max_tags.saturating_sub(kept_free);
         let mut dropped = Vec::new();
-        while tags.len() > most {
-            match tags.iter().rposition(|tag| tag.source == Source::Label) {
-                Some(last) => dropped.push(tags.remove(last).key),
-                None => break,
-            }
+        for _ in most..tags.len() {
+            let last = tags.iter().rposition(|tag| tag.source == Source::Label);
+            dropped.extend(last.map(|last| tags.remove(last).key));
         }
         dropped
     }

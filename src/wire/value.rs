@@ -134,6 +134,7 @@ mod tests {
     fn a_number_has_one_form() {
         let cases: &[(Value, &str)] = &[
             (0u64.into(), "0"),
+            (7usize.into(), "7"),
             ((i64::MAX as u64).into(), "9223372036854775807"),
             ((i64::MAX as u64 + 1).into(), "9.223372036854775808e18"),
             (u64::MAX.into(), "1.8446744073709552e19"),

@@ -259,10 +259,12 @@ mod tests {
         let head = "HTTP/1.1 200 OK\r\n";
         let endless = format!("{head}X: {}", "x".repeat(MAX_HEAD));
         let chunk = format!("{head}Transfer-Encoding: chunked\r\n\r\nzz\r\n");
+        let trailer = chunk.replace("zz\r\n", "0\r\n") + &"x".repeat(MAX_HEAD + 100);
         for text in [
             "SSH-2.0-OpenSSH\r\n",
             &endless,
             &chunk,
+            &trailer,
             "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
         ] {
             assert_eq!(read(text, 100, false).unwrap_err().kind(), ErrorKind::InvalidData);

@@ -391,6 +391,7 @@ fn a_server_is_left_alone_for_as_long_as_it_asks_beside_one_that_is_away() {
     let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
     let mut options = options(&[away], Confirmation::Auto);
     options.endpoints.insert(0, Endpoint::parse(&busy.address()).unwrap());
+    options.protocols.http.batch_bytes = 8000;
     let rig = Rig::at(options, clock);
     push(&rig, ["put m 1700000000 1 host=a"]);
     pass_until(&rig, &mock, || rig.counters.stats().disconnects == 1);

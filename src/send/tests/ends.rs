@@ -10,9 +10,12 @@ use std::time::Duration;
 use super::faults::nobody;
 use super::{Rig, SECOND, address, options};
 use crate::builder::Flavor;
-use crate::clock::{Clock, Instant};
+use crate::clock::{Clock, Instant, Mock};
 use crate::queue::{Phase, Queue};
 use crate::send::Writer;
+#[cfg(feature = "http")]
+use crate::send::endpoint::Endpoint;
+use crate::send::telnet::confirm::QUESTION;
 use crate::stats::{Confirmation, Counters};
 use crate::testing::{Action, FakeTsd, Fault};
 
@@ -186,6 +189,115 @@ fn a_server_that_closes_without_having_taken_everything_confirms_nothing() {
     let stats = rig.until(|stats| stats.disconnects == 1);
     assert_eq!(stats.points_confirmed, 1);
     assert_whole(&read_on(&mut stream, false));
+}
+
+/// As when the process of a server ends that has closed its side and not read everything.
+#[test]
+fn a_reset_after_the_end_of_both_sides_confirms_nothing() {
+    let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
+    let (rig, stream) = half_closed(&mock, clock);
+    drop(stream);
+    let stats = rig.until(|stats| stats.disconnects == 1);
+    assert_eq!(stats.points_confirmed, 0);
+}
+
+/// As on a system that never tells that the other side has everything, where a reset may come later.
+#[test]
+fn where_nothing_tells_of_what_arrived_the_end_of_both_sides_is_believed_after_two_seconds() {
+    let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
+    let (rig, _stream) = half_closed(&mock, clock);
+    mock.advance(2 * SECOND - Duration::from_millis(1));
+    drop(rig.queue.expedite());
+    let mut turns = 0..50;
+    rig.until(|_| turns.next().is_none());
+    assert_eq!(rig.counters.stats().points_confirmed, 0);
+    mock.advance(Duration::from_millis(1));
+    drop(rig.queue.expedite());
+    rig.until(|stats| stats.points_confirmed == 200 && stats.disconnects == 0);
+}
+
+/// A rig that has closed its side behind 200 lines, and a server that has closed its own and taken
+/// some of them. The clock stands still since then.
+fn half_closed(mock: &Mock, clock: Clock) -> (Rig, TcpStream) {
+    let listener = listener(2304);
+    let mut rig =
+        Rig::at(options(&[listener.local_addr().unwrap()], Confirmation::HalfClose), clock);
+    let queue = Arc::clone(&rig.queue);
+    let _expedite = queue.expedite();
+    rig.push(200);
+    let (stream, _) = listener.accept().unwrap();
+    rig.until(|stats| stats.points_sent == 200);
+    mock.advance(SECOND);
+    drop(queue.expedite());
+    let mut turns = 0..50;
+    rig.until(|_| turns.next().is_none());
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut turns = 0..50;
+    rig.until(|_| turns.next().is_none());
+    (rig, stream)
+}
+
+/// Of more connections than are kept, and of the first that is not.
+#[test]
+fn the_last_connections_that_were_given_up_get_whole_lines_though_they_answer() {
+    let listener = listener(4096);
+    let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
+    let mut options = options(&[listener.local_addr().unwrap()], Confirmation::Version);
+    options.write_timeout = SECOND;
+    let mut rig = Rig::at(options, clock);
+    let queue = Arc::clone(&rig.queue);
+    let _expedite = queue.expedite();
+    let lines = rig.push(100_000);
+    // What a connection may have unconfirmed after a failure, and the question behind it.
+    let burst = lines[..128].iter().map(|line| line.len() + 1).sum::<usize>() + QUESTION.len();
+    let mut streams = Vec::new();
+    for given_up in 1..=10 {
+        let before = rig.counters.stats().bytes_sent;
+        rig.until(|stats| {
+            mock.advance(Duration::from_millis(1));
+            drop(queue.expedite());
+            stats.connects == given_up
+        });
+        streams.push(listener.accept().unwrap().0);
+        let mut last = 0;
+        rig.until(|stats| {
+            std::thread::park_timeout(Duration::from_millis(40));
+            // The first one has more than the kernel takes.
+            let is_stalled = std::mem::replace(&mut last, stats.bytes_sent) == stats.bytes_sent;
+            if given_up == 1 { is_stalled && last > 0 } else { last == before + burst as u64 }
+        });
+        mock.advance(SECOND);
+        drop(queue.expedite());
+        rig.until(|stats| stats.disconnects == given_up);
+    }
+    assert_whole(&read_on(&mut streams[0], false));
+    for stream in &mut streams[2..] {
+        stream.write_all(b"put: HBase error: late\n").unwrap();
+        assert_whole(&read_on(stream, false));
+    }
+}
+
+/// Its answer is to no request that was sent.
+#[cfg(feature = "http")]
+#[test]
+fn an_answer_within_a_request_confirms_nothing() {
+    let listener = listener(2304);
+    let address = listener.local_addr().unwrap();
+    let mut options = options(&[], Confirmation::Auto);
+    options.endpoints.push(Endpoint::parse(&format!("http://{address}")).unwrap());
+    // More than the kernel takes.
+    options.protocols.http.batch_bytes = 1 << 23;
+    let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
+    let mut rig = Rig::at(options, clock);
+    // All of it waits when the connection is made.
+    rig.push(100_000);
+    mock.advance(SECOND);
+    drop(rig.queue.expedite());
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.read_exact(&mut [0; 1000]).unwrap();
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+    let stats = rig.until(|stats| stats.disconnects == 1);
+    assert_eq!(stats.points_confirmed, 0);
 }
 
 /// A storage error comes when the storage has answered, which may be after `version` was.
