@@ -279,7 +279,7 @@ impl Flusher {
 
     fn log_step(&mut self, seconds: f64, now: Instant) {
         let what = if seconds > 0.0 { STEP_FORWARD } else { STEP_BACK };
-        if self.log.should_log("step", now) {
+        if self.log.should_log(what, now) {
             tracing::warn!(seconds, "{what}");
         }
     }
@@ -544,6 +544,16 @@ mod tests {
         assert_eq!(lines_at(&mut fixture, 1_020)[2..], ["c 1020 1"], "the step was seen at 1010");
         fixture.count("d");
         assert_eq!(lines_at(&mut fixture, 1_030)[3..], ["d 1020 0", "d 1030 1"]);
+    }
+
+    #[test]
+    fn a_step_back_is_logged_behind_a_step_forward() {
+        let mut fixture = Fixture::new(T);
+        let flusher = &mut fixture.flusher;
+        let now = flusher.exporter.clock.now();
+        flusher.log_step(100.0, now);
+        flusher.log_step(-90.0, now);
+        assert!([STEP_FORWARD, STEP_BACK].iter().all(|step| !flusher.log.should_log(step, now)));
     }
 
     #[test]
