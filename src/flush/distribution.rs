@@ -21,6 +21,7 @@
 //! | `VmRange` | `_bucket` with `vmrange=` each range that has samples, then `_count` `_sum`; all since the start |
 //! | `Native` | a `histogram` line, for an interval with samples |
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use super::{native, vmrange};
@@ -147,18 +148,26 @@ pub(crate) struct Setting<T, G = T> {
 }
 
 impl<T> Setting<T, Option<T>> {
-    /// What `make` makes of the values.
+    /// What `make` makes of the values, or what to change in one. The names are those of the methods
+    /// that set them, for all metrics and for some.
     fn make<U>(
         &self,
+        (general, special): (&'static str, &'static str),
         default: &T,
         charset: Charset,
-        make: impl Fn(&T) -> Result<U, BuildError>,
-    ) -> Result<Setting<U>, BuildError> {
-        let special = self.special.iter();
-        let special = special.map(|(matcher, value)| Ok((matcher.clean(charset), make(value)?)));
+        make: impl Fn(&T) -> Result<U, String>,
+    ) -> Result<Setting<U>, BuildError>
+    where
+        T: Debug,
+    {
+        let make =
+            |option, value: &T| make(value).map_err(|fix| BuildError::invalid(option, value, fix));
+        let specials = self.special.iter().map(|(matcher, value)| {
+            make(special, value).map(|made| (matcher.clean(charset), made))
+        });
         Ok(Setting {
-            special: special.collect::<Result<_, _>>()?,
-            general: make(self.general.as_ref().unwrap_or(default))?,
+            special: specials.collect::<Result<_, _>>()?,
+            general: make(general, self.general.as_ref().unwrap_or(default))?,
         })
     }
 }
@@ -211,15 +220,24 @@ impl Plans {
             None => Distribution::Summary,
         };
         Ok(Plans {
-            kinds: distribution.make(&implied, charset, |&kind| Ok(kind))?,
-            summaries: quantiles.make(&DEFAULT_QUANTILES.to_vec(), charset, |quantiles| {
-                let plan = Plan::summary(quantiles).map(Arc::new);
-                plan.map_err(|fix| BuildError::invalid("set_quantiles", quantiles, fix))
-            })?,
-            buckets: buckets.make(&DEFAULT_BUCKETS.to_vec(), charset, |bounds| {
-                let plan = Plan::buckets(bounds).map(Arc::new);
-                plan.map_err(|fix| BuildError::invalid("set_buckets", bounds, fix))
-            })?,
+            kinds: distribution.make(
+                ("set_distribution", "set_distribution_for_metric"),
+                &implied,
+                charset,
+                |&kind| Ok(kind),
+            )?,
+            summaries: quantiles.make(
+                ("set_quantiles", "set_quantiles_for_metric"),
+                &DEFAULT_QUANTILES.to_vec(),
+                charset,
+                |quantiles| Plan::summary(quantiles).map(Arc::new),
+            )?,
+            buckets: buckets.make(
+                ("set_buckets", "set_buckets_for_metric"),
+                &DEFAULT_BUCKETS.to_vec(),
+                charset,
+                |bounds| Plan::buckets(bounds).map(Arc::new),
+            )?,
             vmrange: Arc::new(Plan::vmrange()),
             native: Arc::new(Plan::Native),
         })
@@ -705,12 +723,20 @@ mod tests {
         for bound in [f64::NAN, f64::INFINITY] {
             assert!(Plan::buckets(&[1.0, bound]).unwrap_err().contains("not finite"));
         }
-        let matcher = Matcher::Full("m".into());
-        let options =
-            Options { quantiles: special(vec![(matcher, vec![2.0])]), ..Options::default() };
-        let error = Plans::new(&options, Tsd).unwrap_err();
-        let expected = "set_quantiles([2.0]): the quantile 2 is not a number from 0 to 1";
-        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn an_error_names_the_method_that_set_the_value() {
+        let for_all = Setting { general: Some(vec![2.0]), special: Vec::new() };
+        let for_some = special(vec![(Matcher::Full("m".into()), vec![2.0])]);
+        for (quantiles, method) in
+            [(for_all, "set_quantiles"), (for_some, "set_quantiles_for_metric")]
+        {
+            let options = Options { quantiles, ..Options::default() };
+            let error = Plans::new(&options, Tsd).unwrap_err().to_string();
+            let expected = format!("{method}([2.0]): the quantile 2 is not a number from 0 to 1");
+            assert_eq!(error, expected);
+        }
     }
 
     #[test]
