@@ -217,6 +217,9 @@ impl OpenTsdbHandle {
     /// | that is the first of its series, of a metric of which a recorded series went by its [`idle_timeout`](crate::OpenTsdbBuilder::idle_timeout), and not later than that | the same |
     /// | any other | queued |
     ///
+    /// Where the series that went have more than 10,000 names, the third row is for points of
+    /// all other names too, up to when the last of them went that is not remembered.
+    ///
     /// So the points of a series are to be sent in the order of their times, more or less. That
     /// memory has 64 bytes a series, and as many series as
     /// [`with_series_limit`](crate::OpenTsdbBuilder::with_series_limit) allows; a point of a
