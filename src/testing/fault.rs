@@ -278,18 +278,23 @@ pub(super) enum When {
 }
 
 /// The steps that wait for their moment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Script {
-    /// What is left to wait is counted down in the first one.
+    /// What is left to wait is counted down in the first one. It stays the first while it is done,
+    /// so that what is read meanwhile does not count for the next one.
     pub(super) steps: VecDeque<Step>,
-    /// When the first became the first; `None` while the step before is done.
-    since: Option<Instant>,
+    /// When the first became the first.
+    since: Instant,
 }
 
 impl Script {
+    pub(super) fn new() -> Self {
+        Script { steps: VecDeque::new(), since: Instant::now() }
+    }
+
     pub(super) fn push(&mut self, step: Step) {
         if self.steps.is_empty() {
-            self.begin();
+            self.since = Instant::now();
         }
         self.steps.push_back(step);
     }
@@ -305,8 +310,8 @@ impl Script {
 
     /// When a step is due, if time decides that.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        match self.next() {
-            Some(When::Time(wait)) => self.since.map(|since| since + wait),
+        match self.next()? {
+            When::Time(wait) => Some(self.since + wait),
             _ => None,
         }
     }
@@ -317,36 +322,31 @@ impl Script {
 
     /// So many bytes were read and lines handled.
     pub(super) fn count(&mut self, bytes: usize, lines: usize) {
-        let first = self.steps.front_mut().filter(|_| self.since.is_some());
-        match first.map(|step| &mut step.when) {
+        match self.steps.front_mut().map(|step| &mut step.when) {
             Some(When::Bytes(left)) => *left = left.saturating_sub(bytes),
             Some(When::Lines(left)) => *left = left.saturating_sub(lines),
             _ => {}
         }
     }
 
-    /// The step whose moment has come; [`begin`](Self::begin) when it is done.
-    pub(super) fn due(&mut self, now: Instant) -> Option<Step> {
+    /// The step whose moment has come; [`advance`](Self::advance) when it is done.
+    pub(super) fn due(&self, now: Instant) -> Option<Step> {
         let is_due = match self.next()? {
             When::Bytes(left) | When::Lines(left) => left == 0,
             _ => self.deadline().is_some_and(|deadline| deadline <= now),
         };
-        if is_due { self.take() } else { None }
+        self.steps.front().filter(|_| is_due).cloned()
     }
 
     /// The step that waits for a connection, if it is the first.
-    pub(super) fn due_at_connection(&mut self) -> Option<Step> {
-        if self.next()? == When::Connection { self.take() } else { None }
+    pub(super) fn due_at_connection(&self) -> Option<Step> {
+        self.steps.front().filter(|step| step.when == When::Connection).cloned()
     }
 
-    fn take(&mut self) -> Option<Step> {
-        self.since = None;
-        self.steps.pop_front()
-    }
-
-    /// The step before is done: the first one counts from now on.
-    pub(super) fn begin(&mut self) {
-        self.since = Some(Instant::now());
+    /// The first step is done: the next one counts from now on.
+    pub(super) fn advance(&mut self) {
+        self.steps.pop_front();
+        self.since = Instant::now();
     }
 }
 

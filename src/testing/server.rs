@@ -8,12 +8,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::{Interest, Registry, Token};
-use socket2::SockRef;
 
 use super::fault::{Action, Fault, Mode, Script, Step, Task, When};
 use super::log::{End, Log};
@@ -25,6 +25,9 @@ use super::session::{READ_SIZE, Session};
 pub(super) const WAKER: Token = Token(1);
 /// The token of the first connection.
 const FIRST: usize = 2;
+
+/// The indices of connections.
+type Numbers = RangeInclusive<usize>;
 
 #[derive(Debug)]
 pub(super) struct Server {
@@ -51,7 +54,7 @@ impl Server {
         Ok(Server {
             log: Arc::new(Log::new(options.keeps_lines)),
             options,
-            script: Script::default(),
+            script: Script::new(),
             is_stopped: false,
             mode: Mode::default(),
             port: Port::bind(registry.try_clone()?)?,
@@ -70,12 +73,10 @@ impl Server {
 
     // ---- the loop's side ----
 
-    /// Takes down what the system says.
+    /// Takes down what the system says that no read does, since there may be something before it.
     pub(super) fn note(&mut self, event: &Event) {
         let Some(number) = event.token().0.checked_sub(FIRST) else { return };
         let Some(session) = self.sessions.get_mut(&number) else { return };
-        session.is_readable |= event.is_readable() || event.is_read_closed() || event.is_error();
-        session.is_writable |= event.is_writable();
         session.is_left |= event.is_read_closed() || event.is_error();
     }
 
@@ -88,12 +89,16 @@ impl Server {
         }
         self.run_due_steps(now);
         self.accept(now);
+        let mut is_busy = false;
         let numbers: Vec<_> = self.sessions.keys().copied().collect();
         for number in numbers {
-            self.serve(number, now);
+            is_busy |= self.serve(number, now);
             self.run_due_steps(now);
         }
-        let sessions = self.sessions.values().filter_map(|session| session.next_turn(now));
+        if is_busy {
+            return Some(Duration::ZERO);
+        }
+        let sessions = self.sessions.values().filter_map(|session| session.deadline(now));
         let next = sessions.chain(self.script.deadline()).chain(self.reopens).min();
         next.map(|next| next.saturating_duration_since(now))
     }
@@ -107,61 +112,86 @@ impl Server {
             watched.expect("the event queue takes any number of connections");
             let session = Session::new(stream, self.mode.clone(), &self.options);
             self.sessions.insert(number, session);
-            match self.door {
-                Some(Fault::CloseNew) => self.close(number, End::ByServer, now),
-                Some(_) => self.reset(number, now),
-                None => {}
-            }
+            self.with(number, now, |server, session| match server.door {
+                Some(Fault::CloseNew) => Some(End::ByServer),
+                Some(_) => Some(session.reset()),
+                None => None,
+            });
             if let Some(step) = self.script.due_at_connection() {
                 self.apply(&step, Some(number), now);
-                self.script.begin();
+                self.script.advance();
             }
         }
     }
 
-    /// Reads once, handles what that completed, writes, and closes when all is said.
-    fn serve(&mut self, number: usize, now: Instant) {
-        if let Err(end) = self.receive(number, self.script.left(), now) {
-            return self.close(number, end, now);
-        }
-        let Some(session) = self.sessions.get_mut(&number) else { return };
-        if session.mode.breaks_after == Some(0) {
-            return self.reset(number, now);
-        }
-        session.write(now);
-        let (is_left_alone, end) = (session.is_left_alone(), session.is_done(now));
-        if is_left_alone {
-            self.log_mut().connections[number].is_left = true;
-        }
-        if let Some(end) = end {
-            self.close(number, end, now);
+    /// Does something with a connection, which is closed if it has ended by that.
+    fn with(
+        &mut self,
+        number: usize,
+        now: Instant,
+        act: impl FnOnce(&mut Server, &mut Session) -> Option<End>,
+    ) {
+        let Some(mut session) = self.sessions.remove(&number) else { return };
+        match act(self, &mut session) {
+            Some(end) => self.log_mut().end(number, end, now),
+            None => drop(self.sessions.insert(number, session)),
         }
     }
 
-    /// Reads once and handles what that completed, at most so many bytes and lines.
-    fn receive(&mut self, number: usize, most: (usize, usize), now: Instant) -> Result<usize, End> {
-        let Server { log, options, script, sessions, buffer, .. } = self;
-        let Some(session) = sessions.get_mut(&number) else { return Ok(0) };
-        let (log, (bytes, lines)) = (Arc::make_mut(log), most);
+    /// Reads once, handles what that completed, writes, and closes when all is said. Returns whether
+    /// there was anything to do: then there may be more.
+    fn serve(&mut self, number: usize, now: Instant) -> bool {
+        let (most, mut is_busy) = (self.script.left(), false);
+        self.with(number, now, |server, session| {
+            is_busy = match server.receive(number, session, most, now) {
+                Ok(is_busy) => is_busy,
+                Err(end) => return Some(end),
+            };
+            if session.mode.breaks_after == Some(0) {
+                return Some(session.reset());
+            }
+            is_busy |= session.write(now);
+            if !is_busy && session.is_left_alone() {
+                server.log_mut().connections[number].is_left = true;
+            }
+            session.is_done(now)
+        });
+        is_busy
+    }
+
+    /// Handles what was read before and had to wait, reads once, and handles what that completed: at
+    /// most so many bytes and lines. Returns whether there was anything.
+    fn receive(
+        &mut self,
+        number: usize,
+        session: &mut Session,
+        (bytes, lines): (usize, usize),
+        now: Instant,
+    ) -> Result<bool, End> {
+        let Server { log, options, script, buffer, .. } = self;
+        let (log, mode) = (Arc::make_mut(log), &session.mode.clone());
+        let before = log.accepted_count();
+        let mut desk = Desk { options, mode, log, connection: number };
+        let mut handled = session.handle(lines, now, &mut desk);
         let size = bytes.min(buffer.len());
         let progress = session.read(&mut buffer[..size], now);
         let read = progress.unwrap_or(0);
-        log.read(number, &buffer[..read]);
-        let before = log.accepted_count();
-        let mut desk = Desk { options, log, connection: number };
-        let handled = session.handle(lines, now, &mut desk);
-        if handled < lines && session.is_read_out() {
-            session.handle_tail(now, &mut desk);
-        }
+        desk.log.read(number, &buffer[..read]);
+        handled += session.handle(lines - handled, now, &mut desk);
         log.arrived(log.accepted_count() - before, now);
         script.count(read, handled);
-        progress
+        progress.map(|read| read + handled > 0)
+    }
+
+    fn read_out(&mut self, number: usize, session: &mut Session, now: Instant) {
+        let all = (usize::MAX, usize::MAX);
+        while self.receive(number, session, all, now).is_ok_and(|is_busy| is_busy) {}
     }
 
     fn run_due_steps(&mut self, now: Instant) {
         while let Some(step) = self.script.due(now) {
             self.apply(&step, None, now);
-            self.script.begin();
+            self.script.advance();
         }
     }
 
@@ -178,35 +208,43 @@ impl Server {
 
     /// Does what the step says, to one connection or to all.
     fn apply(&mut self, step: &Step, only: Option<usize>, now: Instant) {
-        let targets: Vec<_> = match only {
-            Some(number) => vec![number],
-            None => self.sessions.keys().copied().collect(),
-        };
+        let targets = only.map_or(0..=usize::MAX, |number| number..=number);
         match &step.task {
-            Task::Do(action) => self.act(action, &targets, now),
+            Task::Do(action) => self.act(action, targets, now),
             Task::Begin { fault, spares_new } => {
-                self.begin(fault, *spares_new || only.is_some(), &targets);
+                self.begin(fault, *spares_new || only.is_some(), targets);
             }
         }
     }
 
-    fn act(&mut self, action: &Action, targets: &[usize], now: Instant) {
-        for &number in targets {
-            match action {
-                Action::Reset | Action::Crash { .. } => self.reset(number, now),
-                Action::Close | Action::Restart { .. } => self.end_politely(number, now),
-                Action::CloseUnread => {
-                    self.with(number, Session::close_unread);
-                    self.read_out(number, now);
-                    self.log_mut().end(number, End::ByServer, now);
+    fn act(&mut self, action: &Action, targets: Numbers, now: Instant) {
+        let numbers: Vec<_> = self.sessions.range(targets).map(|(number, _)| *number).collect();
+        for number in numbers {
+            self.with(number, now, |server, session| match action {
+                Action::Reset | Action::Crash { .. } => Some(session.reset()),
+                Action::Close | Action::Restart { .. } => {
+                    server.read_out(number, session, now);
+                    session.write(now);
+                    // A RST, if something is left unread.
+                    Some(End::ByServer)
                 }
-                Action::HalfClose => self.with(number, |session| session.half_close(now)),
-                Action::Say(bytes) => self.with(number, |session| {
+                Action::CloseUnread => {
+                    session.close_unread();
+                    server.read_out(number, session, now);
+                    server.log_mut().end(number, End::ByServer, now);
+                    None
+                }
+                Action::HalfClose => {
+                    session.half_close(now);
+                    None
+                }
+                Action::Say(bytes) => {
                     session.say(bytes, now);
                     session.write(now);
-                }),
-                Action::Heal => {}
-            }
+                    None
+                }
+                Action::Heal => None,
+            });
         }
         match action {
             Action::Restart { down } | Action::Crash { down } => self.shut_for(*down, now),
@@ -215,35 +253,19 @@ impl Server {
         }
     }
 
-    fn with(&mut self, number: usize, change: impl FnOnce(&mut Session)) {
-        if let Some(session) = self.sessions.get_mut(&number) {
-            change(session);
-        }
-    }
-
-    fn begin(&mut self, fault: &Fault, spares_new: bool, targets: &[usize]) {
+    fn begin(&mut self, fault: &Fault, spares_new: bool, targets: Numbers) {
         match fault {
-            Fault::Refuse if self.port.close() => {}
+            Fault::Refuse if self.port.close() => return,
             Fault::Refuse | Fault::IgnoreNew | Fault::ResetNew | Fault::CloseNew => {
                 self.door = Some(fault.clone());
+                return;
             }
-            Fault::ReceiveBuffer(bytes) => self.set_receive_buffer(*bytes, spares_new, targets),
-            fault => {
-                targets.iter().for_each(|&number| self.with(number, |it| it.mode.begin(fault)));
-                if !spares_new {
-                    self.mode.begin(fault);
-                }
-            }
+            Fault::ReceiveBuffer(bytes) if !spares_new => self.port.set_receive_buffer(*bytes),
+            _ => {}
         }
-    }
-
-    fn set_receive_buffer(&mut self, bytes: usize, spares_new: bool, targets: &[usize]) {
-        // A system that does not set it leaves all as it was, which the test sees.
+        self.sessions.range_mut(targets).for_each(|(_, session)| session.begin(fault));
         if !spares_new {
-            let _ = self.port.set_receive_buffer(bytes);
-        }
-        for session in targets.iter().filter_map(|number| self.sessions.get(number)) {
-            let _ = SockRef::from(&session.stream).set_recv_buffer_size(bytes);
+            self.mode.begin(fault);
         }
     }
 
@@ -254,10 +276,7 @@ impl Server {
         if self.reopens.is_none() {
             self.reopen();
         }
-        for session in self.sessions.values_mut() {
-            session.mode = Mode::default();
-            session.is_blocked = false;
-        }
+        self.sessions.values_mut().for_each(|session| session.mode = Mode::default());
     }
 
     fn shut_for(&mut self, down: Duration, now: Instant) {
@@ -274,33 +293,5 @@ impl Server {
         self.reopens = None;
         self.port.open().expect("the port is ours");
         self.door = None;
-    }
-
-    /// Handles what has arrived, answers, and closes. That sends a FIN, or a RST if something is
-    /// left unread.
-    fn end_politely(&mut self, number: usize, now: Instant) {
-        self.read_out(number, now);
-        self.with(number, |session| session.write(now));
-        self.close(number, End::ByServer, now);
-    }
-
-    fn read_out(&mut self, number: usize, now: Instant) {
-        // The system may have more to say than was asked so far.
-        self.with(number, |session| (session.is_readable, session.is_writable) = (true, true));
-        let all = (usize::MAX, usize::MAX);
-        while self.receive(number, all, now).is_ok_and(|bytes| bytes > 0) {}
-    }
-
-    fn reset(&mut self, number: usize, now: Instant) {
-        if let Some(session) = self.sessions.get(&number) {
-            // Without a wait to linger, closing sends a RST.
-            let _ = SockRef::from(&session.stream).set_linger(Some(Duration::ZERO));
-        }
-        self.close(number, End::ByServer, now);
-    }
-
-    fn close(&mut self, number: usize, end: End, now: Instant) {
-        self.sessions.remove(&number);
-        self.log_mut().end(number, end, now);
     }
 }

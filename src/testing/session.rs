@@ -1,19 +1,20 @@
 //! One connection: bytes become lines, lines are handled in order, answers go back.
 
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
+use socket2::SockRef;
 
 use super::fault::{Fault, Mode};
 #[cfg(feature = "tls")]
 use super::http::tls::Tls;
 use super::log::End;
 use super::options::FakeTsdBuilder;
-use super::rpc::{Answer, Desk, Outcome};
+use super::rpc::{Answer, Desk};
 
 /// How much is read at a time.
 pub(super) const READ_SIZE: usize = 64 * 1024;
@@ -36,20 +37,16 @@ enum Protocol {
 
 #[derive(Debug)]
 pub(super) struct Session {
-    pub(super) stream: TcpStream,
+    stream: TcpStream,
     pub(super) mode: Mode,
     protocol: Protocol,
     /// Bytes that were read.
     inbox: Vec<u8>,
     /// How many of these, and of those that come next, are handled or thrown away.
     done: usize,
-    /// Whether there was a line or request behind these at the last look, or may be another.
+    /// Whether there is a line or request behind these that has to wait: for a step of the script, or
+    /// for storage. Nothing is read meanwhile.
     has_next: bool,
-    /// Whether that waits for storage.
-    pub(super) is_blocked: bool,
-    /// Whether the system said that there is something to read, and has not said otherwise since.
-    pub(super) is_readable: bool,
-    pub(super) is_writable: bool,
     /// Whether the system said that the client has closed its side; there may be something to read
     /// before that.
     pub(super) is_left: bool,
@@ -80,9 +77,6 @@ impl Session {
             inbox: Vec::new(),
             done: 0,
             has_next: false,
-            is_blocked: false,
-            is_readable: true,
-            is_writable: true,
             is_left: false,
             finished: None,
             next_read: None,
@@ -99,7 +93,7 @@ impl Session {
     /// were, or how the connection has ended.
     pub(super) fn read(&mut self, buffer: &mut [u8], now: Instant) -> Result<usize, End> {
         let is_early = self.next_read.is_some_and(|next| next > now);
-        if is_early || !self.can_handle() || !self.is_readable || self.finished.is_some() {
+        if is_early || self.has_next || self.finished.is_some() || !self.can_handle() {
             return Ok(0);
         }
         let portion = self.mode.trickle.map_or(usize::MAX, |(bytes, _)| bytes);
@@ -116,8 +110,7 @@ impl Session {
                 self.next_read = self.mode.trickle.map(|(_, every)| now + every);
                 return Ok(count);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_readable = false,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_for_later(&error) => {}
             Err(_) => return Err(End::ResetByClient),
         }
         Ok(0)
@@ -134,7 +127,7 @@ impl Session {
     }
 
     fn can_handle(&self) -> bool {
-        !(self.mode.has(&Fault::StopReading) || self.is_blocked || self.is_closing)
+        !self.mode.has(&Fault::StopReading) && !self.is_closing
     }
 
     /// Handles at most `limit` of the lines or requests that were read; returns how many.
@@ -147,18 +140,17 @@ impl Session {
             }
             let next = self.handle_next(desk);
             self.has_next = next.is_some();
-            let Some((length, outcome)) = next else { break };
-            self.is_blocked = outcome == Outcome::Blocked;
-            if self.is_blocked {
-                break;
-            }
+            let Some((length, Some(answer))) = next else { break };
             self.done += length;
             count += 1;
-            self.settle(outcome, now);
+            self.answer(answer, now);
         }
         let done = self.done.min(self.inbox.len());
         self.inbox.drain(..done);
         self.done -= done;
+        if count < limit && self.is_read_out() {
+            self.handle_tail(now, desk);
+        }
         count
     }
 
@@ -167,12 +159,13 @@ impl Session {
         self.inbox.get(self.done..).unwrap_or_default()
     }
 
-    /// Handles the next line or request, if enough of it is there; returns how long it is.
-    fn handle_next(&self, desk: &mut Desk<'_>) -> Option<(usize, Outcome)> {
+    /// Handles the next line or request, if enough of it is there. Returns how long it is, and the
+    /// answer unless it waits for storage.
+    fn handle_next(&self, desk: &mut Desk<'_>) -> Option<(usize, Option<Answer>)> {
         let rest = self.rest();
         #[cfg(feature = "http")]
         if self.protocol == Protocol::Http {
-            return super::http::exchange::handle(rest, desk, &self.mode, self.is_answering);
+            return super::http::exchange::handle(rest, desk, self.is_answering);
         }
         let feed = rest.iter().position(|&byte| byte == b'\n');
         let line = &rest[..feed.unwrap_or(rest.len())];
@@ -181,29 +174,29 @@ impl Session {
         if feed.is_none() && !(is_long && desk.options.replies.is_tsd()) {
             return None;
         }
-        let outcome = match is_long {
-            true => desk.reject_long(line),
-            false => desk.handle(line.strip_suffix(b"\r").unwrap_or(line), &self.mode),
+        let answer = match is_long {
+            true => Some(desk.reject_long(line)),
+            false => desk.handle(line.strip_suffix(b"\r").unwrap_or(line)),
         };
-        Some((line.len() + 1, outcome))
+        Some((line.len() + 1, answer))
     }
 
     /// What remains when the client has finished: a line to some servers, nothing to others.
-    pub(super) fn handle_tail(&mut self, now: Instant, desk: &mut Desk<'_>) {
+    fn handle_tail(&mut self, now: Instant, desk: &mut Desk<'_>) {
         let tail = mem::take(&mut self.inbox);
         if tail.is_empty() || self.protocol == Protocol::Ignored {
             return;
         }
         if self.protocol == Protocol::Telnet && desk.options.replies.takes_tail() {
-            let outcome = desk.handle(&tail, &self.mode);
-            self.settle(outcome, now);
+            let answer = desk.handle(&tail);
+            self.answer(answer.unwrap_or_default(), now);
         }
         desk.log.connections[desk.connection].unterminated = tail;
     }
 
     /// Whether the client has finished and everything it sent is handled but for a line without an
     /// end.
-    pub(super) fn is_read_out(&self) -> bool {
+    fn is_read_out(&self) -> bool {
         self.finished.is_some() && !self.has_next
     }
 
@@ -221,34 +214,32 @@ impl Session {
 
     /// Whether the client has closed its side and that is not answered for now.
     pub(super) fn is_left_alone(&self) -> bool {
-        self.is_left && (self.is_blocked || self.is_held())
+        self.is_left && (self.has_next || self.is_held())
     }
 
     fn is_held(&self) -> bool {
         [Fault::StopReading, Fault::HoldOpen].iter().any(|fault| self.mode.has(fault))
     }
 
-    /// Writes what can be written.
-    pub(super) fn write(&mut self, now: Instant) {
-        if self.mode.has(&Fault::Flood) && self.is_writable && self.outbox.is_empty() {
+    /// Writes what can be written; returns whether that is anything.
+    pub(super) fn write(&mut self, now: Instant) -> bool {
+        if self.mode.has(&Fault::Flood) && self.outbox.is_empty() {
             let copies = HIGH_WATER / GARBAGE.len();
             self.say(&GARBAGE.repeat(copies), now);
         }
-        while self.is_writable {
-            let Some((_, bytes)) = self.outbox.front_mut().filter(|(due, _)| *due <= now) else {
-                break;
-            };
+        let mut has_written = false;
+        while let Some((_, bytes)) = self.outbox.front_mut().filter(|(due, _)| *due <= now) {
             match self.stream.write(bytes) {
                 Ok(count) if count == bytes.len() => drop(self.outbox.pop_front()),
                 Ok(count) => drop(bytes.drain(..count)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_writable = false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_for_later(&error) => break,
                 // Nobody will read it. What the client has sent before can still be read.
                 Err(_) => {
                     self.outbox.clear();
                     self.mode.end_flood();
                 }
             }
+            has_written = true;
         }
         self.is_answering &= !self.outbox.is_empty();
         if self.is_half_closing && self.outbox.is_empty() {
@@ -256,18 +247,14 @@ impl Session {
             // That the client is gone already is no matter.
             let _ = self.stream.shutdown(Shutdown::Write);
         }
+        has_written
     }
 
     /// When there is something to do without a word from the system.
-    pub(super) fn next_turn(&self, now: Instant) -> Option<Instant> {
-        let can_handle = self.can_handle();
-        let can_read = self.is_readable && self.finished.is_none() && can_handle;
-        let read = can_read.then(|| self.next_read.unwrap_or(now));
-        let handle = (can_handle && self.has_next).then_some(now);
-        let flood = (self.mode.has(&Fault::Flood) && self.is_writable).then_some(now);
-        let write = self.outbox.front().filter(|_| self.is_writable).map(|(due, _)| *due);
-        let close = self.finished.filter(|&at| at > now);
-        [read, handle, flood, write, close].into_iter().flatten().min()
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
+        let due = self.outbox.front().map(|(due, _)| *due);
+        let times = [self.next_read, due, self.finished];
+        times.into_iter().flatten().filter(|&time| time > now).min()
     }
 
     /// Sends bytes, after those that are to be sent already.
@@ -280,6 +267,22 @@ impl Session {
         }
     }
 
+    /// Begins what the fault says for this connection.
+    pub(super) fn begin(&mut self, fault: &Fault) {
+        if let Fault::ReceiveBuffer(bytes) = fault {
+            // A system that does not set it leaves all as it was, which the test sees.
+            let _ = SockRef::from(&self.stream).set_recv_buffer_size(*bytes);
+        }
+        self.mode.begin(fault);
+    }
+
+    /// Has the end of the connection send a RST.
+    pub(super) fn reset(&self) -> End {
+        // Without a wait to linger, closing does.
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        End::ByServer
+    }
+
     /// Sends a FIN after all that is to be sent.
     pub(super) fn half_close(&mut self, now: Instant) {
         self.is_half_closing = true;
@@ -290,7 +293,7 @@ impl Session {
     pub(super) fn close_unread(&mut self) {
         self.protocol = Protocol::Ignored;
         self.mode = Mode::default();
-        self.is_blocked = false;
+        self.has_next = false;
         self.inbox.clear();
         self.outbox.clear();
         // That the client is gone already is no matter.
@@ -315,32 +318,25 @@ impl Session {
             }
             if let Some(answer) = options.replies.turns_away(self.inbox[0]) {
                 self.protocol = Protocol::Ignored;
-                self.is_closing = !answer.is_empty();
-                self.answer(answer.as_bytes(), Duration::ZERO, now);
+                let is_last = !answer.is_empty();
+                self.answer(Answer { bytes: answer.into(), is_last, ..Answer::default() }, now);
             }
         }
     }
 
-    fn settle(&mut self, outcome: Outcome, now: Instant) {
-        match outcome {
-            Outcome::Silence | Outcome::Blocked => {}
-            Outcome::Complaint(reply) => {
-                let waiting: usize = self.outbox.iter().map(|(_, bytes)| bytes.len()).sum();
-                if waiting <= HIGH_WATER {
-                    self.answer((reply + "\n").as_bytes(), Duration::ZERO, now);
-                }
-            }
-            Outcome::Answer(Answer { bytes, after, is_last }) => {
-                self.answer(&bytes, after, now);
-                self.is_closing |= is_last;
-            }
-        }
-    }
-
-    fn answer(&mut self, answer: &[u8], after: Duration, now: Instant) {
-        if !self.mode.has(&Fault::Mute) && !answer.is_empty() {
+    fn answer(&mut self, answer: Answer, now: Instant) {
+        let Answer { bytes, after, is_last, is_complaint } = answer;
+        let waiting: usize = self.outbox.iter().map(|(_, bytes)| bytes.len()).sum();
+        let is_dropped = is_complaint && waiting > HIGH_WATER || self.mode.has(&Fault::Mute);
+        if !is_dropped && !bytes.is_empty() {
             self.is_answering = true;
-            self.say(answer, now + self.mode.delay + after);
+            self.say(&bytes, now + self.mode.delay + after);
         }
+        self.is_closing |= is_last;
     }
+}
+
+/// Whether the system has nothing to read, or no room to write, until it says so.
+fn is_for_later(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

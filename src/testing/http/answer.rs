@@ -9,6 +9,11 @@ use super::fault::{HttpAnswer, HttpFault};
 const CHUNK: usize = 12;
 
 impl HttpAnswer {
+    /// The connection is closed without a word.
+    pub(super) fn none() -> Self {
+        HttpAnswer::new(0)
+    }
+
     pub(super) fn json(status: u16, body: &Value) -> Self {
         let json = "application/json; charset=UTF-8";
         HttpAnswer::new(status).header("Content-Type", json).body(body.to_string())
@@ -32,6 +37,9 @@ impl HttpAnswer {
     /// As it goes over the wire under these faults.
     pub(super) fn render(&self, faults: &[HttpFault]) -> Answer {
         let HttpAnswer { status, headers, body, after, .. } = self;
+        if *status == 0 {
+            return Answer { is_last: true, ..Answer::default() };
+        }
         let with_length = |length: usize| format!("Content-Length: {length}\r\n");
         let (mut body, mut framing) = (body.clone().into_bytes(), with_length(body.len()));
         let (mut closing, mut is_last, mut cut) = ("", false, usize::MAX);
@@ -59,7 +67,7 @@ impl HttpAnswer {
         let head = format!("HTTP/1.1 {status} {reason}\r\n{headers}{framing}{closing}\r\n");
         let mut bytes = [head.as_bytes(), &body].concat();
         bytes.truncate(cut);
-        Answer { bytes, is_last, after: *after }
+        Answer { bytes, is_last, after: *after, is_complaint: false }
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::fault::{Fault, Mode};
 use super::super::log::HttpRequest;
-use super::super::rpc::{Desk, Outcome};
+use super::super::rpc::{Answer, Desk};
 use super::fault::{HttpAnswer, HttpFault, TooLarge};
 use super::options::HttpOptions;
 use super::put::{self, DataPoint};
@@ -23,48 +23,42 @@ const MAX_INFLATED: u64 = 256 << 20;
 const BAD_POINTS: &str = "One or more data points had errors";
 const SEE_LOGS: &str = "Please see the TSD logs or append \"details\" to the put request";
 
-/// Handles the request that `bytes` begin with, if enough of it is there; returns how long it is.
+/// Handles the request that `bytes` begin with, if enough of it is there. Returns how long it is,
+/// and the answer unless it waits for storage.
 pub(in super::super) fn handle(
     bytes: &[u8],
     desk: &mut Desk<'_>,
-    mode: &Mode,
     is_busy: bool,
-) -> Option<(usize, Outcome)> {
+) -> Option<(usize, Option<Answer>)> {
     let options = desk.options.http.as_ref()?;
     let (mut request, head) = match HttpRequest::read(bytes)? {
         Ok(read) => read,
         Err(what) => {
             desk.log.violate(what);
-            return Some((bytes.len(), Outcome::close()));
+            return Some((bytes.len(), Some(HttpAnswer::none().render(&[]))));
         }
     };
-    let exchange =
-        Exchange { request: &request, mode, options, flavor: desk.options.replies.flavor };
+    let (mode, flavor) = (desk.mode, desk.options.replies.flavor);
+    let exchange = Exchange { request: &request, mode, options, flavor };
     let size = head.saturating_add(request.wire_bytes);
     let mut body = Vec::new();
     let handled = match exchange.refuse() {
-        Some(refusal) => refusal,
+        Some(refusal) => Some(refusal),
         None if bytes.len() < size => return None,
-        None => exchange
-            .inflate(&bytes[head..size], &mut body)
-            .and_then(|()| exchange.route(desk, &body)),
+        None if !exchange.inflate(&bytes[head..size], &mut body) => Some(HttpAnswer::none()),
+        None => exchange.route(desk, &body),
     };
-    let (status, mut answer) = match handled {
-        Err(Outcome::Answer(answer)) => (0, answer),
-        Err(waits) => return Some((size, waits)),
-        Ok(answer) => {
-            let answer = exchange.other_answer().unwrap_or(&answer);
-            (answer.status, answer.render(&mode.http))
-        }
-    };
+    let Some(right) = handled else { return Some((size, None)) };
+    let answer = exchange.other_answer().filter(|_| right.status > 0).unwrap_or(&right);
+    let mut rendered = answer.render(&mode.http);
     // Where a body in chunks ends, nobody knows.
-    answer.is_last |= request.header("transfer-encoding").is_some()
+    rendered.is_last |= request.header("transfer-encoding").is_some()
         || request.header("connection").is_some_and(|it| it.eq_ignore_ascii_case("close"));
     let in_flight = is_busy.then_some("two requests in flight");
     request.violations().chain(in_flight).for_each(|what| desk.log.violate(what));
-    (request.connection, request.status, request.body) = (desk.connection, status, body);
+    (request.connection, request.status, request.body) = (desk.connection, answer.status, body);
     desk.log.request(request);
-    Some((size, Outcome::Answer(answer)))
+    Some((size, Some(rendered)))
 }
 
 /// All that it takes to handle a request, but the desk.
@@ -77,7 +71,7 @@ struct Exchange<'a> {
 
 impl Exchange<'_> {
     /// What is said to the head alone.
-    fn refuse(&self) -> Option<Result<HttpAnswer, Outcome>> {
+    fn refuse(&self) -> Option<HttpAnswer> {
         let limit = self.mode.http.iter().rev().find_map(|fault| match fault {
             HttpFault::Limit(bytes, how) => Some((*bytes, *how)),
             _ => None,
@@ -89,73 +83,72 @@ impl Exchange<'_> {
         let (limit, how) = limit.unwrap_or((self.options.max_body_bytes.unwrap_or(most), how));
         let is_refused = self.request.wire_bytes > limit || self.request.is_in_chunks();
         is_refused.then(|| match how {
-            TooLarge::NotSupported => Ok(HttpAnswer::page(400, "Chunked request not supported.")),
-            TooLarge::Status(status) => Ok(HttpAnswer::page(status, "too large")),
-            TooLarge::Close => Err(Outcome::close()),
+            TooLarge::NotSupported => HttpAnswer::page(400, "Chunked request not supported."),
+            TooLarge::Status(status) => HttpAnswer::page(status, "too large"),
+            TooLarge::Close => HttpAnswer::none(),
         })
     }
 
-    /// Puts down the body as it was before it was compressed.
-    fn inflate(&self, wire: &[u8], body: &mut Vec<u8>) -> Result<(), Outcome> {
+    /// Puts down the body as it was before it was compressed; returns whether it could be read.
+    fn inflate(&self, wire: &[u8], body: &mut Vec<u8>) -> bool {
         if self.request.header("content-encoding") != Some("gzip") || self.options.ignores_gzip {
             body.extend_from_slice(wire);
-            return Ok(());
+            return true;
         }
-        match MultiGzDecoder::new(wire).take(MAX_INFLATED).read_to_end(body) {
-            // A TSD closes the connection, others answer 400.
-            Err(_) if self.flavor == Flavor::OpenTsdb => Err(Outcome::close()),
-            _ => Ok(()),
-        }
+        let inflated = MultiGzDecoder::new(wire).take(MAX_INFLATED).read_to_end(body);
+        // A TSD closes the connection, others answer 400.
+        inflated.is_ok() || self.flavor != Flavor::OpenTsdb
     }
 
-    fn route(&self, desk: &mut Desk<'_>, body: &[u8]) -> Result<HttpAnswer, Outcome> {
+    /// The right answer, unless the request waits for storage.
+    fn route(&self, desk: &mut Desk<'_>, body: &[u8]) -> Option<HttpAnswer> {
         if let Some(answer) = self.other_answer().filter(|answer| !answer.stores) {
-            return Ok(answer.clone());
+            return Some(answer.clone());
         }
         if self.mode.http.contains(&HttpFault::CloseUnanswered) {
-            return Err(Outcome::close());
+            return Some(HttpAnswer::none());
         }
         let required = self.options.required.as_ref();
         if required.is_some_and(|(name, value)| self.request.header(name) != Some(value)) {
-            return Ok(HttpAnswer::page(401, ""));
+            return Some(HttpAnswer::page(401, ""));
         }
         if self.request.path != self.options.path || self.mode.has(&Fault::ReadOnly) {
-            return Ok(HttpAnswer::error(404, "Endpoint not found", ""));
+            return Some(HttpAnswer::error(404, "Endpoint not found", ""));
         }
         if self.request.method != "POST" {
-            return Ok(HttpAnswer::error(405, "Method not allowed", ""));
+            return Some(HttpAnswer::error(405, "Method not allowed", ""));
         }
         match put::points(body) {
             Ok(points) => self.put(desk, &points),
-            Err(_) if self.flavor != Flavor::OpenTsdb && body == b"[]" => Ok(HttpAnswer::new(204)),
-            Err(what) => Ok(HttpAnswer::error(400, what, "")),
+            Err(_) if self.flavor != Flavor::OpenTsdb && body == b"[]" => {
+                Some(HttpAnswer::new(204))
+            }
+            Err(what) => Some(HttpAnswer::error(400, what, "")),
         }
     }
 
     /// Stores the good points, or none.
-    fn put(&self, desk: &mut Desk<'_>, points: &[DataPoint<'_>]) -> Result<HttpAnswer, Outcome> {
+    fn put(&self, desk: &mut Desk<'_>, points: &[DataPoint<'_>]) -> Option<HttpAnswer> {
         let is_sync = self.asks("sync");
         let timeout = self.request.parameter("sync_timeout").and_then(|it| it.parse().ok());
         let timeout = timeout.filter(|&millis| is_sync && millis > 0).map(Duration::from_millis);
         let is_late = is_sync && self.mode.has(&Fault::FreezeStorage);
-        let checked = points.iter().map(|point| (point, point.check(desk, self.mode)));
-        let checked: Vec<_> = checked.collect();
-        let good = || checked.iter().filter_map(|(_, put)| put.as_ref().ok());
-        let is_stuck = good().any(|put| desk.is_stuck(put, self.mode));
+        let checked: Vec<_> = points.iter().map(|point| point.check(desk)).collect();
+        let is_stuck = checked.iter().flatten().any(|put| desk.is_stuck(put));
         if is_stuck || (is_late && timeout.is_none()) {
-            return Err(Outcome::Blocked);
+            return None;
         }
         let is_lost = self.mode.http.contains(&HttpFault::StorageFails);
         let unstored = (is_lost && is_sync).then_some("Storage exception: Region not available");
         let failure = if is_late { Some("Write timedout") } else { unstored };
-        let errors = checked.iter().filter_map(|(point, put)| {
+        let errors = points.iter().zip(&checked).filter_map(|(point, put)| {
             let what = put.as_ref().err().map(String::as_str).or(failure)?;
             Some(point.error(what))
         });
         let errors: Vec<_> = errors.collect();
-        let good = good().count();
+        let good = checked.iter().flatten().count();
         let stores = !is_lost && (good == points.len() || self.options.refuses_all.is_none());
-        for (DataPoint { line, json, .. }, put) in checked {
+        for (DataPoint { line, json, .. }, put) in points.iter().zip(checked) {
             match put {
                 Ok(put) if stores => desk.log.accept_json(desk.connection, line, put, json),
                 Ok(_) => {}
@@ -169,7 +162,7 @@ impl Exchange<'_> {
             summary["timeouts"] = timeouts.into();
         }
         let answer = self.verdict(is_late || good < points.len(), errors, summary);
-        Ok(HttpAnswer { after: timeout.filter(|_| is_late).unwrap_or_default(), ..answer })
+        Some(HttpAnswer { after: timeout.filter(|_| is_late).unwrap_or_default(), ..answer })
     }
 
     fn verdict(&self, is_bad: bool, errors: Vec<Value>, mut summary: Value) -> HttpAnswer {

@@ -13,7 +13,6 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::super::fault::Mode;
 use super::super::parse::{self, Put};
 use super::super::rpc::Desk;
 
@@ -53,7 +52,7 @@ pub(super) fn points(body: &[u8]) -> Result<Vec<DataPoint<'_>>, &'static str> {
 
 impl<'a> DataPoint<'a> {
     /// What a TSD takes it for, or its words for why it does not.
-    pub(super) fn check(&self, desk: &Desk<'_>, mode: &Mode) -> Result<Put<'_>, String> {
+    pub(super) fn check(&self, desk: &Desk<'_>) -> Result<Put<'_>, String> {
         let rules = desk.options.rules();
         let missing = [
             (self.metric.is_empty(), "Metric name was empty"),
@@ -65,8 +64,8 @@ impl<'a> DataPoint<'a> {
             return Err((*what).to_owned());
         }
         let line = &self.line;
-        let put = parse::put(line.as_bytes(), rules).and_then(|put| desk.admit(put, mode));
-        match (put, &mode.refusal) {
+        let put = parse::put(line.as_bytes(), rules).and_then(|put| desk.admit(put));
+        match (put, &desk.mode.refusal) {
             (Ok(put), _) if put.tags.len() > self.tags.len() => Err(format!("a space in {line}")),
             (Ok(put), None) => Ok(put),
             (Ok(_), Some(refusal)) => Err(in_details(refusal)),
