@@ -10,6 +10,8 @@ mod env;
 mod http;
 mod instance;
 mod options;
+#[cfg(feature = "spool")]
+mod spool;
 mod start;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -47,16 +47,14 @@ impl OpenTsdbBuilder {
                     .all(|it| it.is_ascii_alphanumeric() || b"-_.!#$%&'*+^`|~".contains(&it));
             let is_value = value.0.bytes().all(|it| it == b'\t' || (it >= b' ' && it != 0x7f));
             let is_own = OWN_HEADERS.iter().any(|own| own.eq_ignore_ascii_case(name));
-            const HEADER: &str = "add_http_header";
-            check(&[
-                // Without the name, which may be the value by mistake.
-                (HEADER, &"***", is_name, "give a name of letters, digits and hyphens"),
-                (HEADER, name, is_value, "give a value without control characters"),
-                (HEADER, name, !is_own, "leave it out: the exporter decides on it"),
-            ])?;
+            const OPTION: &str = "add_http_header";
+            // Without the name, which may be the value by mistake.
+            check(OPTION, "***", is_name, "give a name of letters, digits and hyphens")?;
+            check(OPTION, name, is_value, "give a value without control characters")?;
+            check(OPTION, name, !is_own, "leave it out: the exporter decides on it")?;
         }
         let is_enough = batch_bytes.is_none_or(|bytes| bytes >= LEAST_BATCH);
-        check(&[("with_http_batch_bytes", batch_bytes, is_enough, "give at least 64")])
+        check("with_http_batch_bytes", batch_bytes, is_enough, "give at least 64")
     }
 
     /// How requests are made.

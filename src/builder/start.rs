@@ -7,8 +7,6 @@ use std::thread::JoinHandle;
 use super::check::own_tags;
 use super::instance::{self, Claim};
 use super::options::ConnectivityCheck;
-#[cfg(feature = "spool")]
-use super::options::InstanceTag;
 use super::{CONNECT_TIMEOUT, OpenTsdbBuilder};
 
 use crate::error::{self, BuildError};
@@ -24,12 +22,8 @@ use crate::record::levels::Levels;
 use crate::record::recorder::OpenTsdbRecorder;
 use crate::record::registry::{self, Registry};
 use crate::send::endpoint::Endpoint;
-#[cfg(feature = "spool")]
-use crate::send::spool::keeper::Keeper;
-use crate::send::{self, Protocols, Writer};
+use crate::send::{self, Keep, Protocols, Writer};
 use crate::stats::Counters;
-#[cfg(feature = "spool")]
-use crate::wire::line::LineRules;
 use crate::wire::series::Rules;
 
 /// The threads behind a recorder and a handle.
@@ -48,23 +42,27 @@ impl OpenTsdbBuilder {
         let mut rules = self.rules()?;
         let plans = self.plans(&rules, &endpoints)?;
         let protocols = self.protocols(&endpoints)?;
+        let no_queue = |source| BuildError::EventQueue { source: error::cause(source) };
         if self.connectivity_check == ConnectivityCheck::Connect {
-            send::check(&endpoints, self.endpoint_order, CONNECT_TIMEOUT, &protocols)
-                .map_err(|source| BuildError::EventQueue { source: error::cause(source) })?
-                .map_err(|unreached| BuildError::Unreachable {
-                    address: unreached.address,
-                    source: error::cause(unreached.source),
-                })?;
+            let checked = send::check(&endpoints, self.endpoint_order, CONNECT_TIMEOUT, &protocols);
+            checked.map_err(no_queue)?.map_err(|unreached| {
+                let source = error::cause(unreached.source);
+                BuildError::Unreachable { address: unreached.address, source }
+            })?;
         }
         let has_room = rules.default_tags() + own_tags(&plans) < rules.max_tags;
         let claim = instance::settle(&self.instance_tag, &endpoints, &mut rules, has_room);
         let exporter = self.exporter(rules, plans);
         let Exporter { rules, registry, queue, counters, clock, .. } = &*exporter;
-        let sending = self.sending(&exporter, endpoints, protocols, claim)?;
-        let has_spool = sending.keeper.is_some();
+        #[cfg(not(feature = "spool"))]
+        let keeper = None;
+        #[cfg(feature = "spool")]
+        let keeper = self.keeper(&exporter)?;
+        let has_spool = keeper.is_some();
+        let sending = self.sending(endpoints, protocols, keeper, claim);
         let spawn_error = |name, source| BuildError::Spawn { name, source: error::cause(source) };
         let writer = Writer::new(sending, Arc::clone(queue), Arc::clone(counters), clock.clone())
-            .map_err(|source| BuildError::EventQueue { source: error::cause(source) })?
+            .map_err(no_queue)?
             .spawn()
             .map_err(|source| spawn_error(send::THREAD, source))?;
         let options = flusher::Options {
@@ -130,22 +128,6 @@ impl OpenTsdbBuilder {
         if self.telemetry { Telemetry::new(rules) } else { Telemetry::off() }
     }
 
-    /// What has the spool, in the directory of this exporter.
-    #[cfg(feature = "spool")]
-    fn keeper(&self, exporter: &Exporter) -> Result<Option<Keeper>, BuildError> {
-        let Some(mut spool) = self.spool.clone() else { return Ok(None) };
-        if let (InstanceTag::Auto, Some(number)) = (&self.instance_tag, &exporter.rules.instance) {
-            spool.directory.push(number);
-        }
-        let Exporter { rules, queue, counters, clock, .. } = exporter;
-        let lines = LineRules { max_tags: rules.max_tags, ..self.flavor.limits() };
-        let (queue, counters) = (Arc::clone(queue), Arc::clone(counters));
-        let keeper = Keeper::open(&spool, lines, queue, counters, clock.clone());
-        let failed =
-            |source| BuildError::Spool { directory: spool.directory, source: error::cause(source) };
-        keeper.map(Some).map_err(failed)
-    }
-
     fn protocols(&self, endpoints: &[Endpoint]) -> Result<Protocols, BuildError> {
         let _ = endpoints;
         Ok(Protocols {
@@ -157,13 +139,12 @@ impl OpenTsdbBuilder {
 
     fn sending(
         &self,
-        exporter: &Exporter,
         endpoints: Vec<Endpoint>,
         protocols: Protocols,
+        keeper: Option<Box<dyn Keep>>,
         claim: Option<Claim>,
-    ) -> Result<send::Options, BuildError> {
-        let _ = exporter;
-        Ok(send::Options {
+    ) -> send::Options {
+        send::Options {
             endpoints,
             order: self.endpoint_order,
             max_age: self.max_connection_age,
@@ -173,12 +154,9 @@ impl OpenTsdbBuilder {
             write_timeout: self.write_timeout,
             backoff: self.backoff.0..=self.backoff.1,
             protocols,
-            #[cfg(feature = "spool")]
-            keeper: self.keeper(exporter)?.map(|keeper| Box::new(keeper) as Box<_>),
-            #[cfg(not(feature = "spool"))]
-            keeper: None,
+            keeper,
             held: claim.map(|claim| Box::new(claim) as Box<_>),
-        })
+        }
     }
 }
 

@@ -49,5 +49,6 @@ mod window;
 mod writer;
 
 pub(crate) use self::check::check;
+pub(crate) use self::delivery::Keep;
 pub(crate) use self::protocols::Protocols;
 pub(crate) use self::writer::{Options, THREAD, Writer};
