@@ -290,13 +290,13 @@ impl OpenTsdbHandle {
         let _ = self.ask(Occasion::Last, deadline);
         queue.close();
         let mut is_finished = queue.wait_finished(deadline);
-        let end = Instant::now() + LINE_TIME;
+        let now = Instant::now();
         if !is_finished && self.shared.has_spool {
-            is_finished = queue.wait_finished(Some(end - (LINE_TIME - DISK_TIME)));
+            is_finished = queue.wait_finished(Some(now + DISK_TIME));
         }
         if !is_finished {
             queue.abandon();
-            queue.wait_finished(Some(end));
+            queue.wait_finished(Some(now + LINE_TIME));
         }
         let report = self.report(&before);
         report.log_losses();

@@ -30,31 +30,29 @@ pub(super) struct Port {
     _keeper: Option<Socket>,
     /// `None` while connections are refused.
     listener: Option<TcpListener>,
-    registry: Registry,
     /// The receive buffer that connections begin with, when one was asked for.
     receive_buffer: Option<usize>,
 }
 
 impl Port {
     /// Binds a free port of 127.0.0.1 and listens.
-    pub(super) fn bind(registry: Registry) -> io::Result<Self> {
+    pub(super) fn bind(registry: &Registry) -> io::Result<Self> {
         let (first, address) = unused()?;
-        let mut port =
-            Port { address, _keeper: None, listener: None, registry, receive_buffer: None };
+        let mut port = Port { address, _keeper: None, listener: None, receive_buffer: None };
         if CAN_CLOSE {
             port._keeper = Some(first);
-            port.open()?;
+            port.open(registry)?;
         } else {
-            port.listen(first)?;
+            port.listen(first, registry)?;
         }
         Ok(port)
     }
 
     /// Listens again.
-    pub(super) fn open(&mut self) -> io::Result<()> {
+    pub(super) fn open(&mut self, registry: &Registry) -> io::Result<()> {
         match &self.listener {
             Some(_) => Ok(()),
-            None => self.listen(socket(self.address)?),
+            None => self.listen(socket(self.address)?, registry),
         }
     }
 
@@ -91,13 +89,13 @@ impl Port {
         }
     }
 
-    fn listen(&mut self, socket: Socket) -> io::Result<()> {
+    fn listen(&mut self, socket: Socket, registry: &Registry) -> io::Result<()> {
         if let Some(bytes) = self.receive_buffer {
             socket.set_recv_buffer_size(bytes)?;
         }
         socket.listen(BACKLOG)?;
         let mut listener = TcpListener::from_std(socket.into());
-        self.registry.register(&mut listener, LISTENER, Interest::READABLE)?;
+        registry.register(&mut listener, LISTENER, Interest::READABLE)?;
         self.listener = Some(listener);
         Ok(())
     }

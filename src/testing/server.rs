@@ -57,7 +57,7 @@ impl Server {
             script: Script::new(),
             is_stopped: false,
             mode: Mode::default(),
-            port: Port::bind(registry.try_clone()?)?,
+            port: Port::bind(&registry)?,
             door: None,
             reopens: None,
             sessions: BTreeMap::new(),
@@ -291,7 +291,7 @@ impl Server {
 
     fn reopen(&mut self) {
         self.reopens = None;
-        self.port.open().expect("the port is ours");
+        self.port.open(&self.registry).expect("the port is ours");
         self.door = None;
     }
 }

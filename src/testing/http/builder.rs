@@ -64,7 +64,7 @@ impl FakeHttpTsdBuilder {
 
     /// Whether gzip is known. Without it a compressed body is bad JSON. Defaults to `true`.
     pub fn gzip(mut self, takes_gzip: bool) -> Self {
-        self.http.ignores_gzip = !takes_gzip;
+        self.http.takes_gzip = takes_gzip;
         self
     }
 

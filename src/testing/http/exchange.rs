@@ -91,7 +91,7 @@ impl Exchange<'_> {
 
     /// Puts down the body as it was before it was compressed; returns whether it could be read.
     fn inflate(&self, wire: &[u8], body: &mut Vec<u8>) -> bool {
-        if self.request.header("content-encoding") != Some("gzip") || self.options.ignores_gzip {
+        if self.request.header("content-encoding") != Some("gzip") || !self.options.takes_gzip {
             body.extend_from_slice(wire);
             return true;
         }

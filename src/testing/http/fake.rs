@@ -63,7 +63,8 @@ impl FakeHttpTsd {
 
     /// For one that is different from the start.
     pub fn builder() -> FakeHttpTsdBuilder {
-        let http = HttpOptions { path: "/api/put".into(), ..HttpOptions::default() };
+        let path = "/api/put".into();
+        let http = HttpOptions { path, takes_gzip: true, ..HttpOptions::default() };
         FakeHttpTsdBuilder { tsd: FakeTsd::builder(), http, scheme: "http" }
     }
 

@@ -6,7 +6,7 @@ pub(in super::super) struct HttpOptions {
     pub(super) path: String,
     /// Most bytes of a body, unless the flavor decides.
     pub(super) max_body_bytes: Option<usize>,
-    pub(super) ignores_gzip: bool,
+    pub(super) takes_gzip: bool,
     /// What one bad point makes of the whole request.
     pub(super) refuses_all: Option<u16>,
     /// A header, in small letters, without which there is a 401.
