@@ -13,7 +13,7 @@ use std::mem;
 
 use super::charset::Charset;
 use super::series::{Line, SHORT};
-use super::value::{FloatDigits, Value};
+use super::value::{LONGEST_NUMBER, Value};
 
 /// The longest line that a TSD reads, its line feed included (`net.opentsdb.tsd.PipelineFactory`).
 pub(crate) const TSD_LINE: usize = 1024;
@@ -122,43 +122,33 @@ impl Lines {
         variant: Variant<'_>,
         value: Value,
     ) -> Result<(), Unsendable> {
-        let (mut integer, float);
-        let digits = match value {
-            Value::Integer(value) => {
-                integer = itoa::Buffer::new();
-                integer.format(value).as_bytes()
-            }
-            Value::Float(value) if value.is_finite() => {
-                float = FloatDigits::of(value);
-                float.as_bytes()
-            }
-            Value::Float(_) => return Err(Unsendable::NotFinite),
-        };
         let Variant { suffix, tag } = variant;
-        if suffix.is_empty() && tag.is_empty() && self.push_short(line, digits) {
+        let is_plain = suffix.is_empty() && tag.is_empty();
+        if is_plain && self.push_short(line, value).is_some() {
             return Ok(());
         }
+        let mut digits = [0; LONGEST_NUMBER];
+        let length = value.write(&mut digits).ok_or(Unsendable::NotFinite)?;
         let (time, (head, tail)) = (self.time, line.parts());
         let space = if tag.is_empty() { "" } else { " " };
         let [suffix, space, tag] = [suffix, space, tag].map(str::as_bytes);
-        self.push_parts(&[head, suffix, &time.0[..time.1.into()], digits, space, tag, tail])
+        let time = &time.0[..time.1.into()];
+        self.push_parts(&[head, suffix, time, &digits[..length], space, tag, tail])
     }
 
-    /// Adds a line of short parts; returns whether it is one, and there is room.
+    /// Adds a line of short parts; `None`, and nothing, if it is not one, or there is no room.
     #[inline(always)]
-    fn push_short(&mut self, line: Line<'_>, digits: &[u8]) -> bool {
-        let room = self.bytes.get_mut(self.end..).and_then(|room| room.first_chunk_mut::<ROOM>());
-        let parts = line.short();
-        let (Some(room), Some((head, tail, parts))) = (room, parts) else { return false };
+    fn push_short(&mut self, line: Line<'_>, value: Value) -> Option<()> {
+        let room = self.bytes.get_mut(self.end..)?.first_chunk_mut::<ROOM>()?;
+        let (head, tail, parts) = line.short()?;
         room[..SHORT].copy_from_slice(&parts[..SHORT]);
         room[head..head + ANY_TIME].copy_from_slice(&self.time.0);
         let at = head + usize::from(self.time.1);
-        room[at..at + digits.len()].copy_from_slice(digits);
-        let at = at + digits.len();
+        let at = at + value.write(room[at..].first_chunk_mut()?)?;
         room[at..at + SHORT].copy_from_slice(&parts[head..head + SHORT]);
         self.end += at + tail;
         self.points += 1;
-        true
+        Some(())
     }
 
     /// Adds a `histogram` line with a value that is rendered already, whole or not at all.

@@ -20,47 +20,74 @@ pub enum Value {
 impl Value {
     /// The number as it is written; empty for NaN and infinities.
     pub(crate) fn to_text(self) -> String {
+        let mut digits = [0; LONGEST_NUMBER];
+        let length = self.write(&mut digits).unwrap_or_default();
+        String::from_utf8_lossy(&digits[..length]).into_owned()
+    }
+
+    /// Writes the number to the front of `to`; returns how many bytes it takes, `None` for NaN and
+    /// infinities. The bytes behind it have no meaning afterwards.
+    #[inline(always)]
+    pub(super) fn write(self, to: &mut [u8; LONGEST_NUMBER]) -> Option<usize> {
         match self {
-            Value::Integer(integer) => integer.to_string(),
-            Value::Float(float) if float.is_finite() => {
-                String::from_utf8_lossy(FloatDigits::of(float).as_bytes()).into_owned()
-            }
-            Value::Float(_) => String::new(),
+            Value::Integer(value @ 0..=EIGHT_DIGITS) => Some(write_eight_digits(value as u64, to)),
+            Value::Integer(value) => Some(write_integer(value, to)),
+            Value::Float(value) if value.is_finite() => Some(write_float(value, to)),
+            Value::Float(_) => None,
         }
     }
 }
 
-/// The shortest digits that read back as the same float, with a dot and without a plus.
-pub(crate) struct FloatDigits {
-    bytes: [u8; LONGEST_FLOAT],
-    length: usize,
+/// More than 17 digits, two signs, a dot, `e` and three digits of an exponent.
+pub(super) const LONGEST_NUMBER: usize = 32;
+/// The largest number of eight digits.
+const EIGHT_DIGITS: i64 = 99_999_999;
+
+/// Writes an integer of up to eight digits, as most counters are, all digits at once: without a
+/// loop, a branch for each length, or a copy of any length.
+#[inline(always)]
+fn write_eight_digits(value: u64, to: &mut [u8; LONGEST_NUMBER]) -> usize {
+    // The number is halved three times: into two parts of four digits, four of two, eight of one.
+    // The first part is the lowest of the word, where its bytes begin. All parts are divided at
+    // once, by multiplication with 2^20/100 and 2^10/10; both are exact for so few digits.
+    let fours = value / 10_000 | (value % 10_000) << 32;
+    let hundreds = ((fours * 10_486) >> 20) & 0x7f_0000_007f;
+    let twos = hundreds | (fours - 100 * hundreds) << 16;
+    let tens = ((twos * 103) >> 10) & 0x0f_000f_000f_000f;
+    let ones = tens | (twos - 10 * tens) << 8;
+    let leading_zeros = (ones | 1 << 56).trailing_zeros() / 8;
+    let digits = (ones | 0x3030_3030_3030_3030) >> (8 * leading_zeros);
+    to[..8].copy_from_slice(&digits.to_le_bytes());
+    8 - leading_zeros as usize
 }
 
-/// More than the 17 digits, two signs, dot, `e` and three digits of an exponent.
-const LONGEST_FLOAT: usize = 32;
+#[inline(never)]
+fn write_integer(value: i64, to: &mut [u8; LONGEST_NUMBER]) -> usize {
+    write_parts(&[itoa::Buffer::new().format(value)], to)
+}
 
-impl FloatDigits {
-    /// The digits of a finite float.
-    #[inline(never)]
-    pub(crate) fn of(float: f64) -> Self {
-        let mut buffer = zmij::Buffer::new();
-        let digits = buffer.format_finite(float).as_bytes();
-        let exponent = digits.iter().position(|&byte| byte == b'e').unwrap_or(digits.len());
-        let (mantissa, exponent) = digits.split_at(exponent);
-        let point: &[u8] = if mantissa.contains(&b'.') { b"" } else { b".0" };
-        let exponent = exponent.strip_prefix(b"e").unwrap_or_default();
-        let e: &[u8] = if exponent.is_empty() { b"" } else { b"e" };
-        let (mut bytes, mut length) = ([0; LONGEST_FLOAT], 0);
-        for part in [mantissa, point, e, exponent.strip_prefix(b"+").unwrap_or(exponent)] {
-            bytes[length..length + part.len()].copy_from_slice(part);
-            length += part.len();
-        }
-        FloatDigits { bytes, length }
+/// Writes the shortest digits that read back as the same finite float, with a dot and without a
+/// plus.
+#[inline(never)]
+fn write_float(value: f64, to: &mut [u8; LONGEST_NUMBER]) -> usize {
+    let mut buffer = zmij::Buffer::new();
+    let text = buffer.format_finite(value);
+    // What has no exponent has its dot. To split the text at once takes three times as long.
+    if !text.as_bytes().contains(&b'e') {
+        return write_parts(&[text], to);
     }
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
+    let point = if mantissa.contains('.') { "" } else { ".0" };
+    write_parts(&[mantissa, point, "e", exponent.trim_start_matches('+')], to)
+}
 
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
+fn write_parts(parts: &[&str], to: &mut [u8; LONGEST_NUMBER]) -> usize {
+    let mut length = 0;
+    for part in parts {
+        to[length..length + part.len()].copy_from_slice(part.as_bytes());
+        length += part.len();
     }
+    length
 }
 
 macro_rules! from_small_integers {
@@ -166,7 +193,27 @@ mod tests {
         assert_eq!([f64::NAN, f64::INFINITY, f64::NEG_INFINITY].map(written), ["", "", ""]);
     }
 
+    #[test]
+    fn integers_of_each_length_have_their_digits() {
+        let powers = (0..19).map(|digits| 10i64.pow(digits));
+        for value in powers.flat_map(|power| [power - 1, power, power + 1, 9 * power]) {
+            assert_eq!([value, -value].map(written), [value, -value].map(|n| n.to_string()));
+        }
+        // Each part of four digits alone, and beside another one.
+        for n in 0..10_000 {
+            for value in [n, 10_000 * n, 10_001 * n] {
+                assert_eq!(written(value), value.to_string());
+            }
+        }
+    }
+
     proptest! {
+        #[test]
+        fn any_integer_has_its_digits(value: i64, short in 0..=EIGHT_DIGITS + 9) {
+            prop_assert_eq!(written(value), value.to_string());
+            prop_assert_eq!(written(short), short.to_string());
+        }
+
         #[test]
         fn any_finite_float_reads_back_bit_for_bit(bits: u64) {
             let float = f64::from_bits(bits);
