@@ -16,7 +16,7 @@ use super::snapshot::Snapshot;
 use super::telemetry::Telemetry;
 use crate::clock::Instant;
 use crate::log_limiter::LogLimiter;
-use crate::queue::{BATCH_BYTES, Cork, Phase, Watermark};
+use crate::queue::{BATCH_BYTES, Phase, Watermark};
 use crate::record::notices::{Cause, Notice};
 use crate::stats::Counters;
 use crate::wire::line::{Lines, Unsendable, Variant};
@@ -230,18 +230,18 @@ impl Flusher {
         self.call_back();
         let now = self.exporter.clock.now();
         let stats = self.exporter.queue.stats(now);
-        let emptied = self.lines.emptied();
-        let mut lines = mem::replace(&mut self.lines, emptied);
-        lines.set_time(stamp.timestamp);
+        let cork = self.exporter.queue.cork();
+        // A panic may have left some.
+        self.lines.clear();
+        self.lines.set_time(stamp.timestamp);
         let mut out = Output {
-            lines,
+            lines: &mut self.lines,
             exporter: &self.exporter,
             birth: self.schedule.birth(stamp).filter(|_| self.options.has_birth_zeros),
             schedule: &mut self.schedule,
             stamp,
             taken: now,
             pushed: 0,
-            _cork: self.exporter.queue.cork(),
             log: &mut self.log,
         };
         let age = now.saturating_duration_since(self.started);
@@ -252,8 +252,10 @@ impl Flusher {
             self.options.telemetry.take(stamp, &stats, &mut out);
         }
         out.push();
-        mem::swap(&mut self.lines, &mut out.lines);
-        drop(out);
+        if !stamp.only_changed {
+            self.exporter.queue.set_snapshot_points(out.pushed);
+        }
+        drop(cork);
         self.answer(requests);
         if stats.series_overflow > 0 && !mem::replace(&mut self.is_overflow_logged, true) {
             self.log_overflow();
@@ -287,7 +289,7 @@ impl Flusher {
 
 /// The lines of a snapshot on their way into the queue.
 struct Output<'a> {
-    lines: Lines,
+    lines: &'a mut Lines,
     exporter: &'a Exporter,
     /// The time of a zero before the first value of a counter.
     birth: Option<u64>,
@@ -296,20 +298,7 @@ struct Output<'a> {
     taken: Instant,
     /// Lines in the queue so far.
     pushed: usize,
-    _cork: Cork<'a>,
     log: &'a mut LogLimiter,
-}
-
-/// However the snapshot ends, by a panic too.
-impl Drop for Output<'_> {
-    fn drop(&mut self) {
-        if self.pushed > 0 {
-            self.schedule.take(self.stamp, self.taken);
-        }
-        if !self.stamp.only_changed {
-            self.exporter.queue.set_snapshot_points(self.pushed);
-        }
-    }
 }
 
 impl Output<'_> {
@@ -318,6 +307,10 @@ impl Output<'_> {
     fn push(&mut self) {
         if self.lines.is_empty() {
             return;
+        }
+        if self.pushed == 0 {
+            // Now, since a panic may end the snapshot before its end.
+            self.schedule.take(self.stamp, self.taken);
         }
         let (bytes, points) = self.lines.take(self.exporter.queue.buffer());
         self.pushed += points;

@@ -97,9 +97,9 @@ impl Lines {
         Lines { most_bytes: bytes.saturating_sub(TSD_LINE), most_points, ..self }
     }
 
-    /// No lines, with the same bounds.
-    pub(crate) fn emptied(&self) -> Self {
-        Lines { bytes: Vec::new(), end: 0, points: 0, ..*self }
+    /// Forgets the lines.
+    pub(crate) fn clear(&mut self) {
+        (self.end, self.points) = (0, 0);
     }
 
     /// Sets the time of the lines from here on.
@@ -346,9 +346,12 @@ mod tests {
                 }
             }
             prop_assert_eq!(String::from_utf8_lossy(made.bytes()), expected.as_str());
-            prop_assert!(made.emptied().is_empty() && made.emptied().bytes().is_empty());
             let points = expected.lines().count();
-            prop_assert_eq!(made.take(Vec::new()), (expected.into_bytes(), points));
+            prop_assert_eq!(made.take(vec![b'?'; room]), (expected.into_bytes(), points));
+            prop_assert!(made.push(line("m").line(), Variant::default(), 1.into()).is_ok());
+            prop_assert!(!made.is_empty());
+            made.clear();
+            prop_assert!(made.is_empty() && made.bytes().is_empty());
         }
     }
 
