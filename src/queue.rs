@@ -145,14 +145,10 @@ impl Queue {
         self.counters.points_taken.add(points as u64);
         if inner.phase >= Phase::Abandoned {
             self.counters.points_dropped.shutdown.add(points as u64);
-            return inner.keep_spare(lines);
+            return;
         }
         let before = inner.bytes();
-        if inner.join(&lines, points) {
-            inner.keep_spare(lines);
-        } else {
-            inner.add(lines, points, taken);
-        }
+        inner.add(lines, points, taken);
         inner.snapshot_end = inner.next_point;
         // Else the writer was woken before, and has not taken all of it yet.
         let enough = if inner.is_corked { MANY_BYTES } else { 1 };
@@ -160,9 +156,9 @@ impl Queue {
         self.added(inner, wakes);
     }
 
-    /// Adds one line to the youngest batch and counts it as taken. Never waits: a full queue drops
-    /// its oldest point. Returns `false`, and counts nothing, once the queue is closing.
-    pub(crate) fn append(&self, line: &[u8], taken: Instant) -> bool {
+    /// Adds one line and counts it as taken. Never waits: a full queue drops its oldest point.
+    /// Returns `false`, and counts nothing, once the queue is closing.
+    pub(crate) fn append(&self, line: Vec<u8>, taken: Instant) -> bool {
         let mut inner = self.lock();
         if inner.phase != Phase::Open {
             return false;
@@ -170,12 +166,7 @@ impl Queue {
         self.counters.points_taken.add(1);
         // What waits in a corked queue the writer may not know of, and this may not wait for room.
         let wakes = inner.is_corked || inner.points() == 0;
-        if !inner.join(line, 1) {
-            let mut bytes = inner.spare.pop().unwrap_or_default();
-            bytes.clear();
-            bytes.extend_from_slice(line);
-            inner.add(bytes, 1, taken);
-        }
+        inner.add(line, 1, taken);
         self.added(inner, wakes);
         true
     }
@@ -306,7 +297,7 @@ impl Queue {
 
     /// Takes the buffer of a confirmed batch back.
     pub(crate) fn recycle(&self, batch: Batch) {
-        self.lock().keep_spare(batch.into_buffer());
+        self.lock().keep_spare(batch);
     }
 
     /// Says whether the server is there. When it no longer is, what waits becomes backlog.

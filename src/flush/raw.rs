@@ -42,7 +42,8 @@ pub(crate) fn send(exporter: &Exporter, sent: &SentTimes, point: &Point) -> Resu
         counters.points_dropped.duplicate.add(1);
         return Err(SendError::Duplicate);
     }
-    if queue.append(lines.bytes(), clock.now()) { Ok(()) } else { Err(SendError::AlreadyShutdown) }
+    let (line, _) = lines.take(Vec::new());
+    if queue.append(line, clock.now()) { Ok(()) } else { Err(SendError::AlreadyShutdown) }
 }
 
 fn line(rules: &Rules, point: &Point) -> Result<LineBuf, SendError> {

@@ -54,16 +54,17 @@ impl Batch {
         self.bytes
     }
 
-    /// Whether so many more bytes may join. Not where lines were dropped: the age of the others
-    /// would not be known; nor where the others are on disk.
-    pub(super) fn has_room_for(&self, bytes: usize) -> bool {
-        self.start == 0 && !self.is_from_disk && self.bytes.len() + bytes <= BATCH_BYTES
+    /// Whether these lines follow and may join. Not where lines were dropped: the age of the others
+    /// would not be known; nor what is on disk with what is not.
+    pub(super) fn has_room_for(&self, next: &Batch) -> bool {
+        let follows = self.end() == next.first && !self.is_from_disk && !next.is_from_disk;
+        follows && self.start == 0 && self.bytes.len() + next.lines().len() <= BATCH_BYTES
     }
 
     /// Adds the lines that follow these.
-    pub(super) fn join(&mut self, lines: &[u8], points: usize) {
-        self.bytes.extend_from_slice(lines);
-        self.points += points;
+    pub(super) fn join(&mut self, next: &Batch) {
+        self.bytes.extend_from_slice(next.lines());
+        self.points += next.points;
     }
 
     /// Drops the oldest lines: `points` of them, and as many more as it takes to drop `bytes`, but

@@ -101,7 +101,7 @@ impl Queue {
         let is_moved = |batch: &Batch| batch.end() <= below || batch.is_from_disk;
         while inner.oldest_lane().front().is_some_and(is_moved) {
             if let Some(batch) = inner.oldest_lane().pop() {
-                inner.keep_spare(batch.into_buffer());
+                inner.keep_spare(batch);
             }
         }
         // Lines may have joined a batch since it was copied.
@@ -141,7 +141,7 @@ impl Queue {
             inner.written = Some(batch.end());
         }
         inner.next_point = batch.end();
-        inner.fresh.push(batch);
+        inner.fresh.add(batch);
         inner.next_point
     }
 }
@@ -172,7 +172,7 @@ mod tests {
     /// Each line its number.
     fn push(queue: &Queue, numbers: Range<u64>) {
         for n in numbers {
-            assert!(queue.append(format!("{n}\n").as_bytes(), Instant::now()));
+            assert!(queue.append(format!("{n}\n").into(), Instant::now()));
         }
     }
 

@@ -123,28 +123,20 @@ impl Inner {
         }
     }
 
-    /// Adds a batch of these lines to the fresh lane.
+    /// Adds lines to the fresh lane: to its youngest batch if they fit there, else as another one.
     pub(super) fn add(&mut self, lines: Vec<u8>, points: usize, taken: Instant) {
-        self.fresh.push(Batch::new(lines, points, self.next_point, taken));
-        self.next_point += points as u64;
-    }
-
-    /// Adds these lines to the youngest batch of the fresh lane. Returns whether they fit.
-    pub(super) fn join(&mut self, lines: &[u8], points: usize) -> bool {
-        let has_joined = self.fresh.join(self.next_point, lines, points);
-        self.next_point += if has_joined { points as u64 } else { 0 };
-        has_joined
+        let batch = Batch::new(lines, points, self.next_point, taken);
+        self.next_point = batch.end();
+        if let Some(joined) = self.fresh.add(batch) {
+            self.keep_spare(joined);
+        }
     }
 
     /// The connection is lost: what is fresh becomes the tail of the backlog.
     pub(super) fn shelve(&mut self) {
         while let Some(batch) = self.fresh.pop() {
-            let has_joined = !batch.is_from_disk
-                && self.backlog.join(batch.first, batch.lines(), batch.points());
-            if has_joined {
-                self.keep_spare(batch.into_buffer());
-            } else {
-                self.backlog.push(batch);
+            if let Some(joined) = self.backlog.add(batch) {
+                self.keep_spare(joined);
             }
         }
     }
@@ -222,7 +214,7 @@ impl Inner {
             if !is_whole || is_last {
                 lane.drop_of_front(points, bytes);
             } else if let Some(batch) = lane.pop() {
-                self.keep_spare(batch.into_buffer());
+                self.keep_spare(batch);
             }
         }
         before - self.points()
@@ -236,8 +228,9 @@ impl Inner {
         points
     }
 
-    /// Keeps a buffer that has room for a batch.
-    pub(super) fn keep_spare(&mut self, bytes: Vec<u8>) {
+    /// Keeps the buffer of a batch that is done with, if it has room for another batch.
+    pub(super) fn keep_spare(&mut self, batch: Batch) {
+        let bytes = batch.into_buffer();
         if self.spare.len() < SPARE_BUFFERS && bytes.capacity() >= BATCH_BYTES {
             self.spare.push(bytes);
         }

@@ -43,24 +43,21 @@ impl Lane {
         self.batches.range(start..)
     }
 
-    /// Adds lines, the first of this number, to the youngest batch. Returns whether they follow it
-    /// and fit.
-    pub(super) fn join(&mut self, first: u64, lines: &[u8], points: usize) -> bool {
-        let Some(youngest) = self.batches.back_mut() else { return false };
-        if youngest.end() != first || !youngest.has_room_for(lines.len()) {
-            return false;
-        }
-        youngest.join(lines, points);
-        self.points += points;
-        self.bytes += lines.len();
-        true
-    }
-
-    /// Adds a batch behind the others.
-    pub(super) fn push(&mut self, batch: Batch) {
+    /// Adds a batch behind the others: its lines to the youngest of them if they follow that and
+    /// fit. Hands it back then.
+    pub(super) fn add(&mut self, batch: Batch) -> Option<Batch> {
         self.points += batch.points();
         self.bytes += batch.lines().len();
-        self.batches.push_back(batch);
+        match self.batches.back_mut() {
+            Some(youngest) if youngest.has_room_for(&batch) => {
+                youngest.join(&batch);
+                Some(batch)
+            }
+            _ => {
+                self.batches.push_back(batch);
+                None
+            }
+        }
     }
 
     /// Takes the oldest batch.

@@ -134,7 +134,7 @@ fn a_flush_returns_once_what_is_below_its_watermark_is_settled() {
         push(&queue, "a\n");
         let watermark = queue.watermark();
         let _expedite = queue.expedite();
-        assert!(queue.append(b"raw\n", Instant::now()));
+        assert!(queue.append(b"raw\n".into(), Instant::now()));
         assert!(queue.wait_settled(watermark, None));
         assert!(counters.points_confirmed.get() >= 1);
         queue.close();

@@ -30,12 +30,12 @@ fn a_batch_larger_than_the_queue_keeps_its_newest_points() {
 fn raw_points_share_a_batch_and_drop_the_oldest() {
     let (queue, counters) = queue(3);
     for line in ["a\n", "b\n", "c\n", "d\n"] {
-        assert!(queue.append(line.as_bytes(), Instant::now()));
+        assert!(queue.append(line.into(), Instant::now()));
     }
     assert_eq!(counters.points_dropped.queue_full.get(), 1);
     assert_eq!(popped(&queue), "b\nc\nd\n");
     queue.close();
-    assert!(!queue.append(b"e\n", Instant::now()));
+    assert!(!queue.append(b"e\n".into(), Instant::now()));
 }
 
 #[test]
@@ -180,7 +180,9 @@ fn only_so_many_buffers_are_kept_and_those_that_hold_a_batch() {
     let batch = queue.pop().unwrap();
     confirm(&queue, batch);
     assert!(queue.lock().spare.is_empty());
-    (0..1_000).for_each(|_| queue.lock().keep_spare(Vec::with_capacity(BATCH_BYTES)));
+    (0..1_000).for_each(|_| {
+        queue.lock().keep_spare(Batch::new(Vec::with_capacity(BATCH_BYTES), 0, 0, Instant::now()))
+    });
     let kept = queue.lock().spare.len();
     assert!((1..500).contains(&kept), "{kept}");
 }
@@ -253,7 +255,7 @@ fn abandoned_points_are_dropped_wherever_they_are() {
     push(&queue, "d\n");
     queue.abandon();
     queue.finish();
-    assert!(!queue.append(b"e\n", Instant::now()));
+    assert!(!queue.append(b"e\n".into(), Instant::now()));
     assert_law(&counters, 0);
     assert_eq!((counters.points_taken.get(), counters.points_confirmed.get()), (4, 0));
     assert!(queue.lock().given_up.is_empty(), "the writer frees it");
@@ -308,7 +310,7 @@ fn sending_is_not_spread_until_all_have_returned_who_wait_for_it() {
 #[test]
 fn raw_points_are_no_snapshot_that_waits() {
     let (queue, _) = queue(10);
-    let raw = || assert!(queue.append(b"raw\n", Instant::now()));
+    let raw = || assert!(queue.append(b"raw\n".into(), Instant::now()));
     let waits = || [queue.waiting().unsent > 0, queue.risks_snapshot(), queue.is_busy()];
     assert_eq!(waits(), [false, false, false]);
     raw();

@@ -26,7 +26,7 @@ fn in_the_midst_of_a_snapshot_the_writer_is_woken_for_much_for_raw_points_and_at
         (0..batches).for_each(|_| push(&queue, &batch));
         assert_eq!(wakes.load(Ordering::Relaxed) - before, batches / 8, "{batches} batches");
         queue.waker().unpark();
-        assert!(queue.append(b"a\n", Instant::now()));
+        assert!(queue.append(b"a\n".into(), Instant::now()));
         queue.waker().unpark();
         drop(cork);
         let raw_and_end = 2;
@@ -54,10 +54,10 @@ fn the_writer_is_woken_for_the_first_batch_that_waits() {
     assert_eq!(wakes_after(1), 2);
     queue.waker().unpark();
     while queue.pop().is_some() {}
-    assert!(queue.append(b"a\n", Instant::now()));
+    assert!(queue.append(b"a\n".into(), Instant::now()));
     assert_eq!(wakes_after(0), 3);
     queue.waker().unpark();
-    assert!(queue.append(b"a\n", Instant::now()));
+    assert!(queue.append(b"a\n".into(), Instant::now()));
     assert_eq!(wakes_after(0), 3);
     queue.close();
     assert_eq!(wakes_after(0), 4);

@@ -61,7 +61,7 @@ impl Model {
     fn append(&mut self, points: usize) {
         for _ in 0..points {
             let line = self.line();
-            assert!(self.delivery.queue.append(line.as_bytes(), self.clock.now()));
+            assert!(self.delivery.queue.append(line.into(), self.clock.now()));
         }
     }
 
