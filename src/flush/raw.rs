@@ -36,7 +36,7 @@ pub(crate) fn send(exporter: &Exporter, sent: &SentTimes, point: &Point) -> Resu
         RawClaim::Recorded => return Err(SendError::Recorded),
         RawClaim::Full => return Err(SendError::SeriesLimit),
     }
-    let free_from = || registry.free_from(line.metric());
+    let free_from = || registry.free_from(line.line());
     if !sent.admit(line.line().parts(), timestamp, free_from) {
         counters.points_taken.add(1);
         counters.points_dropped.duplicate.add(1);

@@ -13,12 +13,14 @@
 //! 2. Among single series names are shared. Where counters, gauges and raw points share one, the
 //!    fingerprint of name and tags decides, which their tables and the set of raw series are asked
 //!    for.
-//! 3. A histogram's names are counted by the first of them, since it has either all or none.
+//! 3. The names of a histogram's lines are all its own or none is, so the first one tells.
 //! 4. No two snapshots have one time, but a raw point may have any. So it is remembered until when
 //!    evicted series wrote lines of a name: a new raw series of that name begins behind it.
 //!
-//! Names are kept by fingerprint, 16 bytes each whatever they are.
+//! Names are those without the prefix, which all share. They are kept by fingerprint, 16 bytes each
+//! whatever they are.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
 
@@ -88,75 +90,54 @@ impl Conflicts {
     pub(super) fn claim<K: RegistryKind>(
         &mut self,
         (tables, secrets): (&Tables, &Secrets),
-        metric: &str,
-        id: SeriesId,
+        (name, id): (&str, SeriesId),
         spec: &Spec,
     ) -> bool {
-        let (writer, mut names) = (Writer::of(K::KIND), names(secrets, metric, spec));
+        let writer = Writer::of(K::KIND);
+        let mut names = names(secrets, (name, id.name), spec);
         let Some(first) = names.next() else { return true };
-        if let Some((known, series)) = self.names.get_mut(&first) {
-            if *known != writer {
-                let are_singles = known.is_single() && writer.is_single();
-                if !are_singles || self.raw.contains(&id.fingerprint) || K::is_elsewhere(tables, id)
-                {
-                    return false;
-                }
-                *known = Writer::Singles;
-            }
-            *series += 1;
-            return true;
+        let is_free = if self.names.contains_key(&first) {
+            self.admits(tables, first, writer, id)
+        } else {
+            !names.clone().any(|name| self.names.contains_key(&name))
+        };
+        if is_free {
+            self.add(first, writer);
+            names.for_each(|name| self.add(name, writer));
         }
-        let others: Vec<_> = names.collect();
-        if others.iter().any(|name| self.names.contains_key(name)) {
-            return false;
-        }
-        self.names.extend(others.into_iter().chain([first]).map(|name| (name, (writer, 1))));
-        true
+        is_free
     }
 
     /// Gives back what an evicted series had claimed, which has no value from `free_from` on.
-    pub(super) fn release(&mut self, secrets: &Secrets, metric: &str, spec: &Spec, free_from: u64) {
-        for name in names(secrets, metric, spec) {
+    pub(super) fn release(&mut self, secrets: &Secrets, name: &str, spec: &Spec, free_from: u64) {
+        for name in names(secrets, (name, secrets.name(name)), spec) {
             if self.evicted.len() >= MOST_EVICTED && !self.evicted.contains_key(&name) {
                 let times = self.evicted.drain().map(|(_, time)| time);
                 self.evicted_others = times.fold(self.evicted_others, u64::max);
             }
             self.evicted.insert(name, free_from);
-        }
-        let mut names = names(secrets, metric, spec);
-        let Some(first) = names.next() else { return };
-        let Some((_, series)) = self.names.get_mut(&first) else { return };
-        *series -= 1;
-        if *series == 0 {
-            for name in names.chain([first]) {
-                self.names.remove(&name);
+            if let Entry::Occupied(mut known) = self.names.entry(name) {
+                known.get_mut().1 -= 1;
+                if known.get().1 == 0 {
+                    known.remove();
+                }
             }
         }
     }
 
     /// Claims the series of a raw point.
-    pub(super) fn claim_raw(
-        &mut self,
-        tables: &Tables,
-        name: Fingerprint,
-        id: SeriesId,
-        limit: usize,
-    ) -> RawClaim {
+    pub(super) fn claim_raw(&mut self, tables: &Tables, id: SeriesId, limit: usize) -> RawClaim {
         if self.raw.contains(&id.fingerprint) {
             return RawClaim::Granted;
         }
-        let known = self.names.get(&name).map_or(Writer::Raw, |(writer, _)| *writer);
-        let is_recorded = || tables.counters.find(id).is_some() || tables.gauges.find(id).is_some();
-        if !known.is_single() || (known != Writer::Raw && is_recorded()) {
+        if !self.admits(tables, id.name, Writer::Raw, id) {
             return RawClaim::Recorded;
         }
         if self.raw.len() >= limit {
             return RawClaim::Full;
         }
         self.raw.insert(id.fingerprint);
-        let (writer, series) = self.names.entry(name).or_insert((Writer::Raw, 0));
-        *writer = if known == Writer::Raw { known } else { Writer::Singles };
-        *series += 1;
+        self.add(id.name, Writer::Raw);
         RawClaim::Granted
     }
 
@@ -166,21 +147,41 @@ impl Conflicts {
     }
 
     /// Claims a name for the exporter itself.
-    pub(super) fn reserve(&mut self, secrets: &Secrets, metric: &str) {
-        self.names.insert(fingerprint(secrets, metric), (Writer::Exporter, 1));
+    pub(super) fn reserve(&mut self, name: Fingerprint) {
+        self.add(name, Writer::Exporter);
+    }
+
+    /// Whether this writer may have one more series, which is new, with lines of this name.
+    fn admits(&self, tables: &Tables, name: Fingerprint, writer: Writer, id: SeriesId) -> bool {
+        let Some(&(known, _)) = self.names.get(&name) else { return true };
+        let is_taken = || {
+            tables.counters.find(id).is_some()
+                || tables.gauges.find(id).is_some()
+                || self.raw.contains(&id.fingerprint)
+        };
+        known == writer || (known.is_single() && writer.is_single() && !is_taken())
+    }
+
+    /// Adds a series of this writer with lines of this name.
+    fn add(&mut self, name: Fingerprint, writer: Writer) {
+        let (known, series) = self.names.entry(name).or_insert((writer, 0));
+        if *known != writer {
+            *known = Writer::Singles;
+        }
+        *series += 1;
     }
 }
 
-/// The fingerprint of a name.
-pub(super) fn fingerprint(secrets: &Secrets, metric: &str) -> Fingerprint {
-    secrets.fingerprint(metric, std::iter::empty())
-}
-
-/// The names of the lines of a series.
-fn names(secrets: &Secrets, metric: &str, spec: &Spec) -> impl Iterator<Item = Fingerprint> {
+/// The names of the lines of a series, by the fingerprints of them: of a name that has that of its
+/// own already.
+fn names(
+    secrets: &Secrets,
+    (name, own): (&str, Fingerprint),
+    spec: &Spec,
+) -> impl Iterator<Item = Fingerprint> + Clone {
     let suffixes = spec.as_ref().map_or(&[][..], |spec| &spec.suffixes);
-    let single = spec.is_none().then(|| fingerprint(secrets, metric));
-    let suffixed = move |suffix: &String| fingerprint(secrets, &format!("{metric}{suffix}"));
+    let single = spec.is_none().then_some(own);
+    let suffixed = move |suffix: &String| secrets.name(&format!("{name}{suffix}"));
     single.into_iter().chain(suffixes.iter().map(suffixed))
 }
 
@@ -335,8 +336,7 @@ mod tests {
     #[test]
     fn each_name_is_free_from_the_time_of_its_last_evicted_series_on() {
         let (mut conflicts, secrets) = (Conflicts::default(), Secrets::random());
-        let free_from =
-            |conflicts: &Conflicts, name| conflicts.free_from(fingerprint(&secrets, name));
+        let free_from = |conflicts: &Conflicts, name| conflicts.free_from(secrets.name(name));
         conflicts.release(&secrets, "a", &None, 7);
         conflicts.release(&secrets, "b", &Some(spec("app.summary")), 9);
         let times = ["a", "b", "b.count", "c"].map(|name| free_from(&conflicts, name));

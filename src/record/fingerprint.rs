@@ -29,6 +29,8 @@ pub(crate) struct Fingerprint(pub(super) u64);
 pub(crate) struct SeriesId {
     /// Equal for keys of equal hash, and not to be foreseen.
     pub(super) index: u64,
+    /// Of the name alone.
+    pub(super) name: Fingerprint,
     pub(super) fingerprint: Fingerprint,
 }
 
@@ -54,20 +56,25 @@ impl Secrets {
     pub(crate) fn id(&self, key: &Key) -> SeriesId {
         let mut hasher = FoldHasher::with_seed(self.names, &self.shared);
         hasher.write_u64(key.get_hash());
-        let fingerprint = self.fingerprint(key.name(), labels(key));
-        SeriesId { index: hasher.finish(), fingerprint }
+        let name = self.name(key.name());
+        SeriesId { index: hasher.finish(), name, fingerprint: self.add_labels(name, labels(key)) }
+    }
+
+    /// The fingerprint of a name.
+    #[inline(always)]
+    pub(super) fn name(&self, name: &str) -> Fingerprint {
+        Fingerprint(self.hash(self.names, [name]))
     }
 
     /// The fingerprint of a name and labels, in whatever order: a sum over the labels.
     // Inlined by force: at random over a million series the processor waits for memory, and fewer
     // instructions let it look further ahead. A fifth fewer made a look-up a fifth faster.
     #[inline(always)]
-    pub(crate) fn fingerprint<'a>(
+    fn add_labels<'a>(
         &self,
-        name: &str,
+        Fingerprint(mut sum): Fingerprint,
         labels: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> Fingerprint {
-        let mut sum = self.hash(self.names, [name]);
         for (key, value) in labels {
             sum = sum.wrapping_add(self.hash(self.labels, [key, value]));
         }
@@ -123,7 +130,8 @@ mod tests {
         for (name, key) in keys {
             let fingerprint = |n: usize| {
                 let (name, labels) = key(n);
-                secrets.fingerprint(&name, labels.iter().map(|[key, value]| (&**key, &**value))).0
+                let labels = labels.iter().map(|[key, value]| (&**key, &**value));
+                secrets.add_labels(secrets.name(&name), labels).0
             };
             let fingerprints: Vec<u64> = (0..N).map(fingerprint).collect();
             assert_eq!(equal(fingerprints.iter().copied()), 0, "{name}");
@@ -139,8 +147,9 @@ mod tests {
     #[test]
     fn a_fingerprint_depends_on_every_word_and_on_which_word_it_is() {
         let secrets = Secrets::random();
-        let fingerprint =
-            |name, labels: &[(&str, &str)]| secrets.fingerprint(name, labels.iter().copied());
+        let fingerprint = |name, labels: &[(&str, &str)]| {
+            secrets.add_labels(secrets.name(name), labels.iter().copied())
+        };
         let keys: [(&str, &[(&str, &str)]); 9] = [
             ("m", &[]),
             ("m", &[("", "")]),

@@ -71,13 +71,6 @@ impl LineBlock {
     pub(crate) fn line(&self, start: u32) -> Option<Line<'_>> {
         Line::at(self.0.get(start as usize..)?)
     }
-
-    /// Adds a line; returns where it begins.
-    fn add(&mut self, line: Line<'_>) -> u32 {
-        let start = self.0.len() as u32;
-        self.0.extend_from_slice(line.bytes());
-        start
-    }
 }
 
 /// A block as a reader holds it.
@@ -99,6 +92,11 @@ struct Blocks {
 }
 
 impl Blocks {
+    /// The block that lines are added to.
+    fn open(&mut self) -> &mut Block {
+        self.by_number.entry(self.open).or_default()
+    }
+
     /// Adds a block; returns its number.
     fn insert(&mut self, block: LineBlock) -> u32 {
         self.last += 1;
@@ -108,27 +106,24 @@ impl Blocks {
 }
 
 impl LineStore {
-    /// Adds a line behind all others.
-    pub(crate) fn append(&self, line: Line<'_>) -> Location {
-        let (mut blocks, size) = (self.write(), line.bytes().len());
-        let is_closed = |block: &Block| {
-            let is_full = block.0.len() + size > BLOCK && !block.0.is_empty();
-            is_full || (block.0.len() > BLOCK / 2 && Arc::strong_count(block) > 1)
-        };
-        if blocks.by_number.get(&blocks.open).is_some_and(is_closed) {
+    /// Adds a line of `size` bytes, which `render` adds, behind all others.
+    pub(crate) fn append(&self, size: usize, render: impl FnOnce(&mut Vec<u8>)) -> Location {
+        let mut blocks = self.write();
+        let length = blocks.open().0.len();
+        let is_full = length + size > BLOCK && length > 0;
+        if is_full || (length > BLOCK / 2 && Arc::get_mut(blocks.open()).is_none()) {
             // Where there is a second block there will be many lines: this one need not grow.
             blocks.open = blocks.insert(LineBlock(Vec::with_capacity(BLOCK)));
         }
         let number = blocks.open;
-        let block = blocks.by_number.entry(number).or_default();
-        let (length, needed) = (block.0.len(), block.0.len() + size);
-        if Arc::get_mut(block).is_none() || needed > block.0.capacity() {
-            let mut copy = Vec::with_capacity(needed.max(BLOCK.min(2 * length)));
-            copy.extend_from_slice(&block.0);
-            *block = Arc::new(LineBlock(copy));
+        let LineBlock(lines) = Arc::make_mut(blocks.open());
+        let start = lines.len();
+        if start + size > lines.capacity() {
+            // Twice as much, but no more than a block.
+            lines.reserve_exact(size.max(start.min(BLOCK.saturating_sub(start))));
         }
-        let start = Arc::get_mut(block).map_or(length as u32, |block| block.add(line));
-        Location { block: number, start }
+        render(lines);
+        Location { block: number, start: start as u32 }
     }
 
     /// The block as it is now.
@@ -158,7 +153,8 @@ impl LineStore {
         let mut moved = Vec::new();
         for location in locations {
             let Some(line) = block.line(location.get().start) else { continue };
-            moved.push((location, packed.add(line)));
+            moved.push((location, packed.0.len() as u32));
+            packed.0.extend_from_slice(line.bytes());
             if packed.0.len() > half {
                 return number;
             }
@@ -211,7 +207,8 @@ mod tests {
     }
 
     fn append(store: &LineStore, line: &LineBuf) -> LocationCell {
-        LocationCell::new(store.append(line.line()))
+        let bytes = line.line().bytes();
+        LocationCell::new(store.append(bytes.len(), |block| block.extend_from_slice(bytes)))
     }
 
     fn is_at(store: &LineStore, location: &LocationCell, line: &LineBuf) -> bool {

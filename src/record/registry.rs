@@ -29,7 +29,7 @@ use metrics::{Key, Label};
 use metrics_util::MetricKind;
 
 pub(crate) use super::conflict::RawClaim;
-use super::conflict::{self, Conflicts};
+use super::conflict::Conflicts;
 use super::descriptions::Descriptions;
 use super::fingerprint::{Fingerprint, Secrets, SeriesId, labels};
 use super::histogram::HistogramSpecs;
@@ -40,7 +40,7 @@ use super::tables::{RegistryKind, Spec, Tables};
 use crate::stats::Counters;
 use crate::sync::unmodelled::AtomicU64;
 use crate::sync::{Mutex, lock};
-use crate::wire::series::{Identity, LineBuf, OwnTag, Rules};
+use crate::wire::series::{Identity, Line, LineBuf, OwnTag, Rules};
 
 /// The only own tag of the series that keys share beyond the limit.
 const OVERFLOW: (&str, &str) = ("overflow", "true");
@@ -118,7 +118,8 @@ impl Registry {
     pub(crate) fn new(mut options: Options, stats: Arc<Counters>) -> Self {
         let (secrets, mut registration) = (Secrets::random(), Registration::default());
         for line in options.reserved.drain(..) {
-            registration.conflicts.reserve(&secrets, line.metric());
+            let name = options.rules.name(line.line());
+            registration.conflicts.reserve(secrets.name(name));
         }
         Registry {
             number: NEXT_REGISTRY.fetch_add(1, Ordering::Relaxed),
@@ -157,9 +158,8 @@ impl Registry {
     pub(crate) fn claim_raw(&self, metric: &str, tags: &[(String, String)]) -> RawClaim {
         let tags = tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         let identity = self.options.rules.identify(metric, tags, None);
-        let name = conflict::fingerprint(&self.secrets, identity.line().metric());
         let id = self.id(&identity);
-        lock(&self.registration).conflicts.claim_raw(&self.tables, name, id, self.options.limit)
+        lock(&self.registration).conflicts.claim_raw(&self.tables, id, self.options.limit)
     }
 
     /// A series that is evicted from now on may have a value of this time.
@@ -168,9 +168,9 @@ impl Registry {
         *unused_from = timestamp.saturating_add(1).max(*unused_from);
     }
 
-    /// The time from which on no series of this name that was evicted has a value.
-    pub(crate) fn free_from(&self, metric: &str) -> u64 {
-        let name = conflict::fingerprint(&self.secrets, metric);
+    /// The time from which on no series of this line's name that was evicted has a value.
+    pub(crate) fn free_from(&self, line: Line<'_>) -> u64 {
+        let name = self.secrets.name(self.options.rules.name(line));
         lock(&self.registration).conflicts.free_from(name)
     }
 
@@ -199,8 +199,8 @@ impl Registry {
         })?;
         if let Some(line) = table.lines.block(location.block).line(location.start) {
             let spec = self.spec::<K>(|| line.metric().into());
-            let unused_from = registration.unused_from;
-            registration.conflicts.release(&self.secrets, line.metric(), &spec, unused_from);
+            let (name, unused_from) = (self.options.rules.name(line), registration.unused_from);
+            registration.conflicts.release(&self.secrets, name, &spec, unused_from);
         }
         let is_overflow = registration.overflow.remove(&fingerprint);
         registration.purge = SHARDS;
@@ -293,17 +293,16 @@ impl Registry {
         if let Some(entry) = is_full() {
             return entry;
         }
-        let line = identity.line();
         let mut registration = lock(&self.registration);
         // Checked again under the lock.
         if let Some(entry) = table.find(id).map(Entry::Known).or_else(is_full) {
             return entry;
         }
         let shared = (&self.tables, &self.secrets);
-        if !registration.conflicts.claim::<K>(shared, line.metric(), id, spec) {
+        if !registration.conflicts.claim::<K>(shared, (&identity.name, id), spec) {
             return Entry::Refused(Cause::Taken);
         }
-        let location = table.lines.append(line.line());
+        let location = table.lines.append(identity.size(), |lines| identity.render(lines));
         let make = |position| Series::new(id.fingerprint, position, location, K::cell(spec));
         let series = table.insert(id, make);
         if std::ptr::eq(size, &self.overflow) {

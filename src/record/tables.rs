@@ -5,7 +5,6 @@ use std::sync::Arc;
 use metrics_util::MetricKind;
 
 use super::counter::Counter;
-use super::fingerprint::SeriesId;
 use super::gauge::Gauge;
 use super::histogram::buckets::Scheme;
 use super::histogram::cell::HistogramCell;
@@ -30,13 +29,10 @@ pub(crate) trait RegistryKind: Kind {
 
     fn table(tables: &Tables) -> &Table<Self>;
     fn cell(spec: &Spec) -> Self::Cell;
-
-    /// Whether a series of another kind has the same name and tags, and a line of just that name.
-    fn is_elsewhere(tables: &Tables, id: SeriesId) -> bool;
 }
 
 macro_rules! single_line_kind {
-    ($kind:ident, $table:ident, $other:ident) => {
+    ($kind:ident, $table:ident) => {
         impl RegistryKind for $kind {
             const KIND: MetricKind = MetricKind::$kind;
 
@@ -47,16 +43,12 @@ macro_rules! single_line_kind {
             fn cell(_spec: &Spec) -> Self::Cell {
                 Self::Cell::default()
             }
-
-            fn is_elsewhere(tables: &Tables, id: SeriesId) -> bool {
-                tables.$other.find(id).is_some()
-            }
         }
     };
 }
 
-single_line_kind!(Counter, counters, gauges);
-single_line_kind!(Gauge, gauges, counters);
+single_line_kind!(Counter, counters);
+single_line_kind!(Gauge, gauges);
 
 impl RegistryKind for Histogram {
     const KIND: MetricKind = MetricKind::Histogram;
@@ -68,9 +60,5 @@ impl RegistryKind for Histogram {
     fn cell(spec: &Spec) -> Self::Cell {
         let scheme = spec.as_ref().map_or(Scheme::Log, |spec| spec.scheme.clone());
         Arc::new(HistogramCell::new(scheme))
-    }
-
-    fn is_elsewhere(_tables: &Tables, _id: SeriesId) -> bool {
-        false
     }
 }

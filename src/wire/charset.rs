@@ -43,19 +43,23 @@ impl Charset {
 
     /// Whether `word` can be sent as it is.
     pub(crate) fn is_clean(self, word: &str) -> bool {
-        let is_clean = |byte: u8| CLEAN[usize::from(byte)];
-        !word.is_empty() && (word.bytes().all(is_clean) || word.chars().all(|c| self.allows(c)))
+        // Without an early end: nearly every word is clean.
+        let are_clean = word.bytes().fold(true, |clean, byte| clean & CLEAN[usize::from(byte)]);
+        !word.is_empty() && (are_clean || word.chars().all(|c| self.allows(c)))
     }
 
     /// The word with `_` for each character that may not be sent; `_` when it is empty.
+    #[inline]
     pub(crate) fn clean(self, word: &str) -> Cow<'_, str> {
+        if self.is_clean(word) { Cow::Borrowed(word) } else { Cow::Owned(self.substitute(word)) }
+    }
+
+    #[cold]
+    fn substitute(self, word: &str) -> String {
         if word.is_empty() {
-            return Cow::Owned(SUBSTITUTE.into());
+            return SUBSTITUTE.into();
         }
-        if self.is_clean(word) {
-            return Cow::Borrowed(word);
-        }
-        Cow::Owned(word.chars().map(|c| if self.allows(c) { c } else { SUBSTITUTE }).collect())
+        word.chars().map(|c| if self.allows(c) { c } else { SUBSTITUTE }).collect()
     }
 }
 

@@ -16,10 +16,6 @@ use std::borrow::Cow;
 
 use super::charset::Charset;
 
-/// Keys that some server reads as something else: InfluxDB drops a point with a tag `time`,
-/// VictoriaMetrics takes the value of `__name__` for the metric's name, and servers with fields
-/// keep the number in `value`.
-const RESERVED_KEYS: [&str; 3] = ["time", "__name__", "value"];
 /// The key of the tag that tells exporters on one machine apart.
 const INSTANCE_KEY: &str = "instance";
 /// Added to a reserved key until it is none.
@@ -60,6 +56,8 @@ pub(crate) struct Identity<'a> {
     tags: Vec<Tag<'a>>,
     /// The keys of the labels that were left out, the last label first.
     pub(crate) dropped: Vec<Cow<'a, str>>,
+    /// The lengths of the line's two parts.
+    lengths: (usize, usize),
 }
 
 /// A clean tag.
@@ -70,15 +68,15 @@ struct Tag<'a> {
     source: Source,
 }
 
-/// Where a tag comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a tag comes from, in the order in which tags stay when there are too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Source {
-    /// A label, which goes when there are too many tags.
-    Label,
-    /// A label in place of a tag that every series has; it tells senders apart and never goes.
-    Override,
     /// A tag that every series has, or a label that says the same.
     Default,
+    /// A label in place of a tag that every series has; it tells senders apart and never goes.
+    Override,
+    /// A label, and its place among the labels: the last goes first.
+    Label(usize),
 }
 
 impl Rules {
@@ -92,33 +90,40 @@ impl Rules {
     ) -> Identity<'a> {
         let room = labels.size_hint().0 + self.default_tags();
         let mut tags: Vec<Tag<'a>> = Vec::with_capacity(room);
-        for (key, value) in labels {
+        for (number, (key, value)) in labels.enumerate() {
             let (key, value) = (self.clean_key(key, own_tag), self.charset.clean(value));
-            match tags.iter_mut().find(|tag| tag.key == key) {
-                Some(tag) => tag.value = value,
-                None => tags.push(Tag { key, value, source: Source::Label }),
+            match place(&tags, &key) {
+                Ok(at) => tags[at].value = value,
+                Err(at) => tags.insert(at, Tag { key, value, source: Source::Label(number) }),
             }
         }
         for (key, value) in self.defaults() {
             // It is clean already, but it may be `own_tag`, and its new name another tag's.
             let key = if own_tag.is_some() { self.clean_key(key, own_tag) } else { key.into() };
-            match tags.iter_mut().find(|tag| tag.key == key) {
-                Some(tag) if tag.source != Source::Label => {}
-                Some(tag) if tag.value == value => tag.source = Source::Default,
-                Some(tag) => tag.source = Source::Override,
-                None => tags.push(Tag { key, value: value.into(), source: Source::Default }),
+            match place(&tags, &key) {
+                Ok(at) if matches!(tags[at].source, Source::Label(_)) => {
+                    let is_same = tags[at].value == value;
+                    tags[at].source = if is_same { Source::Default } else { Source::Override };
+                }
+                Ok(_) => {}
+                Err(at) => {
+                    tags.insert(at, Tag { key, value: value.into(), source: Source::Default });
+                }
             }
         }
         let dropped = self.drop_labels(&mut tags, own_tag);
         if let Some(value) = &self.instance {
             let mut key = Cow::Borrowed(INSTANCE_KEY);
-            while tags.iter().any(|tag| tag.key == key) {
+            while place(&tags, &key).is_ok() {
                 key.to_mut().push(RESERVED_SUFFIX);
             }
-            tags.push(Tag { key, value: value.into(), source: Source::Default });
+            let (Ok(at) | Err(at)) = place(&tags, &key);
+            tags.insert(at, Tag { key, value: value.into(), source: Source::Default });
         }
-        tags.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        Identity { prefix: &self.prefix, name: self.charset.clean(name), tags, dropped }
+        let (prefix, name) = (self.prefix.as_str(), self.charset.clean(name));
+        let tail: usize = tags.iter().map(|tag| tag.key.len() + tag.value.len() + " =".len()).sum();
+        let lengths = (PUT.len() + prefix.len() + name.len(), tail + "\n".len());
+        Identity { prefix, name, tags, dropped, lengths }
     }
 
     /// Leaves out the last labels when there are too many tags; returns their keys.
@@ -127,7 +132,8 @@ impl Rules {
         let most = self.max_tags.saturating_sub(kept_free);
         let mut dropped = Vec::new();
         for _ in most..tags.len() {
-            let last = tags.iter().rposition(|tag| tag.source == Source::Label);
+            let last = (0..tags.len()).max_by_key(|&at| tags[at].source);
+            let last = last.filter(|&last| matches!(tags[last].source, Source::Label(_)));
             dropped.extend(last.map(|last| tags.remove(last).key));
         }
         dropped
@@ -148,14 +154,32 @@ impl Rules {
         format!("{}{}", self.prefix, self.charset.clean(name)).into()
     }
 
+    /// The name of a line without the prefix.
+    pub(crate) fn name<'a>(&self, line: Line<'a>) -> &'a str {
+        let metric = line.metric();
+        metric.strip_prefix(&self.prefix).unwrap_or(metric)
+    }
+
     /// A key that can be sent, is not reserved, and is not the exporter's.
     pub(crate) fn clean_key<'a>(&self, key: &'a str, own_tag: OwnTag) -> Cow<'a, str> {
         let mut key = self.charset.clean(key);
-        while RESERVED_KEYS.contains(&&*key) || own_tag == Some(&*key) {
+        while is_reserved(&key) || own_tag == Some(&*key) {
             key.to_mut().push(RESERVED_SUFFIX);
         }
         key
     }
+}
+
+/// Whether some server reads a key as something else: InfluxDB drops a point with a tag `time`,
+/// VictoriaMetrics takes the value of `__name__` for the metric's name, and servers with fields
+/// keep the number in `value`.
+fn is_reserved(key: &str) -> bool {
+    matches!(key, "time" | "__name__" | "value")
+}
+
+/// Where the tag with this key is, or belongs: tags are kept in the order of their keys.
+fn place(tags: &[Tag<'_>], key: &str) -> Result<usize, usize> {
+    tags.binary_search_by(|tag| (*tag.key).cmp(key))
 }
 
 impl Identity<'_> {
@@ -176,31 +200,37 @@ impl Identity<'_> {
 
     /// The length of the shortest line of the series.
     pub(crate) fn shortest_line(&self) -> usize {
-        let (head, tail) = self.lengths();
+        let (head, tail) = self.lengths;
         head + SHORTEST_TIME_AND_VALUE.len() + tail
     }
 
     /// The line but for time and value.
     pub(crate) fn line(&self) -> LineBuf {
-        let (head, tail) = self.lengths();
-        let mut bytes = Vec::with_capacity(HEADER + head + tail);
-        bytes.extend_from_slice([head as u32, tail as u32].map(u32::to_le_bytes).as_flattened());
-        for word in [PUT, self.prefix, &self.name] {
-            bytes.extend_from_slice(word.as_bytes());
-        }
-        for Tag { key, value, .. } in &self.tags {
-            for word in [" ", key, "=", value] {
-                bytes.extend_from_slice(word.as_bytes());
-            }
-        }
-        bytes.push(b'\n');
+        let mut bytes = Vec::with_capacity(self.size());
+        self.render(&mut bytes);
         LineBuf(bytes)
     }
 
-    /// The lengths of the line's two parts.
-    fn lengths(&self) -> (usize, usize) {
-        let tags = self.tags.iter().map(|tag| tag.key.len() + tag.value.len() + " =".len());
-        (PUT.len() + self.prefix.len() + self.name.len(), tags.sum::<usize>() + "\n".len())
+    /// How many bytes [`render`](Self::render) adds.
+    pub(crate) fn size(&self) -> usize {
+        HEADER + self.lengths.0 + self.lengths.1
+    }
+
+    /// Adds the line as it is kept, see [`Line`].
+    pub(crate) fn render(&self, bytes: &mut Vec<u8>) {
+        let (head, tail) = self.lengths;
+        bytes.extend_from_slice(&(head as u32).to_le_bytes());
+        bytes.extend_from_slice(&(tail as u32).to_le_bytes());
+        bytes.extend_from_slice(PUT.as_bytes());
+        bytes.extend_from_slice(self.prefix.as_bytes());
+        bytes.extend_from_slice(self.name.as_bytes());
+        for Tag { key, value, .. } in &self.tags {
+            bytes.push(b' ');
+            bytes.extend_from_slice(key.as_bytes());
+            bytes.push(b'=');
+            bytes.extend_from_slice(value.as_bytes());
+        }
+        bytes.push(b'\n');
     }
 }
 
@@ -222,11 +252,6 @@ pub(crate) struct Line<'a> {
 pub(crate) struct LineBuf(Vec<u8>);
 
 impl LineBuf {
-    /// The metric's name, prefix included.
-    pub(crate) fn metric(&self) -> &str {
-        self.line().metric()
-    }
-
     pub(crate) fn line(&self) -> Line<'_> {
         Line { bytes: &self.0 }
     }
@@ -414,7 +439,7 @@ mod tests {
         let identity = rules.identify("a b", std::iter::empty(), None);
         let line = identity.line();
         assert_eq!(line.line().text(), "put app.a_b dc=fra env=prod host=a\n");
-        assert_eq!((line.metric(), &*rules.metric("a b")), ("app.a_b", "app.a_b"));
+        assert_eq!((line.line().metric(), &*rules.metric("a b")), ("app.a_b", "app.a_b"));
         assert_eq!(identity.shortest_line(), line.line().text().len() + " 1700000000 0".len());
     }
 
