@@ -31,7 +31,7 @@ pub(crate) mod unmodelled {
     #[cfg(target_has_atomic = "64")]
     pub(crate) use std::sync::atomic::AtomicU64;
     #[cfg(not(loom))]
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 }
 
 /// Locks, also after a holder has panicked.

@@ -314,7 +314,6 @@ impl Snapshot {
         let mut dormant = 0;
         exporter.registry.set_used(self.timestamp);
         each_group!(self, group => dormant += group.evict(exporter, self.age, &mut self.scratch));
-        exporter.registry.purge_aliases();
         dormant
     }
 

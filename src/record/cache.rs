@@ -219,13 +219,13 @@ impl<K: CachedKind> Slots<K> {
         if key.name().len() + words > LONGEST_KEY {
             return None;
         }
-        let local = series.adopt(ensure_thread_number())?;
-        let found = local.upgrade();
+        let found = series.adopt(ensure_thread_number());
         let key = key.to_retained();
         set.tags[way] = tag(&key);
-        let (words, series) = (Words::of(&key), Arc::downgrade(series));
+        let (words, local, series) =
+            (Words::of(&key), Arc::downgrade(&found), Arc::downgrade(series));
         set.slots[way] = Some(Box::new(Slot { words, key, registry, local, series }));
-        found
+        Some(found)
     }
 }
 

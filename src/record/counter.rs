@@ -13,7 +13,7 @@ use metrics::CounterFn;
 use super::series::{Kind, Series};
 use super::thread::{ensure_thread_number, thread_number};
 use crate::sync::OnceLock;
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Stripes of a local that other threads use too: threads in a row, as those of a pool, share none
 /// until there are more.
@@ -30,9 +30,8 @@ impl Kind for Counter {
         CounterLocal {
             owner,
             own: AtomicU64::new(0),
-            shared: OnceLock::new(),
-            has_non_owners: AtomicBool::new(false),
-            overflow: AtomicU64::new(0),
+            first: AtomicU64::new(0),
+            stripes: OnceLock::new(),
             series: Arc::downgrade(series),
         }
     }
@@ -78,13 +77,10 @@ pub(crate) struct CounterLocal {
     owner: u64,
     /// Written by the owner alone, by load and store.
     own: AtomicU64,
-    /// Added to by other threads that hold this handle; made for the first of them.
-    shared: OnceLock<Box<Stripes>>,
-    /// Whether one of them came, which makes the stripes.
-    has_non_owners: AtomicBool,
-    /// Added to while the stripes are being made: by other threads, and by an allocator that counts
-    /// its own calls.
-    overflow: AtomicU64,
+    /// What other threads that hold this handle add until there are stripes; 0 if none ever did.
+    first: AtomicU64,
+    /// What other threads add, made by the first of them.
+    stripes: OnceLock<Box<[Stripe; STRIPES]>>,
     /// For `absolute`, which concerns the whole counter. Weak, or the two would keep each other.
     series: Weak<Series<Counter>>,
 }
@@ -94,21 +90,19 @@ pub(crate) struct CounterLocal {
 #[repr(align(64))]
 struct Stripe(AtomicU64);
 
-type Stripes = [Stripe; STRIPES];
-
 impl CounterLocal {
     fn value(&self) -> u64 {
         // Relaxed: the owner's next store is simply part of the next snapshot. That an update which
         // happened before a flush was asked for is seen follows from the request's channel.
         let own = self.own.load(Ordering::Relaxed);
-        if self.has_non_owners.load(Ordering::Relaxed) { self.add_others(own) } else { own }
+        let first = self.first.load(Ordering::Relaxed);
+        if first == 0 { own } else { self.add_stripes(own.saturating_add(first)) }
     }
 
     #[cold]
-    fn add_others(&self, own: u64) -> u64 {
-        let stripes = self.shared.get().into_iter().flat_map(|stripes| stripes.iter());
-        let others = stripes.map(|stripe| &stripe.0).chain([&self.overflow]);
-        others.fold(own, |sum, other| sum.saturating_add(other.load(Ordering::Relaxed)))
+    fn add_stripes(&self, sum: u64) -> u64 {
+        let stripes = self.stripes.get().into_iter().flat_map(|stripes| stripes.iter());
+        stripes.fold(sum, |sum, stripe| sum.saturating_add(stripe.0.load(Ordering::Relaxed)))
     }
 
     fn increment_from(&self, thread: u64, value: u64) {
@@ -123,22 +117,13 @@ impl CounterLocal {
     #[inline(never)]
     fn increment_as_non_owner(&self, thread: u64, value: u64) {
         let thread = if thread == 0 { ensure_thread_number() } else { thread };
-        match self.shared.get().map(Box::as_ref).or_else(|| self.make_stripes()) {
-            Some(stripes) => add(&stripes[thread as usize % STRIPES].0, value),
-            None => add(&self.overflow, value),
+        if let Some(stripes) = self.stripes.get() {
+            add(&stripes[thread as usize % STRIPES].0, value);
+        } else if add(&self.first, value) == 0 && value > 0 {
+            // Neither `get_or_init` nor an attempt by each thread: an allocator that counts its own
+            // calls would wait for itself, or call itself without end.
+            let _ = self.stripes.set(Box::default());
         }
-    }
-
-    /// The stripes; `None` while another call makes them.
-    #[cold]
-    fn make_stripes(&self) -> Option<&Stripes> {
-        // Neither `get_or_init` nor an attempt by each thread: an allocator that counts its own
-        // calls would wait for itself, or call itself without end.
-        if self.has_non_owners.swap(true, Ordering::Relaxed) {
-            return None;
-        }
-        let _ = self.shared.set(Box::default());
-        self.shared.get().map(Box::as_ref)
     }
 }
 
@@ -155,13 +140,14 @@ impl CounterFn for CounterLocal {
     }
 }
 
-/// Adds without wrapping.
-fn add(cell: &AtomicU64, value: u64) {
+/// Adds without wrapping; returns what there was before.
+fn add(cell: &AtomicU64, value: u64) -> u64 {
     let before = cell.fetch_add(value, Ordering::Relaxed);
     if before.checked_add(value).is_none() {
         // Whoever reads between the two sees a small number once; it takes 2^64 counts to get here.
         cell.store(u64::MAX, Ordering::Relaxed);
     }
+    before
 }
 
 #[cfg(test)]
@@ -176,7 +162,7 @@ mod tests {
     }
 
     fn adopt(series: &Arc<Series<Counter>>, owner: u64) -> Arc<CounterLocal> {
-        series.adopt(owner).and_then(|local| local.upgrade()).unwrap()
+        series.adopt(owner)
     }
 
     #[test]
@@ -247,8 +233,8 @@ mod tests {
     #[test]
     fn a_series_ends_with_what_its_locals_counted_and_goes_on_while_it_is_held() {
         let mut series = series();
-        let cached = series.adopt(1).unwrap();
-        let held = cached.upgrade().unwrap();
+        let held = adopt(&series, 1);
+        let cached = Arc::downgrade(&held);
         held.increment_from(1, 1);
         series = series.end().err().unwrap();
         held.increment_from(1, 2);
@@ -256,10 +242,10 @@ mod tests {
         drop(held);
         let found = Arc::clone(&series);
         series = series.end().err().unwrap();
-        assert!(cached.upgrade().is_none());
         adopt(&found, 1).increment_from(1, 4);
         drop(found);
         let ended = series.end().ok().unwrap();
+        assert!(cached.upgrade().is_none());
         assert_eq!(ended.cell.load(Ordering::Relaxed), 7);
     }
 
@@ -297,6 +283,8 @@ mod model {
     use super::super::fingerprint::Fingerprint;
     use super::super::lines::Location;
     use super::*;
+    use crate::sync::atomic::AtomicBool;
+    use crate::sync::{Mutex, lock};
     use loom::thread;
 
     fn series() -> Arc<Series<Counter>> {
@@ -304,7 +292,7 @@ mod model {
     }
 
     fn adopt(series: &Arc<Series<Counter>>, owner: u64) -> Arc<CounterLocal> {
-        series.adopt(owner).and_then(|local| local.upgrade()).unwrap()
+        series.adopt(owner)
     }
 
     /// The owner is the first thread: loom finds the orders that matter from a reader that comes
@@ -382,51 +370,50 @@ mod model {
         });
     }
 
-    /// The flusher ends a series that a thread has just found.
+    /// The flusher ends a series while a thread looks for it, adds a local, and counts; with a
+    /// handle that it keeps, or lets go of.
     #[test]
     fn a_handle_taken_while_its_series_ends_is_never_orphaned() {
         let outcomes = Arc::new(std::sync::Mutex::new(std::collections::BTreeSet::new()));
-        let all = Arc::clone(&outcomes);
-        loom::model(move || {
-            let series = series();
-            let thread = thread::spawn({
-                let series = Arc::clone(&series);
-                move || {
-                    let local = series.adopt(2).and_then(|local| local.upgrade());
-                    match &local {
-                        Some(local) => {
-                            drop(series);
-                            local.increment_from(2, 1);
-                            local.absolute(5);
-                        }
-                        None => series.absolute(5),
+        for is_kept in [true, false] {
+            let all = Arc::clone(&outcomes);
+            loom::model(move || {
+                let table = Arc::new(Mutex::new(Some(series())));
+                let thread = thread::spawn({
+                    let table = Arc::clone(&table);
+                    move || {
+                        let found = lock(&table).clone();
+                        let local = adopt(&found?, 2);
+                        local.increment_from(2, 1);
+                        local.absolute(5);
+                        is_kept.then_some(local)
                     }
-                    local
+                });
+                let series = lock(&table).take().unwrap();
+                let ended = series.end();
+                let local = thread.join().unwrap();
+                all.lock().unwrap().insert((is_kept, ended.is_ok(), local.is_some()));
+                match ended {
+                    // It was not found, or counted in before by one who holds it no more.
+                    Ok(ended) => {
+                        assert!(local.is_none());
+                        assert!([0, 5].contains(&ended.cell.load(Ordering::Relaxed)));
+                    }
+                    Err(series) => {
+                        assert_eq!(series.value(), 5);
+                        local.iter().for_each(|local| local.absolute(6));
+                        assert_eq!(series.value(), if is_kept { 6 } else { 5 });
+                        // It goes on as if nothing had been.
+                        adopt(&series, 3).increment_from(3, 1);
+                        assert_eq!(series.value(), if is_kept { 7 } else { 6 });
+                    }
                 }
             });
-            let kept = series.end();
-            let local = thread.join().unwrap();
-            all.lock().unwrap().insert((kept.is_ok(), local.is_some()));
-            match kept {
-                // Ended: whoever found it had counted in it before, and nobody holds it any more.
-                Ok(ended) => {
-                    assert!(local.is_none());
-                    assert!([0, 5].contains(&ended.cell.load(Ordering::Relaxed)));
-                }
-                Err(series) => {
-                    assert_eq!(series.value(), 5);
-                    local.iter().for_each(|local| local.absolute(6));
-                    assert_eq!(series.value(), if local.is_some() { 6 } else { 5 });
-                    // It goes on as if nothing had been.
-                    adopt(&series, 3).increment_from(3, 1);
-                    assert_eq!(series.value(), if local.is_some() { 7 } else { 6 });
-                }
-            }
-        });
+        }
         let outcomes = outcomes.lock().unwrap();
         assert_eq!(
             Vec::from_iter(outcomes.iter().copied()),
-            [(false, false), (false, true), (true, false)]
+            [(false, false, false), (false, true, false), (true, false, true), (true, true, false)]
         );
     }
 
@@ -467,7 +454,7 @@ mod model {
         let all = Arc::clone(&seen);
         loom::model(move || {
             let series = series();
-            let cached = series.adopt(2).unwrap();
+            let cached = Arc::downgrade(&adopt(&series, 2));
             // `Arc` is std's, whose steps loom does not see: here it sees which is first.
             let order = Arc::new(AtomicBool::new(false));
             let thread = thread::spawn({

@@ -12,11 +12,10 @@
 //! 2. A local that no cache and no handle has any more is folded into the cell and freed. `Arc`'s
 //!    counts prove that nobody can reach it again. A cache does this with each local that it gives
 //!    up, and [`Locals::adopt`] before the list grows, for handles that were held longer.
-//! 3. Eviction closes the list first: it takes the locals that only caches know, and lets no new
-//!    one in. A handle that holds a local keeps the series; otherwise whoever found the series just
-//!    before cannot add a local to it, and uses the series itself.
+//! 3. Eviction takes the locals that only caches know, once nobody finds the series any more and
+//!    nobody who found it can still add a local. A handle that holds a local keeps the series.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::{Mutex, lock};
@@ -61,8 +60,6 @@ pub(crate) struct Locals<L> {
     count: AtomicU32,
     /// Belongs to the series; here it takes no byte.
     pub(crate) touched: Touched,
-    /// Whether the series is being evicted. Changes under the lock of the list.
-    is_closed: AtomicBool,
     list: Mutex<List<L>>,
 }
 
@@ -71,32 +68,22 @@ type List<L> = Option<Box<Vec<Arc<L>>>>;
 
 impl<L> Default for Locals<L> {
     fn default() -> Self {
-        Locals {
-            count: AtomicU32::new(0),
-            touched: Touched::default(),
-            is_closed: AtomicBool::new(false),
-            list: Mutex::new(None),
-        }
+        Locals { count: AtomicU32::new(0), touched: Touched::default(), list: Mutex::new(None) }
     }
 }
 
 impl<L> Locals<L> {
-    /// Adds a local; `None` while the list is closed. `fold` takes the value of each local that has
-    /// ended.
-    pub(super) fn adopt(&self, local: L, fold: impl FnMut(&mut L)) -> Option<Weak<L>> {
+    /// Adds a local. `fold` takes the value of each local that has ended.
+    pub(super) fn adopt(&self, local: L, fold: impl FnMut(&mut L)) -> Arc<L> {
         let mut list = lock(&self.list);
-        if self.is_closed.load(Ordering::Relaxed) {
-            return None;
-        }
         let locals = list.get_or_insert_default();
         if locals.len() == locals.capacity() {
             free_ended(locals, fold);
         }
         let local = Arc::new(local);
-        let weak = Arc::downgrade(&local);
-        locals.push(local);
+        locals.push(Arc::clone(&local));
         self.publish(locals.len());
-        Some(weak)
+        local
     }
 
     /// Folds the locals that have ended.
@@ -128,27 +115,17 @@ impl<L> Locals<L> {
         list.iter().flat_map(|list| list.iter()).any(|local| Arc::strong_count(local) > 1)
     }
 
-    /// Takes all locals away from the caches and lets none in until [`open`](Self::open). If a
-    /// handle holds one, it answers false, and the list stays open with what is held.
-    pub(super) fn close(&self, mut fold: impl FnMut(&mut L)) -> bool {
+    /// Takes all locals away from the caches, but for those that a handle holds; returns whether
+    /// none is left.
+    pub(super) fn end(&self, mut fold: impl FnMut(&mut L)) -> bool {
         let mut list = lock(&self.list);
-        let mut held = Vec::new();
-        for local in list.take().into_iter().flat_map(|locals| *locals) {
-            match Arc::try_unwrap(local) {
-                Ok(mut ended) => fold(&mut ended),
-                Err(local) => held.push(local),
-            }
-        }
+        let locals = list.take().into_iter().flat_map(|locals| *locals);
+        let end = |local| Arc::try_unwrap(local).map(|mut ended| fold(&mut ended)).err();
+        let held: Vec<_> = locals.filter_map(end).collect();
         self.publish(held.len());
         let is_free = held.is_empty();
         *list = (!is_free).then(|| Box::new(held));
-        self.is_closed.store(is_free, Ordering::Relaxed);
         is_free
-    }
-
-    pub(super) fn open(&self) {
-        let _list = lock(&self.list);
-        self.is_closed.store(false, Ordering::Relaxed);
     }
 
     /// Called under the lock, after a fold. Release: pairs with the loads of `count`.

@@ -17,8 +17,8 @@
 //! 4. Beyond the limit a key's series is that of its metric's name with the one tag
 //!    `overflow=true`. Such a key is registered anew at each look-up, as one that is refused is; so
 //!    it gets a series of its own as soon as there is room, and nothing is remembered of it.
-//! 5. [`Registry::evict`] holds the lock of registration and the shard's, so nobody can find the
-//!    series while it goes.
+//! 5. [`Registry::evict`] holds the lock of registration, removes the aliases, and holds the
+//!    series' shard. So nobody finds the series while it goes, and who looks for it waits.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -28,14 +28,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use metrics::{Key, Label};
 use metrics_util::MetricKind;
 
-pub(crate) use super::conflict::RawClaim;
 use super::conflict::Conflicts;
+pub(crate) use super::conflict::RawClaim;
 use super::descriptions::Descriptions;
 use super::fingerprint::{Fingerprint, Secrets, SeriesId, labels};
 use super::histogram::HistogramSpecs;
 use super::notices::{Cause, Notices};
 use super::series::Series;
-use super::table::SHARDS;
 use super::tables::{RegistryKind, Spec, Tables};
 use crate::stats::Counters;
 use crate::sync::unmodelled::AtomicU64;
@@ -91,8 +90,6 @@ struct Registration {
     conflicts: Conflicts,
     /// The series beyond the limit, by which eviction tells them.
     overflow: HashSet<Fingerprint>,
-    /// The shards in which there may be aliases of evicted series: those below this one.
-    purge: usize,
     /// The first timestamp behind those of all snapshots.
     unused_from: u64,
 }
@@ -189,38 +186,27 @@ impl Registry {
         let (fingerprint, location) = (series.fingerprint, series.location.get());
         let table = K::table(&self.tables);
         let mut registration = lock(&self.registration);
-        table.remove_if(series, |series| {
+        let aliases = table.remove_aliases(fingerprint);
+        let removed = table.remove_if(series, |series| {
             let ended = series.end()?;
-            if is_settled(&ended) {
-                return Ok(());
-            }
-            ended.locals.open();
-            Err(Arc::new(ended))
-        })?;
+            if is_settled(&ended) { Ok(()) } else { Err(Arc::new(ended)) }
+        });
+        if let Err(series) = removed {
+            aliases.into_iter().for_each(|alias| _ = table.insert_alias(alias, &series));
+            return Err(series);
+        }
+        self.aliases.fetch_sub(aliases.len(), Ordering::Relaxed);
         if let Some(line) = table.lines.block(location.block).line(location.start) {
             let spec = self.spec::<K>(|| line.metric().into());
             let (name, unused_from) = (self.options.rules.name(line), registration.unused_from);
             registration.conflicts.release(&self.secrets, name, &spec, unused_from);
         }
         let is_overflow = registration.overflow.remove(&fingerprint);
-        registration.purge = SHARDS;
         let size = if is_overflow { &self.overflow } else { &self.series };
         size.fetch_sub(1, Ordering::Relaxed);
         self.publish_sizes();
         self.stats.series_evicted.add(1);
         Ok(())
-    }
-
-    /// Forgets aliases of evicted series: those in one more shard at each call, so that no call
-    /// visits all of them.
-    pub(crate) fn purge_aliases(&self) {
-        let mut registration = lock(&self.registration);
-        let Some(shard) = registration.purge.checked_sub(1) else { return };
-        registration.purge = shard;
-        drop(registration);
-        let Tables { counters, gauges, histograms } = &self.tables;
-        let gone = counters.purge(shard) + gauges.purge(shard) + histograms.purge(shard);
-        self.aliases.fetch_sub(gone, Ordering::Relaxed);
     }
 
     #[cold]
@@ -237,16 +223,14 @@ impl Registry {
         let enter = || self.enter(&identity, id, &spec, (&self.series, self.options.limit));
         let series = match known.map_or_else(enter, Entry::Known) {
             Entry::Known(series) => {
-                if series.fingerprint != alias && self.add_alias(alias, &series) {
+                if self.add_alias(alias, &series) {
                     self.stats.series_merged.add(1);
                     self.notices.note(Cause::Merged, key, None);
                 }
                 series
             }
             Entry::New(series) => {
-                if series.fingerprint != alias {
-                    self.add_alias(alias, &series);
-                }
+                self.add_alias(alias, &series);
                 if let Some(label) = identity.dropped.first() {
                     self.stats.tags_dropped.add(identity.dropped.len() as u64);
                     self.notices.note(Cause::TooManyTags, key, Some(label));
@@ -315,9 +299,12 @@ impl Registry {
 
     /// Lets a key lead to a series by its own words; returns whether it did not before.
     fn add_alias<K: RegistryKind>(&self, alias: Fingerprint, series: &Arc<Series<K>>) -> bool {
-        if self.aliases.load(Ordering::Relaxed) >= self.options.limit {
+        if alias == series.fingerprint || self.aliases.load(Ordering::Relaxed) >= self.options.limit
+        {
             return false;
         }
+        // An alias that came while its series is evicted would lead to it still.
+        let _registration = lock(&self.registration);
         let is_new = K::table(&self.tables).insert_alias(alias, series);
         self.aliases.fetch_add(usize::from(is_new), Ordering::Relaxed);
         is_new
@@ -537,7 +524,6 @@ mod tests {
             }
             assert!(fresh.drain(..).all(|series| registry.evict(series, |_| true).is_ok()));
             assert_eq!(stats.series.get(), 0);
-            registry.purge_aliases();
         }
     }
 
@@ -573,8 +559,7 @@ mod tests {
     fn only_a_series_that_nobody_holds_is_evicted() {
         let (registry, stats) = registry(100);
         let held = counter(&registry, "held", &[]);
-        let local =
-            counter(&registry, "local", &[]).adopt(1).and_then(|local| local.upgrade()).unwrap();
+        let local = counter(&registry, "local", &[]).adopt(1);
         drop(counter(&registry, "free b", &[]));
         let mut evicted: Vec<bool> = registry
             .tables
@@ -590,7 +575,6 @@ mod tests {
         assert_eq!(counter(&registry, "local", &[]).value(), 4);
         assert_eq!(counter(&registry, "free b", &[]).value(), 0);
         assert_eq!((stats.series.get(), stats.series_evicted.get()), (3, 1));
-        registry.purge_aliases();
         evicted = registry
             .tables
             .counters
@@ -684,30 +668,32 @@ mod tests {
     }
 
     #[test]
-    fn aliases_of_evicted_series_go_shard_by_shard() {
+    fn aliases_go_with_their_series_and_stay_with_one_that_is_held() {
         let (registry, _) = registry(1_000);
-        for n in 0..500 {
-            let key = Key::from_name(format!("m {n}"));
-            registry.get::<Counter>(&key).unwrap();
+        let names: Vec<_> = (0..250).flat_map(|n| [format!("m {n}"), format!("m,{n}")]).collect();
+        for name in &names {
+            registry.get::<Counter>(&Key::from_name(name.clone())).unwrap();
         }
-        let unclean = Key::from_name("n 0");
-        assert!(registry.get::<Gauge>(&unclean).is_some());
+        let unclean = Key::from_name("m 0");
         assert!(registry.get::<Histogram>(&unclean).is_some());
-        let gauge = registry.tables.gauges.take_fresh().remove(0);
-        let histogram = registry.tables.histograms.take_fresh().remove(0);
-        assert!(registry.evict(gauge, |_| true).is_ok());
-        assert!(registry.evict(histogram, |_| true).is_ok());
-        let held = registry.get::<Counter>(&Key::from_name("m 0")).unwrap().series;
+        assert_eq!(registry.aliases.load(Ordering::Relaxed), 501);
+        let held = registry.get::<Counter>(&unclean).unwrap().series;
         for series in registry.tables.counters.take_fresh() {
             let is_held = Arc::ptr_eq(&series, &held);
             assert_eq!(registry.evict(series, |_| true).is_err(), is_held);
         }
-        let mut left = vec![502];
-        for _ in 0..SHARDS + 1 {
-            registry.purge_aliases();
-            left.push(registry.aliases.load(Ordering::Relaxed));
+        assert_eq!(registry.aliases.load(Ordering::Relaxed), 3);
+        let histogram = registry.tables.histograms.take_fresh().remove(0);
+        assert!(registry.evict(histogram, |_| true).is_ok());
+        assert_eq!(registry.aliases.load(Ordering::Relaxed), 2);
+        // One that changes while it is evicted keeps them too, wherever it is then.
+        let address = Arc::as_ptr(&held);
+        let unsettled = registry.evict(held, |_| false).unwrap_err();
+        assert!(!std::ptr::eq(address, Arc::as_ptr(&unsettled)));
+        for name in ["m_0", "m 0", "m,0"] {
+            let found = registry.get::<Counter>(&Key::from_name(name)).unwrap().series;
+            assert!(Arc::ptr_eq(&unsettled, &found), "{name}");
         }
-        assert!(left.windows(2).all(|pair| pair[0] - pair[1] < 50), "{left:?}");
-        assert_eq!(left[SHARDS..], [1, 1]);
+        assert_eq!(registry.aliases.load(Ordering::Relaxed), 2);
     }
 }

@@ -1,10 +1,11 @@
 //! One identity with its cell.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use super::fingerprint::Fingerprint;
 use super::lines::{Location, LocationCell};
 use super::locals::Locals;
+use crate::sync::atomic::{Ordering, fence};
 
 /// One of the three kinds of metrics.
 pub(crate) trait Kind: Sized + 'static {
@@ -45,9 +46,10 @@ impl<K: Kind> Series<K> {
         Series { cell, fingerprint, position, location, locals: Locals::default() }
     }
 
-    /// A new local for the thread `owner`, for its cache to keep; `None` while the series is being
-    /// evicted.
-    pub(crate) fn adopt(self: &Arc<Self>, owner: u64) -> Option<Weak<K::Local>> {
+    /// A new local for the thread `owner`.
+    // Cold: at random over many series, one look-up in 256 comes here.
+    #[cold]
+    pub(crate) fn adopt(self: &Arc<Self>, owner: u64) -> Arc<K::Local> {
         self.locals.adopt(K::local(self, owner), |local| K::fold(&self.cell, local))
     }
 
@@ -61,16 +63,18 @@ impl<K: Kind> Series<K> {
         Arc::strong_count(self) > 2 || self.locals.is_held()
     }
 
-    /// Ends the series if nobody but the caller holds it or a local of it; else gives it back as it
-    /// was, but for the locals that only caches knew.
+    /// Ends the series, which nobody finds any more, if nobody but the caller holds it or a local of
+    /// it; else gives it back as it was, but for the locals that only caches knew.
     pub(super) fn end(self: Arc<Self>) -> Result<Self, Arc<Self>> {
-        if !self.locals.close(|local| K::fold(&self.cell, local)) {
+        if Arc::strong_count(&self) > 1 {
             return Err(self);
         }
-        // Whoever found it before the list was closed may try to add a local here. The model does so
-        // only between two looks at what the other changes too.
-        #[cfg(loom)]
-        let _ = self.locals.touched.see(super::locals::Take::Peek);
-        Arc::try_unwrap(self).inspect_err(|series| series.locals.open())
+        // Pairs with the release of whoever held it last, who may have added a local.
+        fence(Ordering::Acquire);
+        if !self.locals.end(|local| K::fold(&self.cell, local)) {
+            return Err(self);
+        }
+        // A cache that gives up a local may hold it for a moment.
+        Arc::try_unwrap(self)
     }
 }

@@ -16,7 +16,7 @@ use crate::sync::{Mutex, lock};
 use crate::wire::series::Line;
 
 /// Shards of a table; one that grows stalls only its own keys.
-pub(crate) const SHARDS: usize = 64;
+const SHARDS: usize = 64;
 
 /// How many series may have one index: more keys of equal hash than that are no accident.
 const MOST_OF_ONE_INDEX: usize = 4;
@@ -43,14 +43,17 @@ impl<K: Kind> Found<K> {
 }
 
 struct Shard<K: Kind> {
+    /// By their positions.
     series: HashTable<Arc<Series<K>>>,
     /// Weak, so that they keep no series from being evicted.
     aliases: HashTable<(Fingerprint, Weak<Series<K>>)>,
+    /// The fingerprints of a series and of an alias of it.
+    aliases_of: HashTable<(Fingerprint, Fingerprint)>,
 }
 
 impl<K: Kind> Default for Table<K> {
     fn default() -> Self {
-        let shard = || RwLock::new(Shard { series: HashTable::new(), aliases: HashTable::new() });
+        let shard = || RwLock::new(Shard::default());
         let shards = std::iter::repeat_with(shard).take(SHARDS).collect();
         Table { shards, lines: LineStore::default(), fresh: Mutex::default() }
     }
@@ -124,20 +127,34 @@ impl<K: Kind> Table<K> {
     pub(super) fn insert_alias(&self, alias: Fingerprint, series: &Arc<Series<K>>) -> bool {
         let mut shard = self.write(alias.0);
         let is_it = |known: &(Fingerprint, _)| known.0 == alias;
-        let series = (alias, Arc::downgrade(series));
-        match shard.aliases.entry(alias.0, is_it, |known| known.0.0) {
-            Entry::Occupied(mut known) => {
-                *known.get_mut() = series;
-                false
-            }
-            Entry::Vacant(place) => {
-                place.insert(series);
-                true
-            }
-        }
+        let Entry::Vacant(place) = shard.aliases.entry(alias.0, is_it, |known| known.0.0) else {
+            return false;
+        };
+        place.insert((alias, Arc::downgrade(series)));
+        drop(shard);
+        let entry = (series.fingerprint, alias);
+        self.write(entry.0.0).aliases_of.insert_unique(entry.0.0, entry, |known| known.0.0);
+        true
     }
 
-    /// Removes a series if `take` can take it. While it tries, no key but an alias leads to it.
+    /// Removes the aliases of a series; returns them.
+    pub(super) fn remove_aliases(&self, series: Fingerprint) -> Vec<Fingerprint> {
+        let mut aliases = Vec::new();
+        let mut shard = self.write(series.0);
+        while let Ok(known) = shard.aliases_of.find_entry(series.0, |known| known.0 == series) {
+            aliases.push(known.remove().0.1);
+        }
+        drop(shard);
+        for alias in &aliases {
+            let mut shard = self.write(alias.0);
+            let known = shard.aliases.find_entry(alias.0, |known| known.0 == *alias);
+            drop(known.map(OccupiedEntry::remove));
+        }
+        aliases
+    }
+
+    /// Removes a series if `take` can take it. While it tries, no key but an alias leads to it, and
+    /// who looks for it waits.
     pub(super) fn remove_if(
         &self,
         series: Arc<Series<K>>,
@@ -148,14 +165,6 @@ impl<K: Kind> Table<K> {
         let entry = shard.series.find_entry(series.position, is_it);
         drop(entry.map(OccupiedEntry::remove));
         take(series).inspect_err(|held| shard.insert(held))
-    }
-
-    /// Forgets the aliases of one shard whose series are gone; returns how many.
-    pub(super) fn purge(&self, shard: usize) -> usize {
-        let mut shard = self.shards[shard].write().unwrap_or_else(PoisonError::into_inner);
-        let before = shard.aliases.len();
-        shard.aliases.retain(|(_, series)| series.strong_count() > 0);
-        before - shard.aliases.len()
     }
 
     /// The shard of a position, by bits that the tables within do not use.
@@ -169,6 +178,13 @@ impl<K: Kind> Table<K> {
 
     fn write(&self, position: u64) -> RwLockWriteGuard<'_, Shard<K>> {
         self.shard(position).write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Kind> Default for Shard<K> {
+    fn default() -> Self {
+        let (series, aliases) = (HashTable::new(), HashTable::new());
+        Shard { series, aliases, aliases_of: HashTable::new() }
     }
 }
 
