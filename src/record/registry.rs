@@ -89,7 +89,7 @@ pub(crate) struct Registry {
 struct Registration {
     conflicts: Conflicts,
     /// The series beyond the limit, by which eviction tells them.
-    overflow: HashSet<Fingerprint>,
+    overflow: HashSet<(MetricKind, Fingerprint)>,
     /// The first timestamp behind those of all snapshots.
     unused_from: u64,
 }
@@ -201,7 +201,7 @@ impl Registry {
             let (name, unused_from) = (self.options.rules.name(line), registration.unused_from);
             registration.conflicts.release(&self.secrets, name, &spec, unused_from);
         }
-        let is_overflow = registration.overflow.remove(&fingerprint);
+        let is_overflow = registration.overflow.remove(&(K::KIND, fingerprint));
         let size = if is_overflow { &self.overflow } else { &self.series };
         size.fetch_sub(1, Ordering::Relaxed);
         self.publish_sizes();
@@ -290,7 +290,7 @@ impl Registry {
         let make = |position| Series::new(id.fingerprint, position, location, K::cell(spec));
         let series = table.insert(id, make);
         if std::ptr::eq(size, &self.overflow) {
-            registration.overflow.insert(id.fingerprint);
+            registration.overflow.insert((K::KIND, id.fingerprint));
         }
         size.fetch_add(1, Ordering::Relaxed);
         self.publish_sizes();
@@ -525,6 +525,26 @@ mod tests {
             assert!(fresh.drain(..).all(|series| registry.evict(series, |_| true).is_ok()));
             assert_eq!(stats.series.get(), 0);
         }
+    }
+
+    /// As long as the two were taken for one, the second counted as a series within the limit, and
+    /// there were fewer than none of these in the end: no key got a series of its own any more.
+    #[test]
+    fn a_counter_and_a_histogram_of_one_name_beyond_the_limit_are_two() {
+        let (registry, stats) = registry(1);
+        counter(&registry, "m", &[("user", "1")]);
+        let second = key("m", &[("user", "2")]);
+        assert!(!registry.get::<Counter>(&second).unwrap().is_own);
+        assert!(!registry.get::<Histogram>(&second).unwrap().is_own);
+        assert_eq!(stats.series.get(), 3);
+        for series in registry.tables.counters.take_fresh() {
+            assert!(registry.evict(series, |_| true).is_ok());
+        }
+        for series in registry.tables.histograms.take_fresh() {
+            assert!(registry.evict(series, |_| true).is_ok());
+        }
+        assert_eq!(stats.series.get(), 0);
+        assert!(registry.get::<Counter>(&second).unwrap().is_own);
     }
 
     #[test]
