@@ -78,7 +78,10 @@ fn check(app: &App, servers: &[&FakeTsd], is_liar: bool) {
     assert_eq!((stats.restarts, stats.points_dropped.total()), (0, 0), "{stats:?}");
     for tsd in servers {
         assert_eq!(tsd.log().poisoned(), [""; 0], "two values for one time");
-        assert_eq!(tsd.log().violations(), [""; 0]);
+        let mut violations = tsd.log().violations();
+        // Who takes a lie for the answer may go on.
+        violations.retain(|violation| !is_liar || violation != "two requests in flight");
+        assert_eq!(violations, [""; 0]);
     }
 }
 
