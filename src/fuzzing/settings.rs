@@ -33,9 +33,10 @@ pub fn address(data: &[u8]) {
         assert!(endpoint.is_ok(), "{endpoint:?}");
     }
     // A path is shown, whatever it says.
-    for scheme in ["http", "https"].iter().filter(|_| !text.contains(SECRET)) {
+    let path = text.replace('?', "");
+    for scheme in ["http", "https"].iter().filter(|_| !path.contains(SECRET)) {
         shows_no_secret(&format!("{scheme}://user:{SECRET}@{text}"));
-        shows_no_secret(&format!("{scheme}://tsd/{}?key={SECRET}", text.replace('?', "")));
+        shows_no_secret(&format!("{scheme}://tsd/{path}?key={SECRET}"));
     }
 }
 
