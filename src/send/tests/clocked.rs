@@ -62,9 +62,11 @@ fn answered_once(first: &str) -> (FakeTsd, Mock, Rig, usize) {
     let rig = Rig::at(options, clock);
     let expedite = rig.queue.expedite();
     push(&rig, [first]);
-    let stats = rig.until(|stats| stats.confirmation == Some(Confirmation::Version));
+    rig.until(|stats| stats.confirmation == Some(Confirmation::Version));
     drop(expedite);
-    (tsd, mock, rig, stats.bytes_sent as usize)
+    // Read anew: a reading is of no one moment, and its bytes may be from before the question.
+    let bytes = rig.counters.stats().bytes_sent as usize;
+    (tsd, mock, rig, bytes)
 }
 
 /// A TSD whose storage hangs blocks the connection at a point of a new series, and leaves `version`
