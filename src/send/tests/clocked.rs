@@ -5,14 +5,20 @@ use std::io::Read;
 use std::time::Duration;
 
 use super::ends::listener;
+#[cfg(feature = "http")]
+use super::faults::http_options;
 use super::faults::nobody;
-use super::{Rig, address, options};
+use super::{Options, Rig, address, options};
 use crate::builder::Flavor;
 use crate::clock::{Clock, Instant, Mock};
 use crate::queue::Phase;
+#[cfg(feature = "http")]
+use crate::send::endpoint::Endpoint;
 use crate::send::telnet::confirm::{ANSWER_TIME, LEARNED_FOR, QUESTION};
 use crate::stats::Confirmation;
 use crate::testing::{Action, End, FakeTsd, Fault};
+#[cfg(feature = "http")]
+use crate::testing::{FakeHttpTsd, HttpAnswer, HttpFault};
 
 /// How far the clock goes at once.
 const STEP: Duration = Duration::from_millis(10);
@@ -365,18 +371,31 @@ fn at_the_end_a_server_that_has_come_back_is_found_though_the_last_failure_is_fr
 #[test]
 fn a_connection_that_ended_in_good_order_is_followed_at_once_while_there_is_more_to_send() {
     let tsd = FakeTsd::builder().replies(Flavor::VictoriaMetrics).start();
+    let rig = connected(options(&[address(&tsd)], Confirmation::HalfClose));
+    let stats = rig.until(|stats| stats.connects == 2);
+    assert!((1..100_000).contains(&stats.points_confirmed), "{stats:?}");
+    #[cfg(feature = "http")]
+    {
+        let tsd = FakeHttpTsd::start();
+        tsd.script(HttpFault::CloseAfter);
+        // Whole requests, each on a connection of its own; those that fill none wait for the clock.
+        connected(http_options(&tsd)).until(|stats| stats.points_confirmed > 99_000);
+    }
+}
+
+/// A rig with more points than a connection may have unconfirmed, whose clock stands still since
+/// the first one.
+fn connected(options: Options) -> Rig {
     let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
-    let mut rig = Rig::at(options(&[address(&tsd)], Confirmation::HalfClose), clock);
-    // More than a connection may have unconfirmed.
+    let mut rig = Rig::at(options, clock);
     rig.push(100_000);
     rig.until(|stats| {
         mock.advance(STEP);
         // This wakes the writer, and nobody waits for the points.
         rig.queue.set_deadline(None);
-        stats.connects == 1
+        stats.connects > 0
     });
-    let stats = rig.until(|stats| stats.connects == 2);
-    assert!((1..100_000).contains(&stats.points_confirmed), "{stats:?}");
+    rig
 }
 
 /// The endpoint beside it answers nobody, so every attempt is a failure, and the pauses between them
@@ -384,16 +403,12 @@ fn a_connection_that_ended_in_good_order_is_followed_at_once_while_there_is_more
 #[cfg(feature = "http")]
 #[test]
 fn a_server_is_left_alone_for_as_long_as_it_asks_beside_one_that_is_away() {
-    use crate::send::endpoint::Endpoint;
-    use crate::testing::{FakeHttpTsd, HttpAnswer, HttpFault};
-
     let (_held, away) = nobody();
     let busy = FakeHttpTsd::start();
     busy.script(HttpFault::Answer(HttpAnswer::new(503).header("Retry-After", "60")));
     let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
-    let mut options = options(&[away], Confirmation::Auto);
-    options.endpoints.insert(0, Endpoint::parse(&busy.address()).unwrap());
-    options.protocols.http.batch_bytes = 8000;
+    let mut options = http_options(&busy);
+    options.endpoints.push(Endpoint::parse(&away.to_string()).unwrap());
     let rig = Rig::at(options, clock);
     push(&rig, ["put m 1700000000 1 host=a"]);
     pass_until(&rig, &mock, || rig.counters.stats().disconnects == 1);

@@ -13,10 +13,14 @@ use crate::builder::Flavor;
 use crate::clock::{Clock, Instant};
 use crate::queue::{Link, Phase, Queue};
 use crate::send::endpoint::Endpoint;
+#[cfg(feature = "http")]
+use crate::send::http::head::Ask;
 use crate::send::limiter::RateLimit;
 use crate::send::resolve::Resolver;
 use crate::send::{Options, Writer};
 use crate::stats::{Confirmation, Counters};
+#[cfg(feature = "http")]
+use crate::testing::FakeHttpTsd;
 use crate::testing::{Action, FakeTsd, Fault};
 
 const MODES: [Confirmation; 3] =
@@ -28,6 +32,15 @@ pub(super) fn nobody() -> (socket2::Socket, SocketAddr) {
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     (socket, address)
+}
+
+#[cfg(feature = "http")]
+pub(super) fn http_options(tsd: &FakeHttpTsd) -> Options {
+    let mut options = options(&[], Confirmation::Auto);
+    options.endpoints.push(Endpoint::parse(&tsd.address()).unwrap());
+    options.protocols.http.batch_bytes = 8000;
+    options.protocols.http.ask = Ask::Details;
+    options
 }
 
 #[test]
@@ -49,7 +62,16 @@ fn a_server_that_accepts_and_closes_confirms_nothing_in_any_mode() {
 fn a_server_that_accepts_and_closes_does_not_bring_the_backoff_down() {
     let tsd = FakeTsd::start();
     tsd.script(Fault::CloseNew);
-    let mut options = options(&[address(&tsd)], Confirmation::Version);
+    assert_stays_away(options(&[address(&tsd)], Confirmation::Version));
+    #[cfg(feature = "http")]
+    {
+        let tsd = FakeHttpTsd::start();
+        tsd.script(Fault::CloseNew);
+        assert_stays_away(http_options(&tsd));
+    }
+}
+
+fn assert_stays_away(mut options: Options) {
     options.backoff = Duration::from_millis(20)..=Duration::from_millis(320);
     // The writer's own generator is made from this thread's.
     fastrand::seed(1);
@@ -281,8 +303,18 @@ fn a_cap_holds_on_the_wire() {
 #[test]
 fn a_complaint_slows_down() {
     let tsd = FakeTsd::start();
-    tsd.script(Fault::Refusal("put: Please throttle writes: slow".into()));
-    let mut options = options(&[address(&tsd)], Confirmation::Version);
+    tsd.script(Fault::Throttle);
+    assert_slows_down(options(&[address(&tsd)], Confirmation::Version));
+    #[cfg(feature = "http")]
+    {
+        let tsd = FakeHttpTsd::start();
+        tsd.script(Fault::Throttle);
+        assert_slows_down(http_options(&tsd));
+    }
+}
+
+/// To a server that wants fewer of any points.
+fn assert_slows_down(mut options: Options) {
     options.rate = RateLimit::PerSecond(NonZeroU32::new(1000).unwrap());
     let mut rig = Rig::with(options);
     rig.push(50);
