@@ -59,7 +59,8 @@ async fn slow() -> &'static str {
     "done\n"
 }
 
-/// Measures a request. The label holds the route as it is declared: `/users/{id}` and not `/users/4711`.
+/// Measures a request. The label holds the route as it is declared: `/users/{id}` and not
+/// `/users/4711`.
 async fn track(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or_else(|| "none".to_owned(), |route| route.as_str().to_owned());

@@ -95,8 +95,8 @@ impl OpenTsdbBuilder {
     /// `"tcp://tsd:4242"`. The port defaults to 4242.
     ///
     /// With the feature `http` also a URL, `"http://tsd"` or
-    /// `"https://user:secret@tsd.example.com/insert/0/opentsdb/api/put?db=x"`, with port 4242 or 443
-    /// and path `/api/put` where none is given: points are sent by `POST` then. A user and a
+    /// `"https://user:secret@tsd.example.com/insert/0/opentsdb/api/put?db=x"`, with port 4242 or
+    /// 443 and path `/api/put` where none is given: points are sent by `POST` then. A user and a
     /// password become HTTP Basic authentication; percent-encode what is not a letter or a digit in
     /// them. `https` needs the feature `tls-ring` or `tls-aws-lc-rs`, or `tls` and
     /// `with_tls_config`.
@@ -226,11 +226,12 @@ impl OpenTsdbBuilder {
         self
     }
 
-    /// Sets how many tags a series may have, 1 to 64, global labels and the host tag counted. Beyond
-    /// it, a metric's own labels are left out, from the last; each is counted (`tags_dropped`).
-    /// Metrics that differ only in what is left out are one series. The global labels and the host
-    /// tag stay, since they tell senders apart. A histogram whose buckets are told apart by a tag
-    /// has one tag fewer. Defaults to what the flavor's server takes: 8 for OpenTSDB.
+    /// Sets how many tags a series may have, 1 to 64, global labels and the host tag counted.
+    /// Beyond it, a metric's own labels are left out, from the last; each is counted
+    /// (`tags_dropped`). Metrics that differ only in what is left out are one series. The global
+    /// labels and the host tag stay, since they tell senders apart. A histogram whose buckets are
+    /// told apart by a tag has one tag fewer. Defaults to what the flavor's server takes: 8 for
+    /// OpenTSDB.
     pub fn with_max_tags(mut self, tags: usize) -> Self {
         self.max_tags = Some(tags);
         self
@@ -298,9 +299,9 @@ impl OpenTsdbBuilder {
         self
     }
 
-    /// Sets the most bytes of a request's body on the wire, which is after compression. A point that
-    /// needs more alone is dropped and counted (`too_long`). A server that refuses a body as too
-    /// large is sent half as much for ten minutes. At least 64. Defaults to 8,000 for
+    /// Sets the most bytes of a request's body on the wire, which is after compression. A point
+    /// that needs more alone is dropped and counted (`too_long`). A server that refuses a body as
+    /// too large is sent half as much for ten minutes. At least 64. Defaults to 8,000 for
     /// [`Flavor::OpenTsdb`], since a TSD reads no more than 8,192 unless it is set otherwise
     /// (`tsd.http.request.max_chunk` with `enable_chunked`), and to 1 MiB for the others. Needs the
     /// feature `http`.
@@ -311,10 +312,10 @@ impl OpenTsdbBuilder {
         self
     }
 
-    /// Sets how `https://` endpoints are spoken to: which certificates are trusted, a certificate of
-    /// the client's own. Without it, the cryptography is the process's default provider or that of
-    /// the feature `tls-aws-lc-rs` or `tls-ring`, and the system's root certificates are trusted.
-    /// Needs the feature `tls`.
+    /// Sets how `https://` endpoints are spoken to: which certificates are trusted, a certificate
+    /// of the client's own. Without it, the cryptography is the process's default provider or that
+    /// of the feature `tls-aws-lc-rs` or `tls-ring`, and the system's root certificates are
+    /// trusted. Needs the feature `tls`.
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn with_tls_config(mut self, config: std::sync::Arc<rustls::ClientConfig>) -> Self {
@@ -322,10 +323,10 @@ impl OpenTsdbBuilder {
         self
     }
 
-    /// Keeps on disk what memory has no room for while the server is away, and what is not confirmed
-    /// when the exporter ends; it is delivered when the server is there, by the next process too.
-    /// What that costs and promises is in [the chapter on the spool](crate::docs::spool). Defaults to
-    /// none: nothing is written to disk.
+    /// Keeps on disk what memory has no room for while the server is away, and what is not
+    /// confirmed when the exporter ends; it is delivered when the server is there, by the next
+    /// process too. What that costs and promises is in
+    /// [the chapter on the spool](crate::docs::spool). Defaults to none: nothing is written to disk.
     ///
     /// A second exporter that the default [`InstanceTag::Auto`] gives a number keeps its points in
     /// the subdirectory of that number. Any other finds the directory locked, which is an error.

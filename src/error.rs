@@ -13,8 +13,8 @@ use std::{fmt, io};
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// An address is not `host`, `host:port`, `[v6]:port`, one of these behind `tcp://`, or, with the
-    /// feature `http`, a URL.
+    /// An address is not `host`, `host:port`, `[v6]:port`, one of these behind `tcp://`, or, with
+    /// the feature `http`, a URL.
     #[error("{address:?} is not an address: {reason}")]
     InvalidAddress {
         /// The address as it was given.

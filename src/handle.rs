@@ -248,8 +248,8 @@ impl OpenTsdbHandle {
         raw::send(&self.shared.exporter, &self.shared.sent, &point)
     }
 
-    /// The `put` lines of a snapshot taken now: of counters, gauges and histograms, each in order of
-    /// their names, and the exporter's own. Changes nothing and waits
+    /// The `put` lines of a snapshot taken now: of counters, gauges and histograms, each in order
+    /// of their names, and the exporter's own. Changes nothing and waits
     /// for nobody, whatever the server does; with [`CounterMode::Delta`](crate::CounterMode::Delta)
     /// a counter's line says its count since the start. Empty in a forked process.
     pub fn render(&self) -> String {

@@ -157,11 +157,11 @@
 //! # What is promised, and what is not
 //!
 //! A confirmed point was parsed by the server, in order; see [`Confirmation`]. It may have been
-//! refused, which is counted ([`Rejections`]), and it may not be stored yet: OpenTSDB answers before
-//! its storage has written, but over HTTP with [`Confirmation::Stored`]. Without a spool nothing is kept on disk, so what was not sent is lost with
-//! a killed process. What was sent but not confirmed when a connection broke is sent again, as the same
-//! bytes: OpenTSDB, InfluxDB and KairosDB keep one such point, VictoriaMetrics keeps both unless it
-//! deduplicates. At every moment
+//! refused, which is counted ([`Rejections`]), and it may not be stored yet: OpenTSDB answers
+//! before its storage has written, but over HTTP with [`Confirmation::Stored`]. Without a spool
+//! nothing is kept on disk, so what was not sent is lost with a killed process. What was sent but
+//! not confirmed when a connection broke is sent again, as the same bytes: OpenTSDB, InfluxDB and
+//! KairosDB keep one such point, VictoriaMetrics keeps both unless it deduplicates. At every moment
 //! `points_taken = points_confirmed + points_pending + points_dropped.total()`, and with a spool
 //! `+ points_spooled`.
 //!

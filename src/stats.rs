@@ -52,8 +52,8 @@ pub enum Confirmation {
     /// means by it: OpenTSDB, VictoriaMetrics and InfluxDB have parsed the points then.
     Response,
     /// For `http://` and `https://` endpoints of an OpenTSDB: asks it to answer when it has stored
-    /// the points (`?sync`), and has it give up before the exporter does. A point that is not stored
-    /// is sent again, not counted as rejected; what a TSD refuses for good is.
+    /// the points (`?sync`), and has it give up before the exporter does. A point that is not
+    /// stored is sent again, not counted as rejected; what a TSD refuses for good is.
     Stored,
 }
 
@@ -117,11 +117,11 @@ counted_by_cause! {
         too_long,
         /// NaN or an infinity, which no server stores.
         not_finite,
-        /// Raw points refused with [`SendError::Duplicate`](crate::SendError::Duplicate): a second one
-        /// of a series and time would make an OpenTSDB row unreadable.
+        /// Raw points refused with [`SendError::Duplicate`](crate::SendError::Duplicate): a second
+        /// one of a series and time would make an OpenTSDB row unreadable.
         duplicate,
-        /// Not confirmed when [`shutdown`](crate::OpenTsdbHandle::shutdown) ran out of time, or 30 s
-        /// after the last handle and the recorder were dropped.
+        /// Not confirmed when [`shutdown`](crate::OpenTsdbHandle::shutdown) ran out of time, or 30
+        /// s after the last handle and the recorder were dropped.
         shutdown,
         /// On disk and too old, or more than the spool may hold. Always 0 without the feature
         /// `spool`.
@@ -189,11 +189,11 @@ counted! {
         connects: u64 = Count,
         /// Attempts to connect, resolving included, that failed.
         connect_failures: u64 = Count,
-        /// Connections that ended otherwise than by our own orderly close: lost, given up, or closed by
-        /// the server.
+        /// Connections that ended otherwise than by our own orderly close: lost, given up, or
+        /// closed by the server.
         disconnects: u64 = Count,
-        /// Whether points flow: there is a connection, or the last one was closed in good order when
-        /// everything on it was confirmed, as after each burst of [`Confirmation::HalfClose`].
+        /// Whether points flow: there is a connection, or the last one was closed in good order
+        /// when everything on it was confirmed, as after each burst of [`Confirmation::HalfClose`].
         connected: bool = AtomicBool,
         /// How points are confirmed now, never [`Confirmation::Auto`]; `None` until that is known.
         confirmation: Option<Confirmation> = InForce,
@@ -210,15 +210,16 @@ counted! {
         series: u64 = Count,
         /// Keys that became the same series as another key when they were cleaned.
         series_merged: u64 = Count,
-        /// Idle series that are not sent, see [`idle_timeout`](crate::OpenTsdbBuilder::idle_timeout).
+        /// Idle series that are not sent, see
+        /// [`idle_timeout`](crate::OpenTsdbBuilder::idle_timeout).
         series_dormant: u64 = Count,
         /// Idle series that were forgotten.
         series_evicted: u64 = Count,
         /// Keys, counted at each look-up, that were recorded in an `overflow=true` series of their
         /// metric, or nowhere once there are too many of these.
         series_overflow: u64 = Count,
-        /// Keys that were not taken, because another metric writes lines of their name or their line
-        /// is too long: counted at each look-up.
+        /// Keys that were not taken, because another metric writes lines of their name or their
+        /// line is too long: counted at each look-up.
         series_refused: u64 = Count,
         /// Tags left out because a series had more than it may.
         tags_dropped: u64 = Count,

@@ -1,8 +1,9 @@
-//! Nothing is allocated where it must not be: on the application's threads once a series is known, and on the exporter's threads once
-//! a flush has been as large as this one.
+//! Nothing is allocated where it must not be: on the application's threads once a series is known,
+//! and on the exporter's threads once a flush has been as large as this one.
 //!
-//! The allocator of this process counts, thread by thread. What the facade itself allocates, for the key of a call with a label that
-//! is not a literal, is measured with its no-op recorder and taken off.
+//! The allocator of this process counts, thread by thread. What the facade itself allocates, for
+//! the key of a call with a label that is not a literal, is measured with its no-op recorder and
+//! taken off.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -236,8 +237,8 @@ fn assert_steady(
         assert!(report.points >= 3 * series as u64 && report.pending == 0, "{report:?}");
     };
     flush();
-    // How many buffers are on their way at once is a race with the writer. Here they are more than one snapshot ever needs: a
-    // stuck server holds up one and a half.
+    // How many buffers are on their way at once is a race with the writer. Here they are more than
+    // one snapshot ever needs: a stuck server holds up one and a half.
     tsd.script(Fault::StopReading);
     while handle.stats().points_pending < 9 * series as u64 * 3 / 2 {
         change_all();

@@ -1,4 +1,5 @@
-//! The memory that ever more series may take, in a process of its own for the allocator that counts and the subscriber that listens.
+//! The memory that ever more series may take, in a process of its own for the allocator that counts
+//! and the subscriber that listens.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -36,7 +37,8 @@ static LIVE: AtomicIsize = AtomicIsize::new(0);
 static PEAK: AtomicIsize = AtomicIsize::new(0);
 
 thread_local! {
-    /// Whether this is the TSD's thread; `None` until it is known, and while it is found out, which may allocate.
+    /// Whether this is the TSD's thread; `None` until it is known, and while it is found out, which
+    /// may allocate.
     static IS_TSD: Cell<Option<bool>> = const { Cell::new(None) };
 }
 
@@ -138,7 +140,8 @@ impl Bench {
         });
     }
 
-    /// Delivers everything, and answers the sum of the counters at the TSD with this metric, and of these those beyond the limit.
+    /// Delivers everything, and answers the sum of the counters at the TSD with this metric, and of
+    /// these those beyond the limit.
     fn sums(&self, metric: &str) -> (u64, u64) {
         let report = self.handle.flush(LONG).expect("it was not shut down");
         assert_eq!((report.pending, report.dropped), (0, 0));
@@ -228,14 +231,15 @@ fn ever_new_names_do_not_grow_either() {
     let bench = Bench::new();
     bench.offer(MORE, |n| Key::from_name(format!("requests.{n}")));
     let (all, _) = bench.sums("");
-    // A new name has no series to share: there are some of these too, and beyond them it is only counted.
+    // A new name has no series to share: there are some of these too, and beyond them it is only
+    // counted.
     let stats = bench.handle.stats();
     assert_eq!((stats.series, stats.series_overflow), (LIMIT + 1_000, MORE - LIMIT));
     assert_eq!(all, LIMIT + 1_000);
 }
 
-/// What cannot be sent takes no memory of its size, neither in the registry nor in a thread's cache,
-/// and what is left out of a line takes none either.
+/// What cannot be sent takes no memory of its size, neither in the registry nor in a thread's
+/// cache, and what is left out of a line takes none either.
 #[test]
 fn labels_of_any_length_take_no_memory_of_their_size() {
     const LIMIT_BYTES: isize = 4 << 20;

@@ -1,5 +1,5 @@
-//! `https://`, to a server whose certificate is right, for another name, or expired. A binary of its
-//! own, for it needs a provider of cryptography: `cargo test --features tls-ring --test tls`.
+//! `https://`, to a server whose certificate is right, for another name, or expired. A binary of
+//! its own, for it needs a provider of cryptography: `cargo test --features tls-ring --test tls`.
 
 use std::time::{Duration, Instant};
 

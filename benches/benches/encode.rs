@@ -1,6 +1,6 @@
 //! The lines of a snapshot as text, as `render` gives them: read and encoded without queue and
-//! writer: of counters of one shape, then with the series of a node_exporter dump beside them. Beside it
-//! prometheus' `render`, with `EXPORTER=prometheus`.
+//! writer: of counters of one shape, then with the series of a node_exporter dump beside them.
+//! Beside it prometheus' `render`, with `EXPORTER=prometheus`.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use metrics::Counter;

@@ -20,8 +20,8 @@ const TSD_BATCH: usize = 8_000;
 const LENIENT_BATCH: usize = 1024 * 1024;
 /// Less holds no point.
 const LEAST_BATCH: usize = 64;
-/// The time that a TSD has for storing, as a part of the write timeout: it answers before it is given
-/// up. With none it would have all the time there is.
+/// The time that a TSD has for storing, as a part of the write timeout: it answers before it is
+/// given up. With none it would have all the time there is.
 const SYNC_SHARE: f64 = 0.8;
 const LEAST_SYNC: Duration = Duration::from_millis(1);
 /// Headers that are the exporter's own to send or not.

@@ -7,9 +7,9 @@
 //! *identity*. An exporter that finds its identity taken adds `instance=2` to it, or the lowest
 //! number with which it is free.
 //!
-//! **Mechanism** (Linux). The identity is hashed into the name of an abstract Unix socket, which one
-//! process can bind and which is gone with the process. Nothing is ever sent on it, nobody waits for it,
-//! and what cannot be found out fails no start.
+//! **Mechanism** (Linux). The identity is hashed into the name of an abstract Unix socket, which
+//! one process can bind and which is gone with the process. Nothing is ever sent on it, nobody
+//! waits for it, and what cannot be found out fails no start.
 //!
 //! 1. The socket is closed on exec. A child that was only forked keeps a copy, and the name with
 //!    it. So the exporter shuts the socket down at its end, which holds for all copies.

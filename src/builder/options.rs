@@ -158,10 +158,10 @@ pub enum HostTag {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InstanceTag {
-    /// None, unless another exporter on this machine has the same endpoints, prefix, host and global
-    /// tags: then `instance=2`, or the lowest number above 1 that is free, and one warning. It
-    /// is found out when the exporter is built; a number is free again when its exporter has ended.
-    /// The default.
+    /// None, unless another exporter on this machine has the same endpoints, prefix, host and
+    /// global tags: then `instance=2`, or the lowest number above 1 that is free, and one warning.
+    /// It is found out when the exporter is built; a number is free again when its exporter has
+    /// ended. The default.
     ///
     /// It works on Linux, within a network namespace: processes of one machine, of one container or
     /// of one pod. *Elsewhere it does nothing.*

@@ -148,8 +148,8 @@ pub(crate) struct Setting<T, G = T> {
 }
 
 impl<T> Setting<T, Option<T>> {
-    /// What `make` makes of the values, or what to change in one. The names are those of the methods
-    /// that set them, for all metrics and for some.
+    /// What `make` makes of the values, or what to change in one. The names are those of the
+    /// methods that set them, for all metrics and for some.
     fn make<U>(
         &self,
         (general, special): (&'static str, &'static str),
@@ -284,7 +284,8 @@ pub(crate) enum Plan {
         key: &'static str,
         /// The suffixes of buckets, count and sum.
         suffixes: [&'static str; 3],
-        /// Whether a bucket has the samples of those below it as well, and is sent when it has none.
+        /// Whether a bucket has the samples of those below it as well, and is sent when it has
+        /// none.
         is_cumulative: bool,
     },
     /// A `histogram` line.

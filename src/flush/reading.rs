@@ -28,8 +28,9 @@ pub enum CounterMode {
     ///
     /// While a snapshot waits to be sent, ticks are skipped and counts stay in their counters, so
     /// an outage loses none of them. With a spool (feature `spool`) the snapshots of an outage are
-    /// taken, and go to disk: what was counted by each survives the process. A dropped point loses its count: give the queue room for two
-    /// snapshots, since [`flush`](crate::OpenTsdbHandle::flush) makes one in any case.
+    /// taken, and go to disk: what was counted by each survives the process. A dropped point loses
+    /// its count: give the queue room for two snapshots, since
+    /// [`flush`](crate::OpenTsdbHandle::flush) makes one in any case.
     Delta,
 }
 
@@ -61,8 +62,8 @@ pub(super) trait Sampled: RegistryKind {
     fn begin(line: Line<'_>, options: &Options) -> Self::Reading;
 
     /// Reads the cell. `scratch` may hold anything before and after. Returns whether something was
-    /// recorded that changed nothing, as a gauge that is set to the value that it has: such a series
-    /// is not idle.
+    /// recorded that changed nothing, as a gauge that is set to the value that it has: such a
+    /// series is not idle.
     fn read(
         series: &Series<Self>,
         reading: &mut Self::Reading,

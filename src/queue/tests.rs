@@ -181,7 +181,7 @@ fn only_so_many_buffers_are_kept_and_those_that_hold_a_batch() {
     confirm(&queue, batch);
     assert!(queue.lock().spare.is_empty());
     (0..1_000).for_each(|_| {
-        queue.lock().keep_spare(Batch::new(Vec::with_capacity(BATCH_BYTES), 0, 0, Instant::now()))
+        queue.lock().keep_spare(Batch::new(Vec::with_capacity(BATCH_BYTES), 0, 0, Instant::now()));
     });
     let kept = queue.lock().spare.len();
     assert!((1..500).contains(&kept), "{kept}");

@@ -5,10 +5,10 @@
 //! for speed (of a million keys that differ in a number, 1,012 share theirs in metrics 0.24.6), and
 //! anybody can compute it, so a client that chooses label values can aim for equal ones.
 //!
-//! A look-up begins at an *index*, which is made of the facade's hash under the same secrets. So the
-//! processor fetches the series while it still waits for the key's words: at random over a million
-//! series, to begin at the fingerprint took 40 % longer. The few series that the table takes of one
-//! index, and those beyond them, are told apart by their fingerprints.
+//! A look-up begins at an *index*, which is made of the facade's hash under the same secrets. So
+//! the processor fetches the series while it still waits for the key's words: at random over a
+//! million series, to begin at the fingerprint took 40 % longer. The few series that the table
+//! takes of one index, and those beyond them, are told apart by their fingerprints.
 //!
 //! By chance, two of a million series have equal fingerprints in one of 10^7 processes. This is no
 //! proof: the hash is a fast one and not a cryptographic one. Comparing the words themselves would

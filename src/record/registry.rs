@@ -11,9 +11,9 @@
 //!    found if another key has made it. If none has, it is made under the one lock of registration,
 //!    unless its line would be too long, there are too many series, or another metric writes its
 //!    lines.
-//! 3. The flusher takes the list of fresh series before each snapshot ([`Table::take_fresh`](super::table::Table))
-//!    and keeps series in the order of registration. So it never walks the table, and holds no lock
-//!    while it reads and encodes.
+//! 3. The flusher takes the list of fresh series before each snapshot
+//!    ([`Table::take_fresh`](super::table::Table)) and keeps series in the order of registration.
+//!    So it never walks the table, and holds no lock while it reads and encodes.
 //! 4. Beyond the limit a key's series is that of its metric's name with the one tag
 //!    `overflow=true`. Such a key is registered anew at each look-up, as one that is refused is; so
 //!    it gets a series of its own as soon as there is room, and nothing is remembered of it.
@@ -261,7 +261,8 @@ impl Registry {
         Some(Lookup { series, is_own: false })
     }
 
-    /// Makes the series of an identity, which was not found, if there are fewer than `limit` of them.
+    /// Makes the series of an identity, which was not found, if there are fewer than `limit` of
+    /// them.
     fn enter<K: RegistryKind>(
         &self,
         identity: &Identity<'_>,

@@ -63,8 +63,8 @@ impl<K: Kind> Series<K> {
         Arc::strong_count(self) > 2 || self.locals.is_held()
     }
 
-    /// Ends the series, which nobody finds any more, if nobody but the caller holds it or a local of
-    /// it; else gives it back as it was, but for the locals that only caches knew.
+    /// Ends the series, which nobody finds any more, if nobody but the caller holds it or a local
+    /// of it; else gives it back as it was, but for the locals that only caches knew.
     pub(super) fn end(self: Arc<Self>) -> Result<Self, Arc<Self>> {
         if Arc::strong_count(&self) > 1 {
             return Err(self);

@@ -42,7 +42,8 @@ pub(super) enum Received {
 pub(super) struct Connection {
     stream: TcpStream,
     pub(super) peer: SocketAddr,
-    /// For what is read. Kept, since most reads find nothing, and zeroing it costs more than they do.
+    /// For what is read. Kept, since most reads find nothing, and zeroing it costs more than they
+    /// do.
     buffer: Box<[u8]>,
 }
 

@@ -226,8 +226,8 @@ mod tests {
         (address.to_string(), (socket, fill))
     }
 
-    /// Goes on until the attempt ends, with a time that jumps to each deadline; returns what passed,
-    /// too.
+    /// Goes on until the attempt ends, with a time that jumps to each deadline; returns what
+    /// passed, too.
     fn run(dialer: &mut Dialer) -> (Progress, Duration) {
         let start = Instant::now();
         let mut now = start;

@@ -49,7 +49,8 @@ const BRAKE_PAUSE: Duration = Duration::from_secs(1);
 /// The time after the last complaint within which the rate recovers.
 const RECOVERY: Duration = Duration::from_secs(60);
 
-/// How fast points may be sent; set by [`with_rate_limit`](crate::OpenTsdbBuilder::with_rate_limit).
+/// How fast points may be sent; set by
+/// [`with_rate_limit`](crate::OpenTsdbBuilder::with_rate_limit).
 ///
 /// A server that answers `put: Please throttle writes` slows down each of them: its rate is halved
 /// and recovers over a minute.

@@ -25,11 +25,12 @@ use crate::clock::Instant;
 #[non_exhaustive]
 pub enum EndpointOrder {
     /// The endpoints as they were added, the addresses of a name as the system's resolver has them:
-    /// for a server with a stand-in. All exporters send to the first while it is there. The default.
+    /// for a server with a stand-in. All exporters send to the first while it is there. The
+    /// default.
     #[default]
     Preferred,
-    /// Both in an order that each exporter draws for itself: for servers that are to share the load.
-    /// The addresses of a name are drawn anew whenever a connection has reached its
+    /// Both in an order that each exporter draws for itself: for servers that are to share the
+    /// load. The addresses of a name are drawn anew whenever a connection has reached its
     /// [age](crate::OpenTsdbBuilder::with_max_connection_age).
     Spread,
 }

@@ -62,7 +62,8 @@ impl Stream {
         false
     }
 
-    /// Reads once. [`PermissionDenied`](io::ErrorKind) says that the server is not trusted, and why.
+    /// Reads once. [`PermissionDenied`](io::ErrorKind) says that the server is not trusted, and
+    /// why.
     pub(super) fn read(
         &mut self,
         mut on_bytes: impl FnMut(&[u8]) -> io::Result<()>,

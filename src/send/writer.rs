@@ -160,7 +160,8 @@ impl Writer {
         self.delivery.queue.set_waker(move || waker.wake().is_ok());
         while catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {
             self.delivery.counters.restarts.add(1);
-            // Nothing is logged here: the log may be what panicked, and the panic hook has reported it.
+            // Nothing is logged here: the log may be what panicked, and the panic hook has reported
+            // it.
             let now = self.clock.now();
             self.release(now);
             self.back_off(now);

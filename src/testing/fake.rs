@@ -117,8 +117,9 @@ impl FakeTsd {
 
     /// An exporter to this TSD for a test that is in command of what is sent: the host tag is
     /// `host=test`, there is no instance tag and no telemetry, nothing is sent between two flushes
-    /// but raw points, and it connects when it first has something to send. It has the [`Flavor`] of
-    /// this server, no rate limit, and connects again within 20 ms. Every option may be set anew.
+    /// but raw points, and it connects when it first has something to send. It has the [`Flavor`]
+    /// of this server, no rate limit, and connects again within 20 ms. Every option may be set
+    /// anew.
     ///
     /// *Not promised:* the interval is a second less than a day, so a tick comes about once a day.
     ///

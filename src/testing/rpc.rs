@@ -29,8 +29,8 @@ pub(super) struct Answer {
 }
 
 impl Desk<'_> {
-    /// Handles a line, given without its line feed; `None` if it waits for storage, and what follows
-    /// behind it.
+    /// Handles a line, given without its line feed; `None` if it waits for storage, and what
+    /// follows behind it.
     pub(super) fn handle(&mut self, line: &[u8]) -> Option<Answer> {
         let is_writable = !self.mode.has(&Fault::ReadOnly);
         let command = line.split(|&byte| byte == b' ').next().unwrap_or_default();

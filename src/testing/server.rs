@@ -138,8 +138,8 @@ impl Server {
         }
     }
 
-    /// Reads once, handles what that completed, writes, and closes when all is said. Returns whether
-    /// there was anything to do: then there may be more.
+    /// Reads once, handles what that completed, writes, and closes when all is said. Returns
+    /// whether there was anything to do: then there may be more.
     fn serve(&mut self, number: usize, now: Instant) -> bool {
         let (most, mut is_busy) = (self.script.left(), false);
         self.with(number, now, |server, session| {
@@ -159,8 +159,8 @@ impl Server {
         is_busy
     }
 
-    /// Handles what was read before and had to wait, reads once, and handles what that completed: at
-    /// most so many bytes and lines. Returns whether there was anything.
+    /// Handles what was read before and had to wait, reads once, and handles what that completed:
+    /// at most so many bytes and lines. Returns whether there was anything.
     fn receive(
         &mut self,
         number: usize,

@@ -44,8 +44,8 @@ pub(super) struct Session {
     inbox: Vec<u8>,
     /// How many of these, and of those that come next, are handled or thrown away.
     done: usize,
-    /// Whether there is a line or request behind these that has to wait: for a step of the script, or
-    /// for storage. Nothing is read meanwhile.
+    /// Whether there is a line or request behind these that has to wait: for a step of the script,
+    /// or for storage. Nothing is read meanwhile.
     has_next: bool,
     /// Whether the system said that the client has closed its side; there may be something to read
     /// before that.
@@ -89,8 +89,8 @@ impl Session {
         }
     }
 
-    /// Reads once, at most what the buffer holds, which is lent for it. Returns how many bytes there
-    /// were, or how the connection has ended.
+    /// Reads once, at most what the buffer holds, which is lent for it. Returns how many bytes
+    /// there were, or how the connection has ended.
     pub(super) fn read(&mut self, buffer: &mut [u8], now: Instant) -> Result<usize, End> {
         let is_early = self.next_read.is_some_and(|next| next > now);
         if is_early || self.has_next || self.finished.is_some() || !self.can_handle() {

@@ -106,7 +106,8 @@ fn a_put_that_waits_for_storage_is_not_confirmed() {
 fn what_is_confirmed_is_in_the_log_under_any_fault() {
     for confirmation in CONFIRMATIONS {
         let rig = Rig::with(FakeTsd::start(), |builder| builder.with_confirmation(confirmation));
-        // After its FIN a server that throws away what it reads looks to a half-close like one that has handled it.
+        // After its FIN a server that throws away what it reads looks to a half-close like one that
+        // has handled it.
         let last =
             if confirmation == Confirmation::Version { Action::CloseUnread } else { Action::Reset };
         let faults = [Action::Reset, Action::Close, last];

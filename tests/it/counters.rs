@@ -112,7 +112,8 @@ fn deltas_add_up_over_ticks_flushes_skips_and_lost_connections() {
     assert!(tsd.log().poisoned().is_empty());
 }
 
-/// In a queue that has room for the snapshot that waits and for the last one: a delta stays in its counter until it can be queued.
+/// In a queue that has room for the snapshot that waits and for the last one: a delta stays in its
+/// counter until it can be queued.
 #[test]
 fn deltas_wait_in_their_counters_while_the_server_is_away() {
     let tsd = FakeTsd::start();
@@ -148,7 +149,8 @@ fn absolute_beside_increments_never_goes_down_and_counts_every_one() {
     let (recorder, handle) = exporter(&tsd, CounterMode::Cumulative, Duration::from_millis(5));
     let held = counter(&recorder, "m", 0);
     thread::scope(|scope| {
-        // Two that count, by a handle of their own and by one that is shared, and one that says how much it was at least.
+        // Two that count, by a handle of their own and by one that is shared, and one that says how
+        // much it was at least.
         scope.spawn(|| (0..TURNS).for_each(|_| counter(&recorder, "m", 0).increment(1)));
         scope.spawn(|| (0..TURNS).for_each(|_| held.increment(1)));
         scope.spawn(|| (0..TURNS).rev().for_each(|n| held.absolute(n)));

@@ -141,7 +141,8 @@ fn each_metric_is_sent_as_the_matcher_says_that_describes_it_best() {
     assert_eq!(of("shop.http.own"), [".count", ".max", ".min", ".p25", ".sum"]);
 }
 
-/// Two values of one series at one time make an OpenTSDB row unreadable, so of two metrics with one line the first is served.
+/// Two values of one series at one time make an OpenTSDB row unreadable, so of two metrics with one
+/// line the first is served.
 #[test]
 fn no_other_metric_writes_the_line_of_a_histogram() {
     let tsd = FakeTsd::start();

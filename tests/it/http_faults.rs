@@ -342,7 +342,8 @@ fn a_shutdown_keeps_its_deadline_whatever_the_server_does() {
         took.saturating_sub(time)
     };
     for fault in faults {
-        // A busy machine makes one late now and then; one that waits for the server is late each time.
+        // A busy machine makes one late now and then; one that waits for the server is late each
+        // time.
         assert!((0..4).any(|_| lateness(&fault) <= GRACE), "{fault:?}");
     }
 }

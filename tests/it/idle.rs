@@ -1,4 +1,5 @@
-//! Idle series: dormant while held, awake on the next update, forgotten only when nobody could update them.
+//! Idle series: dormant while held, awake on the next update, forgotten only when nobody could
+//! update them.
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 use std::thread;
@@ -92,7 +93,8 @@ fn wait_until(handle: &OpenTsdbHandle, is_true: impl Fn(&OpenTsdbHandle) -> bool
     }
 }
 
-/// What the TSD has of `m` after 3 were counted, the series was idle for long, and 4 more were counted.
+/// What the TSD has of `m` after 3 were counted, the series was idle for long, and 4 more were
+/// counted.
 fn last_after_idling(count: impl Fn(&OpenTsdbRecorder, u64)) -> Option<Value> {
     let tsd = FakeTsd::start();
     let (recorder, handle) = exporter(&tsd);
@@ -145,8 +147,9 @@ fn a_raw_point_has_no_time_of_a_series_that_was_evicted() {
     assert!(tsd.log().poisoned().is_empty());
 }
 
-/// What we do not take from metrics-util, and why (metrics#314, metrics#372): the script of the test above, where the updates of
-/// the kept handle are lost. Once this fails, `Recency` may be looked at again.
+/// What we do not take from metrics-util, and why (metrics#314, metrics#372): the script of the
+/// test above, where the updates of the kept handle are lost. Once this fails, `Recency` may be
+/// looked at again.
 #[test]
 fn recency_loses_a_handle_that_was_kept() {
     let (clock, mock) = quanta::Clock::mock();
@@ -195,7 +198,8 @@ fn a_handle_from_a_macro_that_another_thread_keeps_is_a_held_one() {
     assert_eq!(last, Some(Value::Integer(7)));
 }
 
-/// Short-lived keys by the thousand, updated by macros while ticks evict them: every update is sent once.
+/// Short-lived keys by the thousand, updated by macros while ticks evict them: every update is sent
+/// once.
 #[test]
 fn no_update_is_lost_while_series_come_and_go() {
     let tsd = FakeTsd::start();

@@ -1,5 +1,5 @@
-//! The recorder under the layers of `metrics_util` and of `metrics-tracing-context`: each hands on keys that it made itself, by
-//! handles that it wraps.
+//! The recorder under the layers of `metrics_util` and of `metrics-tracing-context`: each hands on
+//! keys that it made itself, by handles that it wraps.
 use std::time::Duration;
 
 use metrics::{Recorder, counter, gauge, histogram, with_local_recorder};
@@ -40,7 +40,8 @@ fn lines(tsd: &FakeTsd, handle: &OpenTsdbHandle) -> Vec<String> {
     lines
 }
 
-/// An application with a metric of each kind, each updated twice so that the second time it is known.
+/// An application with a metric of each kind, each updated twice so that the second time it is
+/// known.
 fn record(recorder: &impl Recorder) {
     with_local_recorder(recorder, || {
         for _ in 0..2 {

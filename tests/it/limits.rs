@@ -1,4 +1,5 @@
-//! The limits of a line: how many tags it has, and its length; against an oracle that does it the naive way.
+//! The limits of a line: how many tags it has, and its length; against an oracle that does it the
+//! naive way.
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -49,7 +50,8 @@ fn lines(handle: &OpenTsdbHandle) -> Vec<(String, Labels, String)> {
     rendered.lines().filter(|line| line.starts_with("put ")).map(line).collect()
 }
 
-/// What the documentation of `with_max_tags` says, one step after the other. Answers the tags, and how many were left out.
+/// What the documentation of `with_max_tags` says, one step after the other. Answers the tags, and
+/// how many were left out.
 fn naive_tags(labels: &Labels, max_tags: usize) -> (BTreeMap<String, String>, usize) {
     let clean = |word: &str| word.replace(' ', "_");
     let mut own: Labels = Vec::new();
@@ -190,7 +192,8 @@ fn what_leaves_no_line_room_is_refused_by_build() {
     }
 }
 
-/// Names and tags so long that there is room for little or nothing: whole lines that a TSD takes, or none and counted.
+/// Names and tags so long that there is room for little or nothing: whole lines that a TSD takes,
+/// or none and counted.
 #[test]
 fn no_line_is_longer_than_a_tsd_reads() {
     const LENGTHS: &[usize] = &[10, 800, 900, 950, 970, 980, 990, 1_000, 1_010, 1_100];

@@ -1,5 +1,6 @@
 //! The integration tests, in one binary so that the crate is linked once.
-//! What needs a process of its own (the global recorder, the counting allocator) lies beside this folder.
+//! What needs a process of its own (the global recorder, the counting allocator) lies beside this
+//! folder.
 mod births;
 mod callbacks;
 mod confirm;

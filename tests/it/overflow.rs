@@ -1,4 +1,5 @@
-//! What happens when more comes than goes: while connected the interval stretches, while disconnected the oldest points go.
+//! What happens when more comes than goes: while connected the interval stretches, while
+//! disconnected the oldest points go.
 
 use std::time::Duration;
 

@@ -67,7 +67,8 @@ fn render_answers_while_the_flusher_waits_for_a_stuck_server() {
     handle.shutdown(Duration::ZERO).unwrap();
 }
 
-/// Raw points that came without a pause kept the queue from ever being empty, and every tick was taken for one too many.
+/// Raw points that came without a pause kept the queue from ever being empty, and every tick was
+/// taken for one too many.
 #[test]
 fn a_stream_of_raw_points_leaves_the_snapshots_their_ticks() {
     let tsd = FakeTsd::start();

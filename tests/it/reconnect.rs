@@ -9,7 +9,8 @@ use metrics_exporter_opentsdb::{Confirmation, OpenTsdbBuilder, Point, TimestampP
 
 use crate::rig::{CONFIRMATIONS, PATIENCE, Rig};
 
-/// Under the eyes of the fault: in each round all counters are updated and one series is seen for the only time.
+/// Under the eyes of the fault: in each round all counters are updated and one series is seen for
+/// the only time.
 struct Load {
     rig: Rig,
     rounds: u32,
@@ -31,7 +32,8 @@ impl Load {
         self.rig.handle.send(Point::new("once", round).tag("round", round.to_string())).unwrap();
     }
 
-    /// After all is over and confirmed, the last value of each counter is the truth, and each one-shot series is there.
+    /// After all is over and confirmed, the last value of each counter is the truth, and each
+    /// one-shot series is there.
     fn check(self, what: &str) {
         let Load { rig, rounds } = self;
         rig.deliver(|| ());
@@ -119,7 +121,8 @@ fn any_mixture_of_faults_loses_and_changes_no_point() {
             let step: Step = match random.below(9) {
                 0 => Action::Reset.into(),
                 1 => Action::Close.into(),
-                // After its FIN a server that throws away what it reads looks to a half-close like one that has handled it.
+                // After its FIN a server that throws away what it reads looks to a half-close like
+                // one that has handled it.
                 2 if confirmation == Confirmation::Version => Action::CloseUnread.into(),
                 2 => Action::Reset.into(),
                 3 => Action::Crash { down }.into(),

@@ -1,4 +1,5 @@
-//! An exporter on a [`FakeTsd`], the way most tests want it: nothing is sent but what the test asks for.
+//! An exporter on a [`FakeTsd`], the way most tests want it: nothing is sent but what the test asks
+//! for.
 
 use std::time::Duration;
 

@@ -61,7 +61,8 @@ fn shutdown_keeps_its_deadline_and_tells_the_truth_in_every_state_of_the_server(
     for confirmation in CONFIRMATIONS {
         for (state, faults) in states() {
             for deadline in DEADLINES {
-                // A busy machine makes one late now and then; one that waits for the server is late each time.
+                // A busy machine makes one late now and then; one that waits for the server is late
+                // each time.
                 let late = (0..4).map(|_| lateness(state, &faults, deadline, confirmation));
                 let is_in_time = late.into_iter().any(|late| late <= GRACE);
                 assert!(is_in_time, "{state}, {deadline:?}, {confirmation:?}");

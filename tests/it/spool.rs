@@ -70,8 +70,8 @@ fn send(rig: &Rig, values: std::ops::Range<u64>) {
     }
 }
 
-/// One, and when the server is known to be away 20 at a time up to this many, into a queue of 100 that
-/// goes to disk: raw points wait for nothing.
+/// One, and when the server is known to be away 20 at a time up to this many, into a queue of 100
+/// that goes to disk: raw points wait for nothing.
 fn send_slowly(rig: &Rig, points: u64) {
     send(rig, 0..1);
     eventually("the link is known to be down", || rig.stats().connect_failures > 0);

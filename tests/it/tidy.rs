@@ -22,8 +22,8 @@ const EDGES: &[(&str, &[&str])] = &[
     // The first sight of a key renders its line; counts of series; the atomics, which loom
     // replaces.
     ("record", &["wire", "stats", "sync"]),
-    // Takes batches, reads replies by class; deadlines and backoff; counts what it sends; one log line
-    // a minute and cause.
+    // Takes batches, reads replies by class; deadlines and backoff; counts what it sends; one log
+    // line a minute and cause.
     ("send", &["wire", "queue", "clock", "stats", "log_limiter"]),
     // Counts what it drops; the age of a batch; the lock, which loom replaces.
     ("queue", &["stats", "clock", "sync"]),

@@ -1,5 +1,6 @@
-//! How a thousand clients share five servers behind one name, one of which is restarted and to which
-//! a sixth is added. Each client is the crate's own `Rotation`; the servers and the time are made up.
+//! How a thousand clients share five servers behind one name, one of which is restarted and to
+//! which a sixth is added. Each client is the crate's own `Rotation`; the servers and the time are
+//! made up.
 //!
 //! `cargo run -p opentsdb-benches --bin spread`
 

@@ -18,8 +18,8 @@
 //!    loaded and stored (relaxed); the count is the sum of the buckets. `FREE` is stored (release).
 //! 4. If the gate is closed, the thread tries the other stripes in use, one after the other, until
 //!    one is free, whose number becomes its own: so threads drift apart. After [`COLLISIONS`]
-//!    collisions, or [`MAX_SPINS`] failed attempts (the holder was preempted), twice as many stripes
-//!    are in use, up to [`STRIPES`].
+//!    collisions, or [`MAX_SPINS`] failed attempts (the holder was preempted), twice as many
+//!    stripes are in use, up to [`STRIPES`].
 //!
 //! Reading:
 //! 1. Readers exclude one another by the mutex of the totals, which no recording thread ever takes.

@@ -1,11 +1,12 @@
 //! `put` lines become the JSON of a request, compressed and cut by its size on the wire.
 //!
-//! A line is valid JSON in pieces: the characters that JSON would have escaped are in no name and in
-//! no tag, and every number of a line is one of JSON. So a line is copied word by word, and the same
-//! line is the same JSON whenever it is made.
+//! A line is valid JSON in pieces: the characters that JSON would have escaped are in no name and
+//! in no tag, and every number of a line is one of JSON. So a line is copied word by word, and the
+//! same line is the same JSON whenever it is made.
 //!
-//! How large a body becomes when it is compressed is known only when it was. So it is filled to what
-//! the last full one of its endpoint came to, and made anew with fewer lines when that was too much.
+//! How large a body becomes when it is compressed is known only when it was. So it is filled to
+//! what the last full one of its endpoint came to, and made anew with fewer lines when that was too
+//! much.
 
 use flate2::{Compress, Compression, FlushCompress, Status};
 

@@ -108,8 +108,8 @@ impl Learned {
         }
     }
 
-    /// A request of so many points was refused as a whole; returns whether a part of it, or the same
-    /// without gzip, may be taken.
+    /// A request of so many points was refused as a whole; returns whether a part of it, or the
+    /// same without gzip, may be taken.
     pub(super) fn refused(&mut self, points: usize, is_gzip: bool) -> bool {
         match self.gzip {
             Gzip::Unknown if is_gzip => {

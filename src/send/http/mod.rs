@@ -5,7 +5,8 @@
 //! 3. [`answer`]: bytes become an answer;
 //! 4. [`exchange`]: one request and its answer on a stream, with its deadlines;
 //! 5. [`status`]: what an answer means;
-//! 6. [`session`]: the connection, from its first request to its end; [`learned`]: what outlives it;
+//! 6. [`session`]: the connection, from its first request to its end; [`learned`]: what outlives
+//!    it;
 //! 7. [`peer`]: all of it for one endpoint; [`check`]: the start-up check.
 
 mod answer;

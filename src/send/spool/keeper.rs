@@ -236,7 +236,8 @@ impl Keeper {
         }
     }
 
-    /// Counts and logs a failure, or ends the pause after one. Returns whether there may be more to do now.
+    /// Counts and logs a failure, or ends the pause after one. Returns whether there may be more to
+    /// do now.
     fn note(&mut self, kept: io::Result<bool>, now: Instant) -> bool {
         let failed = self.failed.take();
         let Err(error) = kept else { return kept.unwrap_or_default() };

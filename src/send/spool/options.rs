@@ -59,8 +59,8 @@ impl Spool {
     }
 
     /// Sets the age at which points on disk are dropped instead of sent, and counted
-    /// (`points_dropped.spool`). They go a segment at a time, so that some are up to an eighth of it
-    /// younger. Defaults to a week.
+    /// (`points_dropped.spool`). They go a segment at a time, so that some are up to an eighth of
+    /// it younger. Defaults to a week.
     pub fn max_age(mut self, age: Duration) -> Self {
         self.max_age = age;
         self

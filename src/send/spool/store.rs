@@ -4,8 +4,8 @@
 //! wrong one sends everything again or nothing. A backlog can be larger than memory, damaged, or a
 //! stranger's.
 //!
-//! **Idea.** No ledger. A segment is a few MiB, named by its number, and is there until all of it is
-//! settled; then its file is deleted. Whoever starts reads what is there from the beginning.
+//! **Idea.** No ledger. A segment is a few MiB, named by its number, and is there until all of it
+//! is settled; then its file is deleted. Whoever starts reads what is there from the beginning.
 //!
 //! **Mechanism.**
 //! 1. Lines are appended to the last segment, a record each time, and are there for sure after

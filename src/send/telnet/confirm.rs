@@ -17,10 +17,10 @@
 //! | it is silent | half-closes | 10 minutes have passed, or any failure |
 //!
 //! **When.** A question after each line is chatter, and a half-close after each is a connection per
-//! line. Either of them too late keeps points unconfirmed, which costs memory, and double lines when
-//! the connection breaks. Points come in bursts, a snapshot each, so the end of a burst is the time
-//! to ask; a burst that does not end is asked about all the same. Between two lines comes the first
-//! of these that holds, see [`Agenda`]:
+//! line. Either of them too late keeps points unconfirmed, which costs memory, and double lines
+//! when the connection breaks. Points come in bursts, a snapshot each, so the end of a burst is the
+//! time to ask; a burst that does not end is asked about all the same. Between two lines comes the
+//! first of these that holds, see [`Agenda`]:
 //!
 //! 1. a half-close, where that is how the server confirms: when a burst is over, when as much is
 //!    unconfirmed as may be, when the burst has lasted long; where a server has left `version`

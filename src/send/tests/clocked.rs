@@ -367,7 +367,8 @@ fn at_the_end_a_server_that_has_come_back_is_found_though_the_last_failure_is_fr
     assert_eq!(tsd.log().accepted_count(), 1);
 }
 
-/// The random wait before a connect is for what comes after a quiet time, and the clock stands still.
+/// The random wait before a connect is for what comes after a quiet time, and the clock stands
+/// still.
 #[test]
 fn a_connection_that_ended_in_good_order_is_followed_at_once_while_there_is_more_to_send() {
     let tsd = FakeTsd::builder().replies(Flavor::VictoriaMetrics).start();
@@ -398,8 +399,8 @@ fn connected(options: Options) -> Rig {
     rig
 }
 
-/// The endpoint beside it answers nobody, so every attempt is a failure, and the pauses between them
-/// are short.
+/// The endpoint beside it answers nobody, so every attempt is a failure, and the pauses between
+/// them are short.
 #[cfg(feature = "http")]
 #[test]
 fn a_server_is_left_alone_for_as_long_as_it_asks_beside_one_that_is_away() {

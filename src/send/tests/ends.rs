@@ -201,7 +201,8 @@ fn a_reset_after_the_end_of_both_sides_confirms_nothing() {
     assert_eq!(stats.points_confirmed, 0);
 }
 
-/// As on a system that never tells that the other side has everything, where a reset may come later.
+/// As on a system that never tells that the other side has everything, where a reset may come
+/// later.
 #[test]
 fn where_nothing_tells_of_what_arrived_the_end_of_both_sides_is_believed_after_two_seconds() {
     let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));

@@ -32,8 +32,8 @@ impl<F: Fn(&str) + 'static> Subscriber for Listener<F> {
 
 /// What this thread logs meanwhile, a line each event.
 pub fn lines_of(what: impl FnOnce()) -> Vec<String> {
-    // With one subscriber alive, `tracing` asks the thread that first comes to an event, and another
-    // test's thread, which has none, would turn that event off for all.
+    // With one subscriber alive, `tracing` asks the thread that first comes to an event, and
+    // another test's thread, which has none, would turn that event off for all.
     static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Listener(|_: &str| ())));
     LazyLock::force(&SECOND);
     let lines = Arc::new(Mutex::new(Vec::new()));

@@ -11,7 +11,8 @@
 //! 3. `child`: starts applications, also under strace, faketime and limits, and reads their
 //!    reports;
 //! 4. `live`: the allocator of this program, which counts;
-//! 5. `delivery`, `resources`, `server_load`, `spool`, `mixed`, `soak`: the scenarios, listed in [`SCENARIOS`];
+//! 5. `delivery`, `resources`, `server_load`, `spool`, `mixed`, `soak`: the scenarios, listed in
+//!    [`SCENARIOS`];
 //! 6. the library: what is shared with `tests/faults`.
 
 mod app;

@@ -221,8 +221,8 @@ fn check_law(app: &App, servers: &[&FakeTsd], seed: u64) {
     assert_eq!(stats.restarts, 0, "spell {seed}");
 }
 
-/// Seeds of hostile servers, `HOSTILE_SEEDS` of them if it is set, on several threads; afterwards all
-/// threads and descriptors are gone.
+/// Seeds of hostile servers, `HOSTILE_SEEDS` of them if it is set, on several threads; afterwards
+/// all threads and descriptors are gone.
 pub(crate) fn hostile(size: Size) -> String {
     let count = std::env::var("HOSTILE_SEEDS").ok().and_then(|text| text.parse().ok());
     let count = count.unwrap_or(size.pick(200, 2_000));

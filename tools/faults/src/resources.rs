@@ -346,8 +346,8 @@ pub(crate) fn emfile(_: Size) -> String {
 
 // ---- also ----
 
-/// Forward an hour, back, forward two: no time has two values, and no silence comes. A step to before
-/// the first timestamp would be followed, so there is none.
+/// Forward an hour, back, forward two: no time has two values, and no silence comes. A step to
+/// before the first timestamp would be followed, so there is none.
 pub(crate) fn clock(size: Size) -> String {
     let tsd = FakeTsd::start();
     let file = scratch("faketime");

@@ -1,9 +1,11 @@
 //! Promises 2, 5 and 10 for long: an application with the series of a node_exporter dump through
-//! faults by seed; its memory, threads and descriptors stay what they are, and the totals are exact.
+//! faults by seed; its memory, threads and descriptors stay what they are, and the totals are
+//! exact.
 //!
-//! A leak shows in the bytes that are allocated while nothing waits to be delivered. Resident memory
-//! shows it too late: the system's allocator keeps what a backlog or an ended thread gave back, and on
-//! a loaded machine backlogs are many. So it has a bound, and what is allocated may not grow.
+//! A leak shows in the bytes that are allocated while nothing waits to be delivered. Resident
+//! memory shows it too late: the system's allocator keeps what a backlog or an ended thread gave
+//! back, and on a loaded machine backlogs are many. So it has a bound, and what is allocated may
+//! not grow.
 
 use std::time::{Duration, Instant};
 
@@ -29,8 +31,8 @@ const PASSING_THREADS: u64 = 3;
 /// How many descriptors there may be beside the lasting ones: a connection, and the eight that the
 /// exporter keeps at most, for a minute each, when it has given them up.
 const PASSING_DESCRIPTORS: u64 = 9;
-/// Into how many windows of time the second half is divided, and how many of them must have a moment
-/// at which nothing was pending.
+/// Into how many windows of time the second half is divided, and how many of them must have a
+/// moment at which nothing was pending.
 const WINDOWS: usize = 30;
 const FEWEST_WINDOWS: usize = 10;
 
@@ -95,7 +97,8 @@ pub(crate) fn run(size: Size) -> String {
     )
 }
 
-/// The application: records for so long, and says how its process has grown in the second half of that.
+/// The application: records for so long, and says how its process has grown in the second half of
+/// that.
 pub(crate) fn application(first: &str, second: &str, seconds: u64) {
     const METADATA: Metadata<'static> = Metadata::new("soak", Level::INFO, None);
     let (recorder, handle) = builder(first, Confirmation::Auto)

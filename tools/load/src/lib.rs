@@ -1,6 +1,6 @@
-//! Series with the shape of a node_exporter dump, the same in each run: 3,000 series of 1,200 names,
-//! 0 to 19 labels, and one value in twelve that has to be cleaned. Shared by `load`, for `compat`, by
-//! the benches, beside series of one shape.
+//! Series with the shape of a node_exporter dump, the same in each run: 3,000 series of 1,200
+//! names, 0 to 19 labels, and one value in twelve that has to be cleaned. Shared by `load`, for
+//! `compat`, by the benches, beside series of one shape.
 
 use metrics::{Key, Label};
 

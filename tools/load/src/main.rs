@@ -7,8 +7,9 @@
 //!
 //! It takes `--snapshots` snapshots by hand and sends `--raw` raw points between them; or, with
 //! `--until`, it flushes every second, and by hand in between, until that file is there; or, with
-//! `--quantiles`, it sends one snapshot of histograms in that form. With `--instance auto` it is one
-//! of several at once, and sends no series whose tags leave no room for one more. What it prints:
+//! `--quantiles`, it sends one snapshot of histograms in that form. With `--instance auto` it is
+//! one of several at once, and sends no series whose tags leave no room for one more. What it
+//! prints:
 //!
 //! | line | a reader must find |
 //! |---|---|

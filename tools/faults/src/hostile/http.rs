@@ -109,7 +109,8 @@ pub(super) fn run(seed: u64) -> Told {
         .with_flush_interval(Duration::from_secs(3_600))
         .with_queue_size(super::AMPLE)
         .with_http_compression(compression)
-        // What a server takes longer for than the timeout is sent again as it was: bodies are small.
+        // What a server takes longer for than the timeout is sent again as it was: bodies are
+        // small.
         .with_http_batch_bytes(random.choice([1_500, 8_000]).unwrap_or(8_000));
     for other in &servers[1..] {
         made = made.add_endpoint(other.address());
