@@ -249,9 +249,9 @@ impl OpenTsdbHandle {
     }
 
     /// The `put` lines of a snapshot taken now: of counters, gauges and histograms, each in order
-    /// of their names, and the exporter's own. Changes nothing and waits
-    /// for nobody, whatever the server does; with [`CounterMode::Delta`](crate::CounterMode::Delta)
-    /// a counter's line says its count since the start. Empty in a forked process.
+    /// of their names, and the exporter's own. Changes nothing and waits for nobody, whatever the
+    /// server does; with [`CounterMode::Delta`](crate::CounterMode::Delta) a counter's line says
+    /// its count since the start. Empty in a forked process.
     pub fn render(&self) -> String {
         let Shared { exporter, telemetry, .. } = &*self.shared;
         let render = |()| render(exporter, telemetry, &self.stats());

@@ -187,7 +187,7 @@ counted! {
         ticks_skipped: u64 = Count,
         /// Connections that were made.
         connects: u64 = Count,
-        /// Attempts to connect, resolving included, that failed.
+        /// Attempts to connect, resolving included, that reached none of the endpoints.
         connect_failures: u64 = Count,
         /// Connections that ended otherwise than by our own orderly close: lost, given up, or
         /// closed by the server.

@@ -2,6 +2,9 @@
 //! `--cfg loom`; on targets without atomics of 64 bits those are portable-atomic's, as the facade's
 //! are.
 //!
+//! `Arc` is std's in the models too: loom's has no `Weak`, which the caches of threads live by. So
+//! a model sees the steps of its counts only where it puts one of its own beside them.
+//!
 //! A lock here guards a few plain fields and is never held across anything that can panic in the
 //! middle of an update, so a poisoned one is taken as it is: a metric must not spread another
 //! thread's panic.

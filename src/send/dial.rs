@@ -80,6 +80,8 @@ pub(super) struct Attempt {
     addresses: VecDeque<SocketAddr>,
     /// What is being connected, and until when it has time.
     connecting: Option<(Connection, Instant)>,
+    /// The last endpoint that was not reached and had another one behind it.
+    pub(super) skipped: Option<(usize, Unreached)>,
 }
 
 /// How an attempt goes.
@@ -106,6 +108,7 @@ impl Attempt {
             deadline: now + dialer.timeout,
             addresses: VecDeque::new(),
             connecting: None,
+            skipped: None,
         }
     }
 
@@ -121,6 +124,7 @@ impl Attempt {
                         dialer.rotation.restart(now);
                         return Progress::Failed(self.endpoint, failure);
                     };
+                    self.skipped = Some((self.endpoint, failure));
                     (self.endpoint, self.deadline) = (next, now + dialer.timeout);
                     self.addresses.clear();
                 }
@@ -229,9 +233,13 @@ mod tests {
     /// Goes on until the attempt ends, with a time that jumps to each deadline; returns what
     /// passed, too.
     fn run(dialer: &mut Dialer) -> (Progress, Duration) {
-        let start = Instant::now();
-        let mut now = start;
+        let now = Instant::now();
         let mut attempt = Attempt::new(dialer, now);
+        finish(&mut attempt, dialer, now)
+    }
+
+    fn finish(attempt: &mut Attempt, dialer: &mut Dialer, start: Instant) -> (Progress, Duration) {
+        let mut now = start;
         loop {
             match attempt.turn(dialer, now) {
                 Progress::Wait(until) => {
@@ -253,10 +261,14 @@ mod tests {
         let (hole, _kept) = black_hole();
         let texts = ["stuck.invalid".to_owned(), hole, address.to_string()];
         let (mut dialer, _senders) = dialer(&texts);
-        let (progress, took) = run(&mut dialer);
+        let start = Instant::now();
+        let mut attempt = Attempt::new(&mut dialer, start);
+        let (progress, took) = finish(&mut attempt, &mut dialer, start);
         let Progress::Connected(endpoint, connection) = progress else { panic!("{progress:?}") };
         assert_eq!((endpoint, connection.peer), (2, address));
         assert_eq!(took, TIMEOUT * 2);
+        let (skipped, unreached) = attempt.skipped.unwrap();
+        assert_eq!((skipped, unreached.address), (1, texts[1].clone()));
     }
 
     #[test]

@@ -67,6 +67,12 @@ impl Failure {
         }
     }
 
+    /// What failed, and why.
+    fn with_source(&self) -> String {
+        let source = self.source().map(|source| format!(": {source}")).unwrap_or_default();
+        format!("{self}{source}")
+    }
+
     /// The cause by which log lines are limited.
     pub(super) fn cause(&self) -> &'static str {
         match self {
@@ -125,11 +131,24 @@ impl Status {
             return;
         }
         outage.is_logged = true;
-        let source = failure.source().map(|source| format!(": {source}")).unwrap_or_default();
-        let (error, points) = (format!("{failure}{source}"), stats.points_pending);
+        let (error, points) = (failure.with_source(), stats.points_pending);
         let dropped = all_dropped - outage.dropped;
         let outage = now.saturating_duration_since(outage.since);
         tracing::warn!(%endpoint, error, points, dropped, ?outage, ?retry_in, "cannot deliver points");
+    }
+
+    /// An endpoint could not be reached, and another one took the connection.
+    pub(super) fn skipped(
+        &mut self,
+        endpoint: &dyn Display,
+        failure: &Failure,
+        next: &dyn Display,
+        now: Instant,
+    ) {
+        if self.log.should_log("skip", now) {
+            let error = failure.with_source();
+            tracing::warn!(%endpoint, error, %next, "an endpoint is away; points go to the next one");
+        }
     }
 
     /// The server has confirmed something.
@@ -221,6 +240,24 @@ mod tests {
         let lines = log_of(&events);
         assert_eq!(lines.len(), 4, "{lines:#?}");
         assert!(lines[3].contains("are delivered"), "{lines:#?}");
+    }
+
+    #[test]
+    fn an_endpoint_that_is_away_while_another_one_is_there_is_logged_once_a_minute() {
+        let start = Instant::now();
+        let mut status = Status::new(Arc::default());
+        let lines = lines_of(|| {
+            for second in 0..=60 {
+                let source = io::ErrorKind::ConnectionRefused.into();
+                let address = "10.0.0.1:4242".to_owned();
+                let unreached = Unreached { action: "connect to", address, source };
+                let now = start + Duration::from_secs(second);
+                status.skipped(&"tsd1:4242", &unreached.into(), &"tsd2:4242", now);
+            }
+        });
+        assert_eq!(lines.len(), 2, "{lines:#?}");
+        let words = ["endpoint=tsd1:4242", "10.0.0.1:4242: connection refused", "next=tsd2:4242"];
+        assert!(words.iter().all(|word| lines[0].contains(word)), "{lines:#?}");
     }
 
     #[test]

@@ -232,6 +232,10 @@ impl Writer {
         match attempt.turn(&mut self.dialer, now) {
             Progress::Wait(until) => Some(until),
             Progress::Connected(endpoint, connection) => {
+                if let Some((skipped, unreached)) = attempt.skipped.take() {
+                    let [skipped, next] = [skipped, endpoint].map(|at| &self.dialer.endpoints[at]);
+                    self.delivery.status.skipped(skipped, &unreached.into(), next, now);
+                }
                 self.delivery.window.rewind();
                 self.delivery.leave_at = self.dialer.rotation.leave_at();
                 self.peers[endpoint].connected(connection, now);
