@@ -120,8 +120,8 @@ counted_by_cause! {
         /// Raw points refused with [`SendError::Duplicate`](crate::SendError::Duplicate): a second
         /// one of a series and time would make an OpenTSDB row unreadable.
         duplicate,
-        /// Not confirmed when [`shutdown`](crate::OpenTsdbHandle::shutdown) ran out of time, or 30
-        /// s after the last handle and the recorder were dropped.
+        /// Not confirmed when [`shutdown`](crate::OpenTsdbHandle::shutdown) ran out of time, or
+        /// 30 s after the last handle and the recorder were dropped.
         shutdown,
         /// On disk and too old, or more than the spool may hold. Always 0 without the feature
         /// `spool`.
@@ -187,7 +187,7 @@ counted! {
         ticks_skipped: u64 = Count,
         /// Connections that were made.
         connects: u64 = Count,
-        /// Attempts to connect, resolving included, that reached none of the endpoints.
+        /// Attempts to connect, resolving included, that reached no endpoint.
         connect_failures: u64 = Count,
         /// Connections that ended otherwise than by our own orderly close: lost, given up, or
         /// closed by the server.

@@ -80,7 +80,7 @@ pub(super) struct Attempt {
     addresses: VecDeque<SocketAddr>,
     /// What is being connected, and until when it has time.
     connecting: Option<(Connection, Instant)>,
-    /// The last endpoint that was not reached and had another one behind it.
+    /// The first endpoint that was not reached and had another one behind it.
     pub(super) skipped: Option<(usize, Unreached)>,
 }
 
@@ -124,7 +124,7 @@ impl Attempt {
                         dialer.rotation.restart(now);
                         return Progress::Failed(self.endpoint, failure);
                     };
-                    self.skipped = Some((self.endpoint, failure));
+                    self.skipped.get_or_insert((self.endpoint, failure));
                     (self.endpoint, self.deadline) = (next, now + dialer.timeout);
                     self.addresses.clear();
                 }
@@ -268,7 +268,7 @@ mod tests {
         assert_eq!((endpoint, connection.peer), (2, address));
         assert_eq!(took, TIMEOUT * 2);
         let (skipped, unreached) = attempt.skipped.unwrap();
-        assert_eq!((skipped, unreached.address), (1, texts[1].clone()));
+        assert_eq!((skipped, unreached.action), (0, "resolve"));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Which endpoint and which address comes next.
 //!
 //! Each exporter has an order of its endpoints by preference: as they were added, or shuffled. An
-//! attempt takes those that have not failed, then the others, the one that failed first before the
-//! one that failed last. One that is to be left alone until a time is not tried before it.
+//! attempt takes those that have not failed, then the others, in the order of the times from which
+//! on they may be tried.
 //!
 //! Failures are forgotten, and the preferred endpoint has its turn again, when an attempt reached
 //! none, and when an endpoint has been in use for its age. The age is drawn at random from the

@@ -335,8 +335,9 @@ impl Writer {
         // One that is done with at once does not take another's place.
         if released.turn(now).is_some() {
             if self.released.len() == MAX_RELEASED {
-                // Its time ends first.
-                self.released.remove(0);
+                // The oldest that is not within a line, since its time ends first.
+                let whole = self.released.iter().position(Released::is_whole);
+                self.released.remove(whole.unwrap_or(0));
             }
             self.released.push(released);
         }
