@@ -61,8 +61,9 @@ impl Batch {
         follows && self.start == 0 && self.bytes.len() + next.lines().len() <= BATCH_BYTES
     }
 
-    /// Adds the lines that follow these.
+    /// Adds the lines that follow these. More will follow: the buffer grows once, to its full size.
     pub(super) fn join(&mut self, next: &Batch) {
+        self.bytes.reserve_exact(BATCH_BYTES.saturating_sub(self.bytes.len()));
         self.bytes.extend_from_slice(next.lines());
         self.points += next.points;
     }

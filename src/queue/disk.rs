@@ -204,6 +204,22 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_that_waits_is_at_risk_only_where_the_disk_makes_no_room() {
+        let queue = queue(4);
+        let push = |lines: &str, points| queue.push(lines.into(), points, Instant::now());
+        queue.set_link(Link::Down);
+        push("a\nb\n", 2);
+        assert!(queue.risks_snapshot(), "there is no disk");
+        view(&queue, false);
+        assert!(!queue.risks_snapshot());
+        push("c\n", 1);
+        assert!(queue.risks_snapshot(), "the disk is behind");
+        queue.view(Disk { is_well: false, is_ahead: false, oldest: None });
+        queue.spooled(1);
+        assert!(queue.risks_snapshot(), "the disk is full");
+    }
+
+    #[test]
     fn half_of_a_queue_that_is_more_than_half_full_is_to_be_moved_while_the_link_is_down() {
         let queue = queue(10);
         push(&queue, 0..6);
