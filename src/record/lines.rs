@@ -116,13 +116,15 @@ impl LineStore {
             blocks.open = blocks.insert(LineBlock(Vec::with_capacity(BLOCK)));
         }
         let number = blocks.open;
-        let LineBlock(lines) = Arc::make_mut(blocks.open());
-        let start = lines.len();
-        if start + size > lines.capacity() {
+        let block = blocks.open();
+        let start = block.0.len();
+        if Arc::get_mut(block).is_none() || start + size > block.0.capacity() {
             // Twice as much, but no more than a block.
-            lines.reserve_exact(size.max(start.min(BLOCK.saturating_sub(start))));
+            let mut copy = Vec::with_capacity((start + size).max(BLOCK.min(2 * start)));
+            copy.extend_from_slice(&block.0);
+            *block = Arc::new(LineBlock(copy));
         }
-        render(lines);
+        render(&mut Arc::make_mut(block).0);
         Location { block: number, start: start as u32 }
     }
 

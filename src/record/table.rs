@@ -137,7 +137,8 @@ impl<K: Kind> Table<K> {
         true
     }
 
-    /// Removes the aliases of a series; returns them.
+    /// Removes the aliases of a series; returns them. Under the lock of registration, as
+    /// [`insert_alias`](Self::insert_alias) is: each touches two shards, one after the other.
     pub(super) fn remove_aliases(&self, series: Fingerprint) -> Vec<Fingerprint> {
         let mut aliases = Vec::new();
         let mut shard = self.write(series.0);
@@ -153,8 +154,8 @@ impl<K: Kind> Table<K> {
         aliases
     }
 
-    /// Removes a series if `take` can take it. While it tries, no key but an alias leads to it, and
-    /// who looks for it waits.
+    /// Removes a series, whose aliases are removed already, if `take` can take it. While it tries, no
+    /// key leads to it, and who looks for it waits.
     pub(super) fn remove_if(
         &self,
         series: Arc<Series<K>>,
