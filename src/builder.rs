@@ -326,7 +326,8 @@ impl OpenTsdbBuilder {
     /// Keeps on disk what memory has no room for while the server is away, and what is not
     /// confirmed when the exporter ends; it is delivered when the server is there, by the next
     /// process too. What that costs and promises is in
-    /// [the chapter on the spool](crate::docs::spool). Defaults to none: nothing is written to disk.
+    /// [the chapter on the spool](crate::docs::spool). Defaults to none: nothing is written to
+    /// disk.
     ///
     /// A second exporter that the default [`InstanceTag::Auto`] gives a number keeps its points in
     /// the subdirectory of that number. Any other finds the directory locked, which is an error.

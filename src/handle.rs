@@ -214,7 +214,7 @@ impl OpenTsdbHandle {
     /// |---|---|
     /// | that has a point of this time | refused, and counted (`points_dropped.duplicate`) |
     /// | whose last point is newer by 64 seconds or more (milliseconds, in that precision) | the same |
-    /// | that is the first of its series, of a metric of which a recorded series went by its [`idle_timeout`](crate::OpenTsdbBuilder::idle_timeout), and not later than that | the same |
+    /// | of a metric of which a recorded series went by its [`idle_timeout`](crate::OpenTsdbBuilder::idle_timeout), not later than that, where no point of the series was sent before | the same |
     /// | any other | queued |
     ///
     /// Where the series that went have more than 10,000 names, the third row is for points of

@@ -28,8 +28,8 @@ pub enum CounterMode {
     ///
     /// While a snapshot waits to be sent, ticks are skipped and counts stay in their counters, so
     /// an outage loses none of them. With a spool (feature `spool`) the snapshots of an outage are
-    /// taken, and go to disk: what was counted by each survives the process. A dropped point loses
-    /// its count: give the queue room for two snapshots, since
+    /// taken, and go to disk [as all points do](crate::docs::spool). A dropped point loses its
+    /// count: give the queue room for two snapshots, since
     /// [`flush`](crate::OpenTsdbHandle::flush) makes one in any case.
     Delta,
 }

@@ -136,7 +136,8 @@ impl Lines {
         self.push_parts(&[head, suffix, time, &digits[..length], space, tag, tail])
     }
 
-    /// Adds a line of short parts; `None`, and nothing, if it is not one, or there is no room.
+    /// Adds a line of short parts; `None`, and nothing, if it is not one, its value is not finite,
+    /// or there is no room.
     #[inline(always)]
     fn push_short(&mut self, line: Line<'_>, value: Value) -> Option<()> {
         let room = self.bytes.get_mut(self.end..)?.first_chunk_mut::<ROOM>()?;

@@ -81,7 +81,7 @@ fn send_slowly(rig: &Rig, points: u64) {
     }
 }
 
-/// So they survive the process, as all that the spool keeps.
+/// As all that the spool keeps.
 #[test]
 fn deltas_of_an_outage_go_to_disk_and_each_count_arrives_once() {
     const SERIES: u64 = 20;
