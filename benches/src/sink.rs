@@ -7,8 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use std::{io, thread};
 
-/// The question that a client has its points confirmed by.
-const QUESTION: &[u8; 8] = b"version\n";
+use memchr::{memchr_iter, memmem};
+
+/// The question that a client has its points confirmed by, behind the line before it; and a TSD's
+/// answer.
+const QUESTION: &[u8; 9] = b"\nversion\n";
+const ANSWER: &[u8] = b"net.opentsdb.tools 2.4.1 built at revision 0 (MINT)\n\
+                        Built on 2021/09/08 03:26:53 +0000 by sink@localhost:/\n";
 
 /// It reads and counts on a thread of its own until the process ends.
 pub struct Sink {
@@ -28,24 +33,25 @@ impl Sink {
         };
         let (bytes, lines) = (Arc::clone(&sink.bytes), Arc::clone(&sink.lines));
         thread::Builder::new().name("sink".into()).spawn(move || {
-            let mut buffer = vec![0; 1 << 18];
+            // In front of what is read, the end of what was read before: a question may be in two reads.
+            const KEPT: usize = QUESTION.len() - 1;
+            let mut buffer = vec![0; KEPT + (1 << 18)];
+            let question = memmem::Finder::new(QUESTION);
             for mut stream in listener.incoming().flatten() {
-                // The last bytes that came, a question perhaps.
-                let mut last = [0; QUESTION.len()];
-                while let Ok(read @ 1..) = stream.read(&mut buffer) {
-                    let new = read.min(last.len());
-                    last.rotate_left(new);
-                    let kept = last.len() - new;
-                    last[kept..].copy_from_slice(&buffer[read - new..read]);
+                // As a TSD does: an answer does not wait until the one before has its ACK.
+                let _ = stream.set_nodelay(true);
+                buffer[..KEPT].fill(0);
+                while let Ok(read @ 1..) = stream.read(&mut buffer[KEPT..]) {
                     if counts_lines {
-                        let ends = buffer[..read].iter().filter(|&&byte| byte == b'\n').count();
+                        let ends = memchr_iter(b'\n', &buffer[KEPT..KEPT + read]).count();
                         lines.fetch_add(ends as u64, Ordering::Relaxed);
                     }
                     bytes.fetch_add(read as u64, Ordering::Relaxed);
-                    if last == *QUESTION && stream.write_all(b"net.opentsdb.tools 2.4.1\n").is_err()
-                    {
+                    let questions = question.find_iter(&buffer[..KEPT + read]).count();
+                    if (0..questions).any(|_| stream.write_all(ANSWER).is_err()) {
                         break;
                     }
+                    buffer.copy_within(read..KEPT + read, 0);
                 }
             }
         })?;
