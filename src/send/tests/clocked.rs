@@ -5,33 +5,27 @@ use std::io::Read;
 use std::time::Duration;
 
 use super::ends::listener;
-#[cfg(feature = "http")]
-use super::faults::http_options;
 use super::faults::nobody;
-use super::{Options, Rig, address, options};
+use super::{Rig, address, options};
 use crate::builder::Flavor;
 use crate::clock::{Clock, Instant, Mock};
 use crate::queue::Phase;
-#[cfg(feature = "http")]
-use crate::send::endpoint::Endpoint;
 use crate::send::telnet::confirm::{ANSWER_TIME, LEARNED_FOR, QUESTION};
 use crate::stats::Confirmation;
 use crate::testing::{Action, End, FakeTsd, Fault};
-#[cfg(feature = "http")]
-use crate::testing::{FakeHttpTsd, HttpAnswer, HttpFault};
 
 /// How far the clock goes at once.
-const STEP: Duration = Duration::from_millis(10);
+pub(super) const STEP: Duration = Duration::from_millis(10);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-fn pass(rig: &Rig, clock: &Mock, time: Duration) {
+pub(super) fn pass(rig: &Rig, clock: &Mock, time: Duration) {
     clock.advance(time);
     // The writer looks at the clock when it is woken.
     drop(rig.queue.expedite());
 }
 
 /// Lets time pass, some ten times faster than it does, until something holds.
-fn pass_until(rig: &Rig, clock: &Mock, what: impl Fn() -> bool) {
+pub(super) fn pass_until(rig: &Rig, clock: &Mock, what: impl Fn() -> bool) {
     rig.until(|_| {
         pass(rig, clock, STEP);
         what()
@@ -52,7 +46,7 @@ fn confirm_in_silence(rig: &Rig, clock: &Mock, bytes: usize) {
 }
 
 /// Pushes lines in one batch, and answers them.
-fn push<const N: usize>(rig: &Rig, lines: [&str; N]) -> [String; N] {
+pub(super) fn push<const N: usize>(rig: &Rig, lines: [&str; N]) -> [String; N] {
     let lines = lines.map(String::from);
     let bytes = lines.iter().flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect();
     rig.queue.push(bytes, N, Instant::now());
@@ -365,59 +359,4 @@ fn at_the_end_a_server_that_has_come_back_is_found_though_the_last_failure_is_fr
         rig.counters.stats().points_confirmed == 1
     });
     assert_eq!(tsd.log().accepted_count(), 1);
-}
-
-/// The random wait before a connect is for what comes after a quiet time, and the clock stands
-/// still.
-#[test]
-fn a_connection_that_ended_in_good_order_is_followed_at_once_while_there_is_more_to_send() {
-    let tsd = FakeTsd::builder().replies(Flavor::VictoriaMetrics).start();
-    let rig = connected(options(&[address(&tsd)], Confirmation::HalfClose));
-    let stats = rig.until(|stats| stats.connects == 2);
-    assert!((1..100_000).contains(&stats.points_confirmed), "{stats:?}");
-    #[cfg(feature = "http")]
-    {
-        let tsd = FakeHttpTsd::start();
-        tsd.script(HttpFault::CloseAfter);
-        // Whole requests, each on a connection of its own; those that fill none wait for the clock.
-        connected(http_options(&tsd)).until(|stats| stats.points_confirmed > 99_000);
-    }
-}
-
-/// A rig with more points than a connection may have unconfirmed, whose clock stands still since
-/// the first one.
-fn connected(options: Options) -> Rig {
-    let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
-    let mut rig = Rig::at(options, clock);
-    rig.push(100_000);
-    rig.until(|stats| {
-        mock.advance(STEP);
-        // This wakes the writer, and nobody waits for the points.
-        rig.queue.set_deadline(None);
-        stats.connects > 0
-    });
-    rig
-}
-
-/// The endpoint beside it answers nobody, so every attempt is a failure, and the pauses between
-/// them are short.
-#[cfg(feature = "http")]
-#[test]
-fn a_server_is_left_alone_for_as_long_as_it_asks_beside_one_that_is_away() {
-    let (_held, away) = nobody();
-    let busy = FakeHttpTsd::start();
-    busy.script(HttpFault::Answer(HttpAnswer::new(503).header("Retry-After", "60")));
-    let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
-    let mut options = http_options(&busy);
-    options.endpoints.push(Endpoint::parse(&away.to_string()).unwrap());
-    let rig = Rig::at(options, clock);
-    push(&rig, ["put m 1700000000 1 host=a"]);
-    pass_until(&rig, &mock, || rig.counters.stats().disconnects == 1);
-    for second in 1..60 {
-        pass(&rig, &mock, Duration::from_secs(1));
-        rig.until(|stats| stats.connect_failures >= second);
-        assert_eq!(busy.log().request_count(), 1, "after {second} s");
-    }
-    busy.heal();
-    pass_until(&rig, &mock, || rig.counters.stats().points_confirmed == 1);
 }

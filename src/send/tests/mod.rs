@@ -1,8 +1,10 @@
 //! The writer against servers on loopback.
 
 mod clocked;
+mod connects;
 mod ends;
 mod faults;
+mod half_closes;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
