@@ -217,7 +217,7 @@ impl Flusher {
         self.flush_if_time(Occasion::Tick, now, wall);
         let Counters { series_evicted, series_dormant, .. } = &*self.exporter.counters;
         let evicted = series_evicted.get();
-        series_dormant.set(self.snapshot.evict(&self.exporter) as u64);
+        series_dormant.set(self.snapshot.evict(&self.exporter, unused_from) as u64);
         if series_evicted.get() > evicted {
             self.schedule.evicted(unused_from);
         }

@@ -282,8 +282,6 @@ pub(crate) struct Snapshot {
     histograms: Group<Histogram>,
     /// The exporter's age at the last snapshot, in seconds.
     age: u32,
-    /// The timestamp of the last snapshot.
-    timestamp: u64,
     /// What each histogram is read into, reused.
     scratch: Readout,
 }
@@ -298,21 +296,22 @@ impl Snapshot {
         sink: &mut impl Sink,
     ) {
         let age = u32::try_from(age.as_secs()).unwrap_or(NEVER).min(NEVER - 1);
-        (self.age, self.timestamp) = (age, stamp.timestamp);
+        self.age = age;
         exporter.registry.drop_too_long();
         each_group!(self, group => group.adopt(exporter));
         each_group!(self, group => group.read(age, &mut self.scratch));
         each_group!(self, group => group.emit(stamp, &exporter.options, age, sink));
     }
 
-    /// Evicts dormant series that nobody holds; returns how many dormant ones are left.
-    pub(crate) fn evict(&mut self, exporter: &Exporter) -> usize {
+    /// Evicts dormant series that nobody holds, which have no value from the time `unused_from` on;
+    /// returns how many dormant ones are left.
+    pub(crate) fn evict(&mut self, exporter: &Exporter, unused_from: u64) -> usize {
         let Idle { general, special } = &exporter.options.idle;
         if general.is_none() && special.is_empty() {
             return 0;
         }
         let mut dormant = 0;
-        exporter.registry.set_used(self.timestamp);
+        exporter.registry.set_unused_from(unused_from);
         each_group!(self, group => dormant += group.evict(exporter, self.age, &mut self.scratch));
         dormant
     }
@@ -371,7 +370,7 @@ mod tests {
         }
 
         fn evict(&mut self) -> usize {
-            self.snapshot.evict(&self.exporter)
+            self.snapshot.evict(&self.exporter, 0)
         }
 
         fn counter(&self, name: &'static str) -> Arc<Series<Counter>> {

@@ -90,7 +90,7 @@ struct Registration {
     conflicts: Conflicts,
     /// The series beyond the limit, by which eviction tells them.
     overflow: HashSet<(MetricKind, Fingerprint)>,
-    /// The first timestamp behind those of all snapshots.
+    /// From this time on no series that is evicted has a value.
     unused_from: u64,
 }
 
@@ -159,10 +159,10 @@ impl Registry {
         lock(&self.registration).conflicts.claim_raw(&self.tables, id, self.options.limit)
     }
 
-    /// A series that is evicted from now on may have a value of this time.
-    pub(crate) fn set_used(&self, timestamp: u64) {
+    /// A series that is evicted from now on has no value from this time on.
+    pub(crate) fn set_unused_from(&self, time: u64) {
         let unused_from = &mut lock(&self.registration).unused_from;
-        *unused_from = timestamp.saturating_add(1).max(*unused_from);
+        *unused_from = time.max(*unused_from);
     }
 
     /// The time from which on no series of this line's name that was evicted has a value.
