@@ -124,7 +124,13 @@ impl Exporter {
 /// Installs this crate, with a sink to send to.
 pub fn install_ours(confirmation: Confirmation) -> Running {
     let sink = Sink::start(false).expect("a port");
-    let handle = with_spool(OpenTsdbBuilder::new(sink.address()))
+    let handle = install_ours_at(sink.address(), confirmation);
+    Running { opentsdb: Some((handle, sink)), ..Running::default() }
+}
+
+/// Installs this crate, which sends to a sink that is there.
+pub fn install_ours_at(address: &str, confirmation: Confirmation) -> OpenTsdbHandle {
+    with_spool(OpenTsdbBuilder::new(address))
         .with_host_tag(HostTag::Value("web-17".into()))
         .with_flush_interval(NEVER)
         // A flush in a used second would wait for the next one.
@@ -133,8 +139,7 @@ pub fn install_ours(confirmation: Confirmation) -> Running {
         .with_confirmation(confirmation)
         .with_series_limit(SERIES_LIMIT)
         .install()
-        .expect("the sink is there");
-    Running { opentsdb: Some((handle, sink)), ..Running::default() }
+        .expect("the sink is there")
 }
 
 /// With a spool, in a folder of this process, if the environment names a way in `SPOOL`.

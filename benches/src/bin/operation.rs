@@ -1,9 +1,13 @@
 //! Does one operation so many times: `operation "counter! two labels" 1000`. For a profiler; see
 //! `benches/instructions`.
 
-use opentsdb_benches::exporter::Exporter;
-use opentsdb_benches::operations;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+
+use metrics_exporter_opentsdb::Confirmation;
+use opentsdb_benches::exporter::{Exporter, install_ours_at};
+use opentsdb_benches::operations;
 
 /// Lines of a flush.
 const LINES: usize = 10_000;
@@ -13,9 +17,9 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, name, n] = &arguments[..] else { panic!("operation NAME N") };
     let n: u64 = n.parse().expect("N is a number");
-    let running = Exporter::from_env().install(None);
     if name == "flush" {
-        let (handle, _sink) = running.opentsdb.as_ref().expect("only this crate can be told to");
+        let (_sink, address) = sink();
+        let handle = install_ours_at(&address, Confirmation::Written);
         let counters: Vec<_> =
             (0..LINES).map(|n| operations::counter_of(&operations::key(n))).collect();
         for _ in 0..n {
@@ -24,7 +28,10 @@ fn main() {
             let report = handle.flush(TIMEOUT).expect("it was not shut down");
             assert!(report.points >= LINES as u64 && report.pending == 0, "{report:?}");
         }
-    } else if name == "first sight" {
+        std::process::exit(0);
+    }
+    let _running = Exporter::from_env().install(None);
+    if name == "first sight" {
         (0..n as usize).for_each(|n| operations::counter_of(&operations::key(n)).increment(1));
     } else if name == "random" {
         let keys: Vec<_> = (0..2 * LINES).map(operations::key).collect();
@@ -40,4 +47,19 @@ fn main() {
     }
     // Without the exporter's own threads at their end, whose waits are of no fixed length.
     std::process::exit(0);
+}
+
+/// A process that reads what is sent, since a profiler of this one would count that too. It ends with
+/// this one.
+fn sink() -> (Child, String) {
+    let program = std::env::current_exe().expect("it has a path").with_file_name("sink");
+    let mut sink = Command::new(program)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("`sink` was built beside this");
+    let mut address = String::new();
+    let lines = sink.stdout.as_mut().expect("it is piped");
+    BufReader::new(lines).read_line(&mut address).expect("it prints its address");
+    (sink, address.trim_end().to_owned())
 }
