@@ -111,6 +111,7 @@ pub(super) fn is_line(line: &[u8], most_tags: usize) -> bool {
     is_word(metric)
         && matches!(time.len(), 10 | 13)
         && time.bytes().all(|byte| byte.is_ascii_digit())
+        && time.bytes().any(|byte| byte != b'0')
         && is_number(value)
         && (1..=most_tags).contains(&tags.len())
         && keys.len() == tags.len()
