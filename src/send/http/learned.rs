@@ -30,8 +30,9 @@ enum Gzip {
 struct Limit {
     bytes: usize,
     since: Instant,
-    /// The largest body that the server did not take without a word; 0 where it gave one. It may
-    /// have closed for any other reason, so the limit grows until that size is taken or refused.
+    /// The largest body that was not taken; 0 once that is known to be for its size. It may have been
+    /// for any other reason, which a server that calls it too large may have too, so the limit grows
+    /// until that size is taken, or refused again.
     suspect: usize,
     /// The largest body that was taken since, of those that filled half of what they may have.
     taken: usize,
@@ -61,25 +62,22 @@ impl Learned {
         self.limit.filter(recent).map_or(limit, |it| it.bytes.min(limit))
     }
 
-    /// A body of so many bytes was too large.
+    /// A body of so many bytes was too large, or may have been.
     pub(super) fn too_large(&mut self, bytes: usize, now: Instant) {
-        let bytes = (bytes / 2).max(1);
-        self.limit = Some(Limit { bytes, since: now, suspect: 0, taken: 0 });
+        let half = Limit { bytes: (bytes / 2).max(1), since: now, suspect: bytes, taken: 0 };
+        self.limit = Some(match self.limit.filter(|it| it.suspect > 0) {
+            // Smaller ones were taken in between, so it is the size.
+            Some(before) if before.taken > 0 => Limit { bytes: before.taken, suspect: 0, ..half },
+            Some(before) => Limit { suspect: before.suspect.max(bytes), ..half },
+            None => half,
+        });
     }
 
     /// The server has left a body of so many bytes unanswered: it has closed a new connection, as
     /// one does that is sent more than it reads, and one that ends; or it is slower than we wait.
     pub(super) fn unanswered(&mut self, bytes: usize, now: Instant) {
-        if bytes <= MIN_SUSPECT_BYTES {
-            return;
-        }
-        let before = self.limit.filter(|it| it.suspect > 0);
-        self.too_large(bytes, now);
-        let Some(limit) = &mut self.limit else { return };
-        match before {
-            // Smaller ones were taken in between, so it is the size.
-            Some(before) if before.taken > 0 => limit.bytes = before.taken,
-            before => limit.suspect = before.map_or(bytes, |it| it.suspect.max(bytes)),
+        if bytes > MIN_SUSPECT_BYTES {
+            self.too_large(bytes, now);
         }
     }
 
@@ -204,11 +202,11 @@ mod tests {
     }
 
     #[test]
-    fn an_end_without_a_word_is_no_limit_once_such_a_body_is_taken() {
+    fn a_size_is_no_limit_once_such_a_body_is_taken() {
         let (mut learned, start) = (Learned::new(), Instant::now());
-        for bytes in [8000, 4000, 2000] {
-            learned.unanswered(bytes, start);
-        }
+        learned.unanswered(8000, start);
+        learned.too_large(4000, start);
+        learned.unanswered(2000, start);
         let mut sizes = Vec::new();
         for _ in 0..5 {
             sizes.push(learned.max_bytes(8000, start));

@@ -225,3 +225,25 @@ fn after_resets_everything_arrives_whole_and_unchanged() {
         assert_arrived(&tsd, &lines);
     }
 }
+
+/// Where every connection breaks, not everything is sent each time.
+#[test]
+fn after_a_failure_a_few_points_are_sent_until_some_are_confirmed() {
+    let tsd = FakeTsd::start();
+    let mut rig = Rig::new(&tsd, Confirmation::Version);
+    tsd.script(Fault::Mute);
+    let mut lines = rig.push(1);
+    rig.until(|stats| stats.points_sent == 1);
+    tsd.script(Action::Reset);
+    rig.until(|stats| stats.disconnects == 1);
+    lines.extend(rig.push(5000));
+    for (sent, resent) in [(129, 1), (257, 129), (385, 257)] {
+        let stats = rig.until(|stats| stats.points_sent >= sent);
+        assert_eq!((stats.points_sent, stats.points_resent), (sent, resent));
+        tsd.script(Action::Reset);
+    }
+    tsd.heal();
+    tsd.script(Action::Reset);
+    rig.settle();
+    assert_arrived(&tsd, &lines);
+}

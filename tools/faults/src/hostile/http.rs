@@ -1,5 +1,5 @@
 //! The same by HTTP: a `FakeHttpTsd`, or two, with faults by seed. A *liar* also answers what was
-//! never asked, which confirms what is on its way.
+//! never asked, which confirms what is on its way. Some others are reached through what is slow.
 
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,7 @@ use metrics_exporter_opentsdb::testing::{
 };
 use metrics_exporter_opentsdb::{Confirmation, Flavor, HttpCompression, OpenTsdbHandle};
 
+use super::between::Between;
 use super::{SLACK, Told};
 use crate::rig::{App, PATIENCE, assert_law, builder};
 
@@ -102,7 +103,16 @@ pub(super) fn run(seed: u64) -> Told {
     let is_lossless = !is_liar && !statuses.iter().any(|&status| is_refusal(status));
     let flushers = random.usize(0..3);
     let compression = [HttpCompression::Gzip, HttpCompression::Off][random.usize(0..2)];
-    let mut made = builder(servers[0].address(), Confirmation::Auto)
+    let is_slow = !is_liar && random.u8(0..3) == 0;
+    let between: Vec<_> = (servers.iter().filter(|_| is_slow))
+        .map(|server| (**server).address().parse().expect("an address"))
+        .map(|address| Between::start(address, random.fork()).expect("a port and a thread"))
+        .collect();
+    let mut addresses: Vec<_> = match is_slow {
+        true => between.iter().map(|it| format!("http://{}", it.address)).collect(),
+        false => servers.iter().map(FakeHttpTsd::address).collect(),
+    };
+    let mut made = builder(addresses.remove(0), Confirmation::Auto)
         .with_flavor(flavor)
         // Flushes alone: a server that once found every body too large gets single points, and is
         // then never done with the ticks.
@@ -112,12 +122,12 @@ pub(super) fn run(seed: u64) -> Told {
         // What a server takes longer for than the timeout is sent again as it was: bodies are
         // small.
         .with_http_batch_bytes(random.choice([1_500, 8_000]).unwrap_or(8_000));
-    for other in &servers[1..] {
-        made = made.add_endpoint(other.address());
+    for other in addresses {
+        made = made.add_endpoint(other);
     }
     let mut app = App::start(made, random.usize(1..200));
     let mut script = format!(
-        "seed {seed}: {flavor:?}, {compression:?}, {} servers, {flushers} flushers, liar: {is_liar}",
+        "seed {seed}: {flavor:?}, {compression:?}, {} servers, {flushers} flushers, liar: {is_liar}, slow: {is_slow}",
         all.len()
     );
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -172,6 +182,7 @@ pub(super) fn run(seed: u64) -> Told {
             app.handle.flush(Duration::from_millis(10)).expect("it runs");
         }
         all.iter().for_each(|tsd| tsd.heal());
+        between.iter().for_each(Between::heal);
         if is_liar {
             // What it said may be taken for the answer to the next request, and so on.
             all.iter().for_each(|tsd| tsd.script(Action::Reset));

@@ -3,7 +3,7 @@
 //!
 //! 1. `server`: draws what it does to each connection;
 //! 2. `evidence`: what all servers of an exporter have read;
-//! 3. `http`: the same by HTTP, against `FakeHttpTsd`;
+//! 3. `http`: the same by HTTP, against `FakeHttpTsd`, with what is slow `between` at times;
 //! 4. here: the application, which records, sends raw points and flushes from several threads, and
 //!    what is checked of it.
 //!
@@ -16,6 +16,7 @@
 //! | the last value of each series | after healing; where nothing is proven, once old connections are gone |
 //! | each raw point | after healing, unless nothing is proven or the queue was small |
 
+mod between;
 mod evidence;
 mod http;
 mod server;
