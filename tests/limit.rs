@@ -17,8 +17,8 @@ use opentsdb_faults::log::Listener;
 
 const LIMIT: u64 = 100_000;
 /// Distinct keys that are offered: many more, and, where that says as much, some more.
-const MANY: u64 = 1_200_000;
-const MORE: u64 = 300_000;
+const MANY: u64 = 600_000;
+const MORE: u64 = 200_000;
 const THREADS: u64 = 2;
 /// What the exporter may have at any moment, its queue and its buffers included.
 const MOST_BYTES: isize = 100 << 20;
