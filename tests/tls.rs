@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use metrics_exporter_opentsdb::testing::{Action, Certificate, FakeHttpTsd, Fault, HttpFault};
 use metrics_exporter_opentsdb::{
-    BuildError, ConnectivityCheck, OpenTsdbBuilder, OpenTsdbHandle, Point, Stats, Value,
+    BuildError, ConnectivityCheck, Flavor, HttpCompression, OpenTsdbBuilder, OpenTsdbHandle, Point,
+    Stats, Value,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -68,6 +69,21 @@ fn points_arrive_over_tls_by_name_and_by_address() {
         assert_eq!((stats.points_resent, stats.disconnects, stats.connects), (0, 0, 1));
         assert!(handle.shutdown(PATIENCE).unwrap().is_delivered());
     }
+}
+
+/// The kernel takes all that TLS takes at once, so no event says when to go on.
+#[test]
+fn a_body_that_is_more_than_tls_takes_at_once_is_sent_whole() {
+    let tsd = FakeHttpTsd::builder().replies(Flavor::VictoriaMetrics).tls(Certificate::Valid);
+    let tsd = tsd.start();
+    let handle = build(tsd.exporter().with_http_compression(HttpCompression::Off));
+    send(&handle, 0..2000);
+    assert!(handle.flush(PATIENCE).unwrap().is_delivered());
+    assert_stored(&tsd, 0..2000);
+    let stats = lawful(&handle);
+    assert_eq!((stats.points_resent, stats.disconnects), (0, 0));
+    let largest = tsd.log().requests().iter().map(|request| request.wire_bytes).max();
+    assert!(largest > Some(100_000), "{largest:?}");
 }
 
 #[test]
