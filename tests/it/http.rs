@@ -224,7 +224,7 @@ fn stored_asks_for_it_and_gives_the_server_less_time_than_it_has() {
 }
 
 #[test]
-fn an_idle_exporter_s_connection_ends_at_its_age_and_at_the_shutdown() {
+fn an_idle_exporter_s_connection_ends_at_its_age() {
     let rig = HttpRig::with(FakeHttpTsd::start(), |builder| {
         builder.with_max_connection_age(Some(Duration::from_millis(50)))
     });

@@ -20,7 +20,7 @@ use super::status::{self, Verdict};
 use crate::clock::Instant;
 use crate::send::backoff::Wait;
 use crate::send::connection::Received;
-use crate::send::delivery::Delivery;
+use crate::send::delivery::{Delivery, is_leaving};
 use crate::send::peer::{Outcome, Turn};
 use crate::send::replies::ReplyTally;
 use crate::send::status::{End, Failure};
@@ -179,15 +179,13 @@ impl Session {
             }
         };
         let demand = cx.delivery.demand();
-        let window = &cx.delivery.window;
-        if window.unwritten() == 0 {
+        if cx.delivery.window.unwritten() == 0 {
             self.gathered = None;
-            let is_old = cx.delivery.leave_at.is_some_and(|at| cx.now >= at);
-            let is_leaving = demand.is_closing || (is_old && !demand.is_expedited);
-            if window.is_empty() && demand.unsent == 0 && is_leaving {
+            let leave_at = cx.delivery.leave_at;
+            if cx.delivery.is_empty() && is_leaving(demand, leave_at, cx.now) {
                 return Err(End::Finished);
             }
-            return Ok(later.or(cx.delivery.leave_at.filter(|at| *at > cx.now)));
+            return Ok(later.or(leave_at.filter(|at| *at > cx.now)));
         }
         let (first, last) = *self.gathered.get_or_insert((cx.now, cx.now));
         let quiet = last + if demand.is_expedited { Duration::ZERO } else { QUIET };

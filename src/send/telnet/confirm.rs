@@ -55,6 +55,7 @@ use std::time::Duration;
 use crate::clock::Instant;
 use crate::queue::Demand;
 use crate::send::deadline::Deadline;
+use crate::send::delivery::is_leaving;
 use crate::send::limiter::Brake;
 use crate::send::window::{Place, Window};
 use crate::stats::Confirmation;
@@ -266,7 +267,10 @@ impl Agenda<'_> {
     }
 
     fn wants_half_close(&self) -> bool {
-        if self.window.is_empty() && self.is_sent() && self.is_leaving() {
+        if self.window.is_empty()
+            && self.is_sent()
+            && is_leaving(self.demand, self.leave_at, self.now)
+        {
             return true;
         }
         self.window.has_unconfirmed_writes()
@@ -296,13 +300,6 @@ impl Agenda<'_> {
     /// Whether something has to be confirmed before more is sent.
     fn is_full(&self) -> bool {
         self.window.is_full() || self.window.granted() >= self.profile.max_unconfirmed()
-    }
-
-    /// Whether this connection is no longer wanted once everything is confirmed. While somebody
-    /// waits there may be more at any moment, and connecting anew would take time.
-    fn is_leaving(&self) -> bool {
-        let is_old = self.leave_at.is_some_and(|at| self.now >= at);
-        self.demand.is_closing || (is_old && !self.demand.is_expedited)
     }
 
     fn is_over(&self) -> bool {

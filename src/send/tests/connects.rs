@@ -1,5 +1,7 @@
-//! When the writer connects, and where.
+//! When the writer connects and sends, and where.
 
+#[cfg(feature = "http")]
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +20,8 @@ use crate::queue::Queue;
 use crate::send::Writer;
 #[cfg(feature = "http")]
 use crate::send::endpoint::Endpoint;
+#[cfg(feature = "http")]
+use crate::send::limiter::RateLimit;
 use crate::stats::{Confirmation, Counters};
 use crate::testing::FakeTsd;
 #[cfg(feature = "http")]
@@ -57,6 +61,33 @@ fn a_connection_that_ended_in_good_order_is_followed_at_once_while_there_is_more
         // Whole requests, each on a connection of its own; those that fill none wait for the clock.
         connected(http_options(&tsd)).until(|stats| stats.points_confirmed > 99_000);
     }
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn points_that_somebody_waits_for_are_sent_though_the_clock_stands_still() {
+    let tsd = FakeHttpTsd::start();
+    let (clock, _mock) = Clock::mock(Duration::from_secs(1_700_000_000));
+    let rig = Rig::at(http_options(&tsd), clock);
+    let _expedite = rig.queue.expedite();
+    push(&rig, ["put m 1700000000 1 host=a"]);
+    rig.until(|stats| stats.points_confirmed == 1);
+}
+
+/// Though the rate holds points back, so that nothing is out and something is left to send.
+#[cfg(feature = "http")]
+#[test]
+fn a_shutdown_over_http_goes_on_with_the_connection_that_there_is_and_ends_it() {
+    let tsd = FakeHttpTsd::start();
+    let mut options = http_options(&tsd);
+    options.rate = RateLimit::PerSecond(NonZeroU32::new(20).unwrap());
+    let mut rig = Rig::with(options);
+    rig.push(1);
+    rig.settle();
+    rig.push(8);
+    rig.close();
+    let stats = rig.counters.stats();
+    assert_eq!((stats.connects, stats.points_confirmed, stats.disconnects), (1, 9, 0));
 }
 
 /// A rig with more points than a connection may have unconfirmed, whose clock stands still since
