@@ -222,6 +222,7 @@ fn keys_that_become_one_series_do_not_grow_either() {
     // 19 bits as spaces and colons, all of which become the same.
     let value = |n: u64| (0..19).map(|bit| if n >> bit & 1 == 0 { ' ' } else { ':' }).collect();
     bench.offer(MORE, |n| key("requests", value(n)));
+    assert!(PEAK.load(Ordering::Relaxed) - bench.live_before < 16 << 20, "it is one series");
     assert_eq!(bench.sums("requests"), (MORE, 0));
     assert_eq!(bench.handle.stats().series, 1);
 }

@@ -4,6 +4,7 @@
 //! whose words differ from those. Neither keeps a key: that would take more than half of the memory
 //! of a series with two labels, or any amount where a label is cut from the line.
 
+use std::mem;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use hashbrown::HashTable;
@@ -45,10 +46,20 @@ impl<K: Kind> Found<K> {
 struct Shard<K: Kind> {
     /// By their positions.
     series: HashTable<Arc<Series<K>>>,
-    /// Weak, so that they keep no series from being evicted.
-    aliases: HashTable<(Fingerprint, Weak<Series<K>>)>,
-    /// The fingerprints of a series and of an alias of it.
-    aliases_of: HashTable<(Fingerprint, Fingerprint)>,
+    /// By their fingerprints.
+    aliases: HashTable<Alias<K>>,
+    /// The fingerprints of a series and of its alias that came last. One for each, since a table
+    /// with many of one hash is slow.
+    last_aliases: HashTable<(Fingerprint, Fingerprint)>,
+}
+
+/// A key that leads to a series.
+struct Alias<K: Kind> {
+    fingerprint: Fingerprint,
+    /// Weak, so that it keeps no series from being evicted.
+    series: Weak<Series<K>>,
+    /// The alias of the series that came before, or the series itself.
+    before: Fingerprint,
 }
 
 impl<K: Kind> Default for Table<K> {
@@ -74,8 +85,8 @@ impl<K: Kind> Table<K> {
         let is_it = |series: &Arc<Series<K>>| is_equal(series.fingerprint, fingerprint);
         let series = shard.series.find(fingerprint.0, is_it).cloned();
         series.or_else(|| {
-            let is_it = |alias: &(Fingerprint, _)| is_equal(alias.0, fingerprint);
-            shard.aliases.find(fingerprint.0, is_it)?.1.upgrade()
+            let is_it = |alias: &Alias<K>| is_equal(alias.fingerprint, fingerprint);
+            shard.aliases.find(fingerprint.0, is_it)?.series.upgrade()
         })
     }
 
@@ -119,37 +130,41 @@ impl<K: Kind> Table<K> {
 
     /// The series that were added since the last time.
     pub(crate) fn take_fresh(&self) -> Vec<Arc<Series<K>>> {
-        std::mem::take(&mut *lock(&self.fresh))
+        mem::take(&mut *lock(&self.fresh))
     }
 
     /// Lets a key with this fingerprint lead to a series whose line says other words; answers
-    /// whether it is a new one.
-    pub(super) fn insert_alias(&self, alias: Fingerprint, series: &Arc<Series<K>>) -> bool {
-        let mut shard = self.write(alias.0);
-        let is_it = |known: &(Fingerprint, _)| known.0 == alias;
-        let Entry::Vacant(place) = shard.aliases.entry(alias.0, is_it, |known| known.0.0) else {
+    /// whether it is a new one. Under the lock of registration, as
+    /// [`remove_aliases`](Self::remove_aliases) is: each touches several shards, one after the
+    /// other.
+    pub(super) fn insert_alias(&self, fingerprint: Fingerprint, series: &Arc<Series<K>>) -> bool {
+        let is_it = |alias: &Alias<K>| alias.fingerprint == fingerprint;
+        if self.read(fingerprint.0).aliases.find(fingerprint.0, is_it).is_some() {
             return false;
+        }
+        let of = series.fingerprint;
+        let before = match self.write(of.0).last_aliases.entry(of.0, |it| it.0 == of, |it| it.0.0) {
+            Entry::Occupied(mut last) => mem::replace(&mut last.get_mut().1, fingerprint),
+            Entry::Vacant(place) => place.insert((of, fingerprint)).get().0,
         };
-        place.insert((alias, Arc::downgrade(series)));
-        drop(shard);
-        let entry = (series.fingerprint, alias);
-        self.write(entry.0.0).aliases_of.insert_unique(entry.0.0, entry, |known| known.0.0);
+        let alias = Alias { fingerprint, series: Arc::downgrade(series), before };
+        let mut shard = self.write(fingerprint.0);
+        shard.aliases.insert_unique(fingerprint.0, alias, |alias| alias.fingerprint.0);
         true
     }
 
-    /// Removes the aliases of a series; returns them. Under the lock of registration, as
-    /// [`insert_alias`](Self::insert_alias) is: each touches two shards, one after the other.
+    /// Removes the aliases of a series; returns them.
     pub(super) fn remove_aliases(&self, series: Fingerprint) -> Vec<Fingerprint> {
         let mut aliases = Vec::new();
         let mut shard = self.write(series.0);
-        while let Ok(known) = shard.aliases_of.find_entry(series.0, |known| known.0 == series) {
-            aliases.push(known.remove().0.1);
-        }
+        let last = shard.last_aliases.find_entry(series.0, |it| it.0 == series);
+        let mut next = last.map_or(series, |last| last.remove().0.1);
         drop(shard);
-        for alias in &aliases {
-            let mut shard = self.write(alias.0);
-            let known = shard.aliases.find_entry(alias.0, |known| known.0 == *alias);
-            drop(known.map(OccupiedEntry::remove));
+        while next != series {
+            aliases.push(next);
+            let mut shard = self.write(next.0);
+            let alias = shard.aliases.find_entry(next.0, |alias| alias.fingerprint == next);
+            next = alias.map_or(series, |alias| alias.remove().0.before);
         }
         aliases
     }
@@ -185,7 +200,7 @@ impl<K: Kind> Table<K> {
 impl<K: Kind> Default for Shard<K> {
     fn default() -> Self {
         let (series, aliases) = (HashTable::new(), HashTable::new());
-        Shard { series, aliases, aliases_of: HashTable::new() }
+        Shard { series, aliases, last_aliases: HashTable::new() }
     }
 }
 
