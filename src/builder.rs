@@ -301,7 +301,8 @@ impl OpenTsdbBuilder {
 
     /// Sets the most bytes of a request's body on the wire, which is after compression. A point
     /// that needs more alone is dropped and counted (`too_long`). A server that refuses a body as
-    /// too large is sent half as much for ten minutes. At least 64. Defaults to 8,000 for
+    /// too large is sent half as much, then more again, until one is refused a second time; for ten
+    /// minutes then no body is larger than the largest that it took. At least 64. Defaults to 8,000 for
     /// [`Flavor::OpenTsdb`], since a TSD reads no more than 8,192 unless it is set otherwise
     /// (`tsd.http.request.max_chunk` with `enable_chunked`), and to 1 MiB for the others. Needs the
     /// feature `http`.

@@ -30,12 +30,18 @@ enum Gzip {
 struct Limit {
     bytes: usize,
     since: Instant,
-    /// The largest body that was not taken; 0 once that is known to be for its size. It may have been
-    /// for any other reason, which a server that calls it too large may have too, so the limit grows
-    /// until that size is taken, or refused again.
+    /// The body that was not taken; 0 once that is known to be for its size. A 413 may have another
+    /// cause too, so the limit grows up to this size, until it is taken or refused again.
     suspect: usize,
     /// The largest body that was taken since, of those that filled half of what they may have.
     taken: usize,
+}
+
+impl Limit {
+    /// Whether a body is about as large as the suspected one, or larger.
+    fn is_tried_by(&self, bytes: usize) -> bool {
+        bytes >= self.suspect - self.suspect / 8
+    }
 }
 
 #[derive(Debug, Default)]
@@ -58,17 +64,23 @@ impl Learned {
 
     /// The most bytes of a body, where `limit` is configured.
     pub(super) fn max_bytes(&self, limit: usize, now: Instant) -> usize {
-        let recent = |it: &Limit| now.saturating_duration_since(it.since) < REMEMBERED;
-        self.limit.filter(recent).map_or(limit, |it| it.bytes.min(limit))
+        self.recent(now).map_or(limit, |it| it.bytes.min(limit))
+    }
+
+    fn recent(&self, now: Instant) -> Option<Limit> {
+        self.limit.filter(|it| now.saturating_duration_since(it.since) < REMEMBERED)
     }
 
     /// A body of so many bytes was too large, or may have been.
     pub(super) fn too_large(&mut self, bytes: usize, now: Instant) {
         let half = Limit { bytes: (bytes / 2).max(1), since: now, suspect: bytes, taken: 0 };
-        self.limit = Some(match self.limit.filter(|it| it.suspect > 0) {
-            // Smaller ones were taken in between, so it is the size.
-            Some(before) if before.taken > 0 => Limit { bytes: before.taken, suspect: 0, ..half },
-            Some(before) => Limit { suspect: before.suspect.max(bytes), ..half },
+        self.limit = Some(match self.recent(now).filter(|it| it.suspect > 0) {
+            // Twice, and a smaller one was taken in between: it is the size.
+            Some(it) if (1..bytes).contains(&it.taken) && it.is_tried_by(bytes) => {
+                Limit { bytes: it.taken, suspect: 0, ..half }
+            }
+            Some(it) if (1..bytes).contains(&it.taken) => Limit { bytes: it.taken, ..half },
+            Some(it) => Limit { suspect: it.suspect.max(bytes), ..half },
             None => half,
         });
     }
@@ -83,11 +95,13 @@ impl Learned {
 
     /// A body of so many bytes was taken.
     pub(super) fn fitted(&mut self, bytes: usize) {
-        let filled = |it: &&mut Limit| it.suspect > 0 && bytes >= it.bytes / 2;
-        let Some(limit) = self.limit.as_mut().filter(filled) else { return };
-        limit.taken = limit.taken.max(bytes);
-        limit.bytes *= 2;
-        self.limit = self.limit.filter(|it| it.bytes <= it.suspect);
+        let Some(limit) = self.limit.as_mut().filter(|it| it.suspect > 0) else { return };
+        if limit.is_tried_by(bytes) {
+            self.limit = None;
+        } else if bytes >= limit.bytes / 2 {
+            limit.taken = limit.taken.max(bytes);
+            limit.bytes = (2 * limit.bytes).min(limit.suspect);
+        }
     }
 
     /// A request of so many points was taken.
@@ -222,6 +236,49 @@ mod tests {
         learned.unanswered(7900, start);
         learned.fitted(3900);
         assert_eq!(learned.max_bytes(8000, start), 3900);
+    }
+
+    /// Whatever the sizes of the bodies are that there are to send.
+    #[test]
+    fn a_limit_of_size_is_met_a_few_times_in_ten_minutes() {
+        const LIMIT: usize = 3000;
+        for all in (3001..30_000).step_by(61) {
+            let (mut learned, now) = (Learned::new(), Instant::now());
+            let mut refused = 0;
+            for _ in 0..100 {
+                let mut left = all;
+                while left > 0 {
+                    let body = left.min(learned.max_bytes(8000, now));
+                    if body > LIMIT {
+                        refused += 1;
+                        learned.too_large(body, now);
+                    } else {
+                        learned.fitted(body);
+                        left -= body;
+                    }
+                }
+            }
+            assert!(refused <= 5, "{refused} of {all}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_on_the_way_back_from_others_is_no_limit() {
+        let (mut learned, start) = (Learned::new(), Instant::now());
+        for bytes in [8000, 4000, 2000, 1000] {
+            learned.too_large(bytes, start);
+        }
+        learned.fitted(500);
+        learned.too_large(1000, start);
+        assert_eq!(learned.max_bytes(8000, start), 500);
+        learned.fitted(500);
+        learned.fitted(1000);
+        assert_eq!(learned.max_bytes(8000, start), 8000);
+        // What is refused though more was taken is not sent again as it was.
+        learned.too_large(8000, start);
+        learned.fitted(3900);
+        learned.too_large(3000, start);
+        assert_eq!(learned.max_bytes(8000, start), 1500);
     }
 
     #[test]
