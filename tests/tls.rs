@@ -77,7 +77,10 @@ fn a_body_that_is_more_than_tls_takes_at_once_is_sent_whole() {
     let tsd = FakeHttpTsd::builder().replies(Flavor::VictoriaMetrics).tls(Certificate::Valid);
     let tsd = tsd.start();
     let handle = build(tsd.exporter().with_http_compression(HttpCompression::Off));
+    // All is there when it connects.
+    tsd.script(Fault::Refuse);
     send(&handle, 0..2000);
+    tsd.heal();
     assert!(handle.flush(PATIENCE).unwrap().is_delivered());
     assert_stored(&tsd, 0..2000);
     let stats = lawful(&handle);

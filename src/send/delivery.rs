@@ -36,14 +36,6 @@ pub(crate) trait Keep: Send {
     fn keep_all(&mut self, window: &Window);
 }
 
-/// Whether a connection that is to be left at this time is no longer wanted once everything is
-/// confirmed. While somebody waits there may be more at any moment, and connecting anew would take
-/// time.
-pub(super) fn is_leaving(demand: Demand, leave_at: Option<Instant>, now: Instant) -> bool {
-    let is_old = leave_at.is_some_and(|at| now >= at);
-    demand.is_closing || (is_old && !demand.is_expedited)
-}
-
 impl Delivery {
     /// What there is to send, in the queue and in the window.
     pub(super) fn demand(&self) -> Demand {
@@ -121,4 +113,11 @@ impl Delivery {
         self.queue.confirm(points, self.window.batches());
         points
     }
+}
+
+/// Whether to end a connection once everything is confirmed: at the shutdown, or after `leave_at`.
+/// Not for its age while a flush waits: there may be more at any moment, and connecting takes time.
+pub(super) fn is_leaving(demand: Demand, leave_at: Option<Instant>, now: Instant) -> bool {
+    let is_old = leave_at.is_some_and(|at| now >= at);
+    demand.is_closing || (is_old && !demand.is_expedited)
 }

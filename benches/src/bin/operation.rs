@@ -2,7 +2,7 @@
 //! `benches/instructions`.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use metrics_exporter_opentsdb::Confirmation;
@@ -18,19 +18,29 @@ fn main() {
     let [_, name, n] = &arguments[..] else { panic!("operation NAME N") };
     let n: u64 = n.parse().expect("N is a number");
     if name == "flush" {
-        let (_sink, address) = sink();
-        let handle = install_ours_at(&address, Confirmation::Written);
-        let counters: Vec<_> =
-            (0..LINES).map(|n| operations::counter_of(&operations::key(n))).collect();
-        for _ in 0..n {
-            // Only what changed is sent when a second is used twice.
-            counters.iter().for_each(|counter| counter.increment(1));
-            let report = handle.flush(TIMEOUT).expect("it was not shut down");
-            assert!(report.points >= LINES as u64 && report.pending == 0, "{report:?}");
-        }
-        std::process::exit(0);
+        flush(n);
+    } else {
+        let _running = Exporter::from_env().install(None);
+        record(name, n);
     }
-    let _running = Exporter::from_env().install(None);
+    // Without the exporter's own threads at their end, whose waits are of no fixed length.
+    std::process::exit(0);
+}
+
+fn flush(n: u64) {
+    assert_eq!(Exporter::from_env(), Exporter::OpenTsdb, "only this crate can be told to");
+    let handle = install_ours_at(&start_sink(), Confirmation::Written);
+    let counters: Vec<_> =
+        (0..LINES).map(|n| operations::counter_of(&operations::key(n))).collect();
+    for _ in 0..n {
+        // Only what changed is sent when a second is used twice.
+        counters.iter().for_each(|counter| counter.increment(1));
+        let report = handle.flush(TIMEOUT).expect("it was not shut down");
+        assert!(report.points >= LINES as u64 && report.pending == 0, "{report:?}");
+    }
+}
+
+fn record(name: &str, n: u64) {
     if name == "first sight" {
         (0..n as usize).for_each(|n| operations::counter_of(&operations::key(n)).increment(1));
     } else if name == "random" {
@@ -45,13 +55,11 @@ fn main() {
         let operation = operations::all().find(|operation| operation.name == name);
         (operation.expect("there is such an operation").run)(n);
     }
-    // Without the exporter's own threads at their end, whose waits are of no fixed length.
-    std::process::exit(0);
 }
 
-/// A process that reads what is sent, since a profiler of this one would count that too. It ends with
-/// this one.
-fn sink() -> (Child, String) {
+/// Starts a sink in a process of its own, since a profiler of this one would count its work too;
+/// returns its address. It ends with this process.
+fn start_sink() -> String {
     let program = std::env::current_exe().expect("it has a path").with_file_name("sink");
     let mut sink = Command::new(program)
         .stdin(Stdio::piped())
@@ -61,5 +69,7 @@ fn sink() -> (Child, String) {
     let mut address = String::new();
     let lines = sink.stdout.as_mut().expect("it is piped");
     BufReader::new(lines).read_line(&mut address).expect("it prints its address");
-    (sink, address.trim_end().to_owned())
+    // With its input it would end.
+    std::mem::forget(sink);
+    address.trim_end().to_owned()
 }

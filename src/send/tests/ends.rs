@@ -13,8 +13,6 @@ use crate::builder::Flavor;
 use crate::clock::{Clock, Instant};
 use crate::queue::{Phase, Queue};
 use crate::send::Writer;
-#[cfg(feature = "http")]
-use crate::send::endpoint::Endpoint;
 use crate::send::telnet::confirm::QUESTION;
 use crate::stats::{Confirmation, Counters};
 use crate::testing::{Action, FakeTsd, Fault};
@@ -191,29 +189,6 @@ fn the_last_connections_that_were_given_up_get_whole_lines_though_they_answer() 
         stream.write_all(b"put: HBase error: late\n").unwrap();
         assert_whole(&read_on(stream, false));
     }
-}
-
-/// Its answer is to no request that was sent.
-#[cfg(feature = "http")]
-#[test]
-fn an_answer_within_a_request_confirms_nothing() {
-    let listener = listener(2304);
-    let address = listener.local_addr().unwrap();
-    let mut options = options(&[], Confirmation::Auto);
-    options.endpoints.push(Endpoint::parse(&format!("http://{address}")).unwrap());
-    // More than the kernel takes.
-    options.protocols.http.batch_bytes = 1 << 23;
-    let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
-    let mut rig = Rig::at(options, clock);
-    // All of it waits when the connection is made.
-    rig.push(100_000);
-    mock.advance(SECOND);
-    drop(rig.queue.expedite());
-    let (mut stream, _) = listener.accept().unwrap();
-    stream.read_exact(&mut [0; 1000]).unwrap();
-    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").unwrap();
-    let stats = rig.until(|stats| stats.disconnects == 1);
-    assert_eq!(stats.points_confirmed, 0);
 }
 
 /// A storage error comes when the storage has answered, which may be after `version` was.

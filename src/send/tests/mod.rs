@@ -5,6 +5,8 @@ mod connects;
 mod ends;
 mod faults;
 mod half_closes;
+#[cfg(feature = "http")]
+mod requests;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -230,17 +232,24 @@ fn after_resets_everything_arrives_whole_and_unchanged() {
 #[test]
 fn after_a_failure_a_few_points_are_sent_until_some_are_confirmed() {
     let tsd = FakeTsd::start();
-    let mut rig = Rig::new(&tsd, Confirmation::Version);
+    let mut options = options(&[address(&tsd)], Confirmation::Version);
+    options.write_timeout = PATIENCE;
+    let mut rig = Rig::with(options);
+    // Where the connection is not accepted yet, there is nothing to reset.
+    let reset = |rig: &Rig| {
+        rig.until(|_| tsd.log().open_connection_count() == 1);
+        tsd.script(Action::Reset);
+    };
     tsd.script(Fault::Mute);
     let mut lines = rig.push(1);
     rig.until(|stats| stats.points_sent == 1);
-    tsd.script(Action::Reset);
+    reset(&rig);
     rig.until(|stats| stats.disconnects == 1);
     lines.extend(rig.push(5000));
     for (sent, resent) in [(129, 1), (257, 129), (385, 257)] {
-        let stats = rig.until(|stats| stats.points_sent >= sent);
+        let stats = rig.until(|stats| stats.points_sent >= sent && stats.points_resent >= resent);
         assert_eq!((stats.points_sent, stats.points_resent), (sent, resent));
-        tsd.script(Action::Reset);
+        reset(&rig);
     }
     tsd.heal();
     tsd.script(Action::Reset);

@@ -1,5 +1,5 @@
 //! The same by HTTP: a `FakeHttpTsd`, or two, with faults by seed. A *liar* also answers what was
-//! never asked, which confirms what is on its way. Some others are reached through what is slow.
+//! never asked, which confirms what is on its way. Some others are behind slow proxies.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use metrics_exporter_opentsdb::testing::{
 };
 use metrics_exporter_opentsdb::{Confirmation, Flavor, HttpCompression, OpenTsdbHandle};
 
-use super::between::Between;
+use super::proxy::SlowProxy;
 use super::{SLACK, Told};
 use crate::rig::{App, PATIENCE, assert_law, builder};
 
@@ -104,12 +104,12 @@ pub(super) fn run(seed: u64) -> Told {
     let flushers = random.usize(0..3);
     let compression = [HttpCompression::Gzip, HttpCompression::Off][random.usize(0..2)];
     let is_slow = !is_liar && random.u8(0..3) == 0;
-    let between: Vec<_> = (servers.iter().filter(|_| is_slow))
+    let proxies: Vec<_> = (servers.iter().filter(|_| is_slow))
         .map(|server| (**server).address().parse().expect("an address"))
-        .map(|address| Between::start(address, random.fork()).expect("a port and a thread"))
+        .map(|address| SlowProxy::start(address, random.fork()).expect("a port and a thread"))
         .collect();
     let mut addresses: Vec<_> = match is_slow {
-        true => between.iter().map(|it| format!("http://{}", it.address)).collect(),
+        true => proxies.iter().map(|it| format!("http://{}", it.address)).collect(),
         false => servers.iter().map(FakeHttpTsd::address).collect(),
     };
     let mut made = builder(addresses.remove(0), Confirmation::Auto)
@@ -182,7 +182,7 @@ pub(super) fn run(seed: u64) -> Told {
             app.handle.flush(Duration::from_millis(10)).expect("it runs");
         }
         all.iter().for_each(|tsd| tsd.heal());
-        between.iter().for_each(Between::heal);
+        proxies.iter().for_each(SlowProxy::heal);
         if is_liar {
             // What it said may be taken for the answer to the next request, and so on.
             all.iter().for_each(|tsd| tsd.script(Action::Reset));

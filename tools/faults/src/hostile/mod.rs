@@ -3,7 +3,7 @@
 //!
 //! 1. `server`: draws what it does to each connection;
 //! 2. `evidence`: what all servers of an exporter have read;
-//! 3. `http`: the same by HTTP, against `FakeHttpTsd`, with what is slow `between` at times;
+//! 3. `http`: the same by HTTP, against `FakeHttpTsd`, at times through a `proxy`;
 //! 4. here: the application, which records, sends raw points and flushes from several threads, and
 //!    what is checked of it.
 //!
@@ -16,9 +16,9 @@
 //! | the last value of each series | after healing; where nothing is proven, once old connections are gone |
 //! | each raw point | after healing, unless nothing is proven or the queue was small |
 
-mod between;
 mod evidence;
 mod http;
+mod proxy;
 mod server;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,5 +1,4 @@
-//! What stands between an exporter and its server and is slow until it is healed: it accepts each
-//! connection late, and hands answers on in pieces.
+//! A TCP proxy that accepts late and forwards answers in pieces, until it is healed.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,11 +9,11 @@ use std::time::Duration;
 
 /// The most pieces of what is read at once. With the pauses it comes long before the write timeout.
 const PIECES: usize = 8;
-const LONGEST_PAUSE: u64 = 10;
-const LATEST_ACCEPT: u64 = 80;
+const LONGEST_PAUSE: Duration = Duration::from_millis(10);
+const LATEST_ACCEPT: Duration = Duration::from_millis(80);
 
 /// It goes on until it is dropped; its connections until their ends.
-pub(super) struct Between {
+pub(super) struct SlowProxy {
     pub(super) address: SocketAddr,
     state: Arc<State>,
 }
@@ -25,12 +24,12 @@ struct State {
     has_ended: AtomicBool,
 }
 
-impl Between {
-    pub(super) fn start(server: SocketAddr, mut random: fastrand::Rng) -> io::Result<Between> {
+impl SlowProxy {
+    pub(super) fn start(server: SocketAddr, mut random: fastrand::Rng) -> io::Result<SlowProxy> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         let state = Arc::<State>::default();
-        let between = Between { address, state: Arc::clone(&state) };
+        let proxy = SlowProxy { address, state: Arc::clone(&state) };
         thread::Builder::new().spawn(move || {
             for client in listener.incoming().flatten() {
                 if state.has_ended.load(Ordering::Relaxed) {
@@ -40,10 +39,10 @@ impl Between {
                 // A server that refuses ends the connection.
                 let Ok(server) = TcpStream::connect(server) else { continue };
                 let (state, random) = (Arc::clone(&state), random.fork());
-                thread::spawn(move || state.carry(&client, &server, random));
+                thread::spawn(move || state.forward(&client, &server, random));
             }
         })?;
-        Ok(between)
+        Ok(proxy)
     }
 
     pub(super) fn heal(&self) {
@@ -51,7 +50,7 @@ impl Between {
     }
 }
 
-impl Drop for Between {
+impl Drop for SlowProxy {
     fn drop(&mut self) {
         self.state.has_ended.store(true, Ordering::Relaxed);
         // It waits for a connection.
@@ -60,19 +59,19 @@ impl Drop for Between {
 }
 
 impl State {
-    /// The end of either side is the end of the other, a reset too.
-    fn carry(&self, client: &TcpStream, server: &TcpStream, mut random: fastrand::Rng) {
+    /// The end of either side is the end of the other. A reset is forwarded as an orderly end.
+    fn forward(&self, client: &TcpStream, server: &TcpStream, mut random: fastrand::Rng) {
         thread::scope(|scope| {
             scope.spawn(|| {
                 let _ = io::copy(&mut &*client, &mut &*server);
                 let _ = server.shutdown(Shutdown::Write);
             });
-            let _ = self.hand_on(server, client, &mut random);
+            let _ = self.forward_slowly(server, client, &mut random);
             let _ = client.shutdown(Shutdown::Both);
         });
     }
 
-    fn hand_on(
+    fn forward_slowly(
         &self,
         mut from: &TcpStream,
         mut to: &TcpStream,
@@ -92,9 +91,9 @@ impl State {
         }
     }
 
-    fn pause(&self, random: &mut fastrand::Rng, most: u64) {
+    fn pause(&self, random: &mut fastrand::Rng, most: Duration) {
         if !self.is_healed.load(Ordering::Relaxed) {
-            thread::park_timeout(Duration::from_millis(random.u64(0..most)));
+            thread::park_timeout(most.mul_f64(random.f64()));
         }
     }
 }
