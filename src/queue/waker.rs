@@ -50,6 +50,13 @@ impl Waker {
 }
 
 #[cfg(test)]
+impl Waker {
+    pub(crate) fn is_woken(&self) -> bool {
+        self.is_woken.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
     use super::*;

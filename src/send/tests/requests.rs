@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use super::clocked::{pass, pass_until};
+use super::clocked::pass;
 use super::ends::listener;
 use super::{Rig, options};
 use crate::clock::{Clock, Mock};
@@ -15,6 +15,8 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
 const REFUSAL: &[u8] = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n";
 /// What a server may take without progress.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest pause after a failure, in the options of these tests.
+const BACKOFF: Duration = Duration::from_millis(20);
 
 /// A server within the first request of a rig, one that holds this many points and all of them if
 /// there is room for so many bytes.
@@ -27,9 +29,11 @@ fn within(points: usize, batch_bytes: usize) -> (Rig, Mock, TcpListener, TcpStre
     options.write_timeout = TIMEOUT;
     let (clock, mock) = Clock::mock(Duration::from_secs(1_700_000_000));
     let mut rig = Rig::at(options, clock);
-    // All of it waits when the connection is made.
+    // All of it waits when the connection is made, for which nobody has to look at the clock then.
     rig.push(points);
-    pass_until(&rig, &mock, || rig.counters.stats().bytes_sent > 0);
+    let expedite = rig.queue.expedite();
+    rig.until(|stats| stats.bytes_sent > 0);
+    drop(expedite);
     let (mut stream, _) = listener.accept().unwrap();
     stream.read_exact(&mut [0; 100]).unwrap();
     (rig, mock, listener, stream)
@@ -47,20 +51,32 @@ fn an_answer_within_a_request_confirms_nothing_and_ends_the_connection() {
     for answer in [ANSWER, REFUSAL] {
         let (rig, mock, _listener, mut stream) = within_a_large_one();
         stream.write_all(answer).unwrap();
-        pass_until(&rig, &mock, || rig.counters.stats().connects == 2);
-        assert_eq!(rig.counters.stats().points_confirmed, 0);
+        look(&rig);
+        let _expedite = rig.queue.expedite();
+        pass(&rig, &mock, BACKOFF);
+        let stats = rig.until(|stats| stats.connects == 2);
+        assert_eq!(stats.points_confirmed, 0);
     }
 }
 
 #[test]
 fn an_answer_is_waited_for_while_it_comes() {
     let (rig, mock, _listener, mut stream) = within(1, 8000);
-    for byte in ANSWER.chunks(10) {
+    for piece in ANSWER.chunks(10) {
+        stream.write_all(piece).unwrap();
+        look(&rig);
         assert_eq!(rig.counters.stats().disconnects, 0);
-        stream.write_all(byte).unwrap();
         pass(&rig, &mock, TIMEOUT * 3 / 5);
     }
     rig.until(|stats| stats.points_confirmed == 1);
+}
+
+/// Waits until the writer has looked at everything: a second look begins when the first has ended.
+fn look(rig: &Rig) {
+    for _ in 0..2 {
+        drop(rig.queue.expedite());
+        rig.until(|_| !rig.queue.waker().is_woken());
+    }
 }
 
 #[test]
