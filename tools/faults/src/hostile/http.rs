@@ -114,8 +114,8 @@ pub(super) fn run(seed: u64) -> Told {
     };
     let mut made = builder(addresses.remove(0), Confirmation::Auto)
         .with_flavor(flavor)
-        // Flushes alone: a server that once found every body too large gets single points, and is
-        // then never done with the ticks.
+        // Flushes alone: twenty ticks a second are more than a server is done with that is sent
+        // small bodies.
         .with_flush_interval(Duration::from_secs(3_600))
         .with_queue_size(super::AMPLE)
         .with_http_compression(compression)
