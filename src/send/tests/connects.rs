@@ -74,7 +74,7 @@ fn points_that_somebody_waits_for_are_sent_though_the_clock_stands_still() {
     rig.until(|stats| stats.points_confirmed == 1);
 }
 
-/// Though the rate holds points back, so that nothing is out and something is left to send.
+/// Though the rate holds points back between its requests.
 #[cfg(feature = "http")]
 #[test]
 fn a_shutdown_over_http_goes_on_with_the_connection_that_there_is_and_ends_it() {

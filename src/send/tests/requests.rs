@@ -18,8 +18,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest pause after a failure, in the options of these tests.
 const BACKOFF: Duration = Duration::from_millis(20);
 
-/// A server within the first request of a rig, one that holds this many points and all of them if
-/// there is room for so many bytes.
+/// A rig with so many points, and its server, which has read the first bytes of a request: of all
+/// the points, if they fit into so many bytes.
 fn within(points: usize, batch_bytes: usize) -> (Rig, Mock, TcpListener, TcpStream) {
     let listener = listener(2304);
     let address = listener.local_addr().unwrap();
